@@ -1,0 +1,23 @@
+from dpfunc import accounting as accounting
+from dpfunc import sampling as sampling
+from dpfunc.clip import AutoClip as AutoClip
+from dpfunc.clip import Clip as Clip
+from dpfunc.clip import ClipPerLayer as ClipPerLayer
+from dpfunc.modules import check_module as check_module
+from dpfunc.modules import fix_module as fix_module
+from dpfunc.modules import named_params as named_params
+from dpfunc.modules import set_grads_ as set_grads_
+from dpfunc.noise import GaussianNoise as GaussianNoise
+from dpfunc.persample.dense import per_sample_grad as per_sample_grad
+from dpfunc.persample.dense import per_sample_grad_and_loss as per_sample_grad_and_loss
+from dpfunc.persample.reduce import global_norm as global_norm
+from dpfunc.persample.reduce import leaf_norms as leaf_norms
+from dpfunc.persample.reduce import weighted_sum as weighted_sum
+from dpfunc.random import Key as Key
+from dpfunc.random import fold_in as fold_in
+from dpfunc.random import key as key
+from dpfunc.random import normal as normal
+from dpfunc.step import PrivateGrad as PrivateGrad
+
+__version__: str
+__all__: list[str]

@@ -1,0 +1,78 @@
+"""The ChaCha20 block function (RFC 8439): a 32-byte key in, a keystream tensor out, on any device.
+
+On the CPU the keystream comes from OpenSSL through ``cryptography``; on every other device from the
+same cipher in torch integer operations, so that one key gives the same bits everywhere.
+"""
+
+import struct
+
+import torch
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from torch import Tensor
+
+_CONSTANTS = struct.unpack("<4i", b"expand 32-byte k")
+_BLOCK_BYTES = 64
+_MAX_BLOCKS = 2**32  # the block counter of RFC 8439 has 32 bits
+
+
+def keystream(key: bytes, size: int, *, device: torch.device, nonce: bytes = bytes(12)) -> Tensor:
+    """The first ``size`` bytes of the ChaCha20 keystream, block counter from 0: uint8 ``[size]``.
+
+    A (key, nonce) pair must serve one purpose only. Raises ValueError past 2**32 blocks (256 GiB).
+    """
+    if size > _MAX_BLOCKS * _BLOCK_BYTES:
+        raise ValueError(f"keystream: {size} bytes exceed the 256 GiB of one ChaCha20 key stream.")
+    if device.type == "cpu":
+        return _openssl_keystream(key, size, nonce)
+    return torch_keystream(key, size, device=device, nonce=nonce)
+
+
+def _openssl_keystream(key: bytes, size: int, nonce: bytes) -> Tensor:
+    if size == 0:
+        return torch.empty(0, dtype=torch.uint8)
+    encryptor = Cipher(algorithms.ChaCha20(key, bytes(4) + nonce), mode=None).encryptor()
+    buffer = bytearray(size)
+    encryptor.update_into(bytes(size), buffer)
+    return torch.frombuffer(buffer, dtype=torch.uint8)
+
+
+def torch_keystream(
+    key: bytes, size: int, *, device: torch.device, nonce: bytes = bytes(12)
+) -> Tensor:
+    """The same bytes from torch int32 operations, which wrap around as the cipher wants."""
+    blocks = -(-size // _BLOCK_BYTES)
+    # Four rows of four words, as in RFC 8439 section 2.3; the counter is the row-3 word 0.
+    words = torch.tensor(
+        [*_CONSTANTS, *struct.unpack("<8i", key), 0, *struct.unpack("<3i", nonce)],
+        dtype=torch.int32,
+        device=device,
+    )
+    start = words.view(4, 4, 1).repeat(1, 1, blocks)  # [row, column, block]
+    start[3, 0] = torch.arange(blocks, device=device).to(torch.int32)
+    rows = start.unbind(0)
+    for _ in range(10):  # 20 rounds: a column round and a diagonal round each
+        rows = _quarter_rounds(*rows)
+        a, b, c, d = rows
+        rows = _quarter_rounds(a, b.roll(-1, 0), c.roll(-2, 0), d.roll(-3, 0))
+        a, b, c, d = rows
+        rows = (a, b.roll(1, 0), c.roll(2, 0), d.roll(3, 0))
+    mixed = torch.stack(rows) + start
+    return mixed.permute(2, 0, 1).reshape(-1).view(torch.uint8)[:size]
+
+
+def _quarter_rounds(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:
+    """RFC 8439 section 2.1 on four columns (or diagonals) at once."""
+    a = a + b
+    d = _rotate_left(d ^ a, 16)
+    c = c + d
+    b = _rotate_left(b ^ c, 12)
+    a = a + b
+    d = _rotate_left(d ^ a, 8)
+    c = c + d
+    b = _rotate_left(b ^ c, 7)
+    return a, b, c, d
+
+
+def _rotate_left(word: Tensor, count: int) -> Tensor:
+    # The shift right of a signed word copies its sign bit: mask those copies off.
+    return (word << count) | ((word >> (32 - count)) & ((1 << count) - 1))

@@ -1,0 +1,91 @@
+"""What calibration returns meets the target, and hardly anything better would."""
+
+import math
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from dpfunc import accounting
+from dpfunc.accounting import dp_sgd, epsilon
+
+TARGET = st.floats(0.05, 20)
+RATE = st.sampled_from([1e-4, 0.01, 0.25, 1.0])
+STEPS = st.integers(1, 3000)
+DELTA = st.sampled_from([1e-10, 1e-5, 1e-2])
+
+
+def spent(sigma, rate, steps, delta):
+    event = dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
+    return epsilon(event, delta=delta)
+
+
+@settings(max_examples=25)
+@given(TARGET, RATE, STEPS, DELTA)
+def test_noise_multiplier(target, rate, steps, delta):
+    sigma = accounting.noise_multiplier(
+        target_epsilon=target, delta=delta, sample_rate=rate, steps=steps
+    )
+    assert spent(sigma, rate, steps, delta) <= target
+    assert spent(sigma * (1 - 1e-5), rate, steps, delta) > target
+
+
+@settings(max_examples=25)
+@given(TARGET, st.floats(0.6, 20), STEPS, DELTA)
+def test_sample_rate(target, sigma, steps, delta):
+    options = {"target_epsilon": target, "delta": delta, "noise_multiplier": sigma, "steps": steps}
+    try:
+        rate = accounting.sample_rate(**options)
+    except ValueError:
+        assert spent(sigma, 1e-12, steps, delta) > target
+        return
+    assert spent(sigma, rate, steps, delta) <= target
+    assert rate == 1 or spent(sigma, rate * (1 + 1e-5), steps, delta) > target
+
+
+@settings(max_examples=25)
+@given(TARGET, RATE, st.floats(0.6, 20), DELTA)
+def test_steps(target, rate, sigma, delta):
+    count = accounting.steps(
+        target_epsilon=target, delta=delta, noise_multiplier=sigma, sample_rate=rate
+    )
+    assert spent(sigma, rate, count, delta) <= target
+    assert spent(sigma, rate, count + 1, delta) > target
+
+
+def test_the_value_of_the_gaussian_mechanism():
+    sigma = accounting.noise_multiplier(
+        target_epsilon=4.377178095681, delta=1e-5, sample_rate=1.0, steps=1
+    )
+    assert sigma == pytest.approx(1.0, rel=1e-5)
+
+
+def test_no_noise_where_none_is_needed():
+    options = {"target_epsilon": 1.0, "delta": 1e-5}
+    assert accounting.noise_multiplier(**options, sample_rate=0.1, steps=0) == 0.0
+    assert accounting.noise_multiplier(**options, sample_rate=0.0, steps=9) == 0.0
+    assert (
+        accounting.noise_multiplier(target_epsilon=1.0, delta=1.0, sample_rate=0.1, steps=9) == 0.0
+    )
+
+
+def test_targets_that_cannot_be_met_are_refused():
+    with pytest.raises(ValueError, match=r"noise multiplier of 1e\+06"):
+        accounting.noise_multiplier(target_epsilon=1e-9, delta=1e-20, sample_rate=1.0, steps=10**6)
+    with pytest.raises(ValueError, match="a rate of 1e-12"):
+        accounting.sample_rate(target_epsilon=1e-3, delta=1e-30, noise_multiplier=0.0, steps=10)
+    with pytest.raises(ValueError, match="never reached"):
+        accounting.steps(target_epsilon=1.0, delta=1e-5, noise_multiplier=math.inf, sample_rate=1.0)
+
+
+def test_zero_steps_where_one_is_too_many():
+    options = {"delta": 1e-5, "noise_multiplier": 0.5, "sample_rate": 1.0}
+    assert accounting.steps(target_epsilon=0.1, **options) == 0
+
+
+@pytest.mark.parametrize("bad", [0.0, -1.0, math.nan])
+def test_a_bad_target_is_refused(bad):
+    with pytest.raises(ValueError, match="expected target_epsilon > 0"):
+        accounting.steps(target_epsilon=bad, delta=1e-5, noise_multiplier=1.0, sample_rate=1.0)
+    with pytest.raises(ValueError, match="expected delta > 0"):
+        accounting.steps(target_epsilon=1.0, delta=bad, noise_multiplier=1.0, sample_rate=1.0)

@@ -1,0 +1,139 @@
+"""Epsilon and delta: edges, monotonicity, and reference values (the file says how they came)."""
+
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from dpfunc.accounting import Compose, Gaussian, Poisson, Repeat, delta, dp_sgd, epsilon
+from dpfunc.accounting.events import phases
+from dpfunc.accounting.rdp import epsilon_at
+
+REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text())["configurations"]
+EVENT = st.builds(
+    dp_sgd,
+    noise_multiplier=st.floats(0.5, 20),
+    sample_rate=st.floats(1e-4, 1.0),
+    steps=st.integers(1, 2000),
+)
+
+
+def configuration(case):
+    return dp_sgd(
+        noise_multiplier=case["noise_multiplier"],
+        sample_rate=case["sample_rate"],
+        steps=case["steps"],
+    )
+
+
+@pytest.mark.parametrize("case", REFERENCE, ids=lambda c: "-".join(str(v) for v in c.values()))
+def test_reference_configurations(case):
+    """At least the truth; at most dp-accounting's RDP, which tries a list of orders."""
+    ours = epsilon(configuration(case), delta=case["delta"])
+    assert ours >= case["truth"] * (1 - 1e-9)
+    assert ours <= case["dp_accounting_rdp"] + 1e-6
+    if case["sample_rate"] == 1:
+        assert ours == pytest.approx(case["truth"], rel=1e-9)
+
+
+@pytest.mark.parametrize("case", REFERENCE, ids=lambda c: "-".join(str(v) for v in c.values()))
+def test_renyi_dp_at_the_order_of_dp_accounting_gives_its_epsilon(case):
+    """To rounding at integer orders; at others it sums absolute terms of a series, above ours."""
+    order = case["dp_accounting_order"]
+    at_its_order = epsilon_at(phases(configuration(case)), case["delta"], order - 1)
+    exact = order == int(order) or case["sample_rate"] == 1
+    assert at_its_order == pytest.approx(case["dp_accounting_rdp"], rel=1e-8 if exact else 1e-3)
+    assert at_its_order <= case["dp_accounting_rdp"] * (1 + 1e-8)
+
+
+def test_the_readme_example():
+    event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60000, steps=14063)
+    assert 2.3816897 < epsilon(event, delta=1e-5) <= 2.597
+
+
+NOTHING = [
+    dp_sgd(noise_multiplier=1.0, sample_rate=0.1, steps=0),
+    dp_sgd(noise_multiplier=0.0, sample_rate=0.1, steps=0),
+    dp_sgd(noise_multiplier=0.0, sample_rate=0.0, steps=5),
+    dp_sgd(noise_multiplier=math.inf, sample_rate=1.0, steps=5),
+    Compose(()),
+]
+
+
+@pytest.mark.parametrize("event", NOTHING, ids=repr)
+def test_what_releases_nothing_costs_nothing(event):
+    assert epsilon(event, delta=1e-5) == epsilon(event, delta=0.0) == 0.0
+    assert delta(event, epsilon=0.0) == delta(event, epsilon=1.0) == 0.0
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+@pytest.mark.parametrize("sigma", [0.0, 5e-324, 1e-200])
+def test_without_noise_nothing_is_private(sigma, rate):
+    event = dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=1)
+    assert epsilon(event, delta=1e-5) == math.inf
+    assert delta(event, epsilon=100.0) == delta(event, epsilon=math.inf) == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.1, 1.0])
+def test_extreme_questions_have_answers(rate):
+    event = dp_sgd(noise_multiplier=1.0, sample_rate=rate, steps=10)
+    assert epsilon(event, delta=1.0) == epsilon(event, delta=5.0) == 0.0
+    assert epsilon(event, delta=0.0) == math.inf
+    assert delta(event, epsilon=math.inf) == 0.0
+    assert delta(event, epsilon=1e4) == 0.0
+    assert 0 < delta(event, epsilon=0.0) <= 1
+    assert 0 < epsilon(event, delta=1e-300) < math.inf
+
+
+@pytest.mark.parametrize("bad", [-1.0, math.nan, "1", None])
+def test_a_bad_question_is_refused(bad):
+    with pytest.raises(ValueError, match="epsilon: expected a delta >= 0"):
+        epsilon(Gaussian(1.0), delta=bad)
+    with pytest.raises(ValueError, match="delta: expected an epsilon >= 0"):
+        delta(Gaussian(1.0), epsilon=bad)
+
+
+@given(EVENT, st.floats(-12, -1))
+def test_monotone_in_everything(event, log10_delta):
+    d = 10.0**log10_delta
+    here = epsilon(event, delta=d)
+    sigma, rate, steps = event.event.event.noise_multiplier, event.event.sample_rate, event.times
+    slack = 1e-6 * here + 1e-9
+    assert 0 <= here < math.inf
+    assert epsilon(Repeat(event.event, steps + 1), delta=d) >= here - slack
+    assert epsilon(event, delta=d * 1.1) <= here + slack
+    more_noise = dp_sgd(noise_multiplier=sigma * 1.1, sample_rate=rate, steps=steps)
+    assert epsilon(more_noise, delta=d) <= here + slack
+    less_data = dp_sgd(noise_multiplier=sigma, sample_rate=rate * 0.9, steps=steps)
+    assert epsilon(less_data, delta=d) <= here + slack
+    assert delta(event, epsilon=here) <= d * (1 + 1e-4)
+
+
+@given(EVENT, EVENT)
+def test_composition_neither_minds_order_nor_grouping(left, right):
+    together = epsilon(Compose((left, right)), delta=1e-6)
+    assert epsilon(Compose((right, left)), delta=1e-6) == pytest.approx(together, rel=1e-9)
+    assert together >= max(epsilon(left, delta=1e-6), epsilon(right, delta=1e-6)) * (1 - 1e-6)
+    twice = epsilon(Repeat(left, 2), delta=1e-6)
+    assert epsilon(Compose((left, left)), delta=1e-6) == pytest.approx(twice, rel=1e-9)
+
+
+def test_gaussians_compose_in_closed_form():
+    four = Repeat(Gaussian(2.0), 4)
+    mixed = Compose((Gaussian(2.0), Repeat(Poisson(1.0, Gaussian(2.0)), 3)))
+    for event in (four, mixed):
+        assert epsilon(event, delta=1e-5) == pytest.approx(4.377178095681, rel=1e-10)
+
+
+def test_torch_is_not_imported():
+    code = (
+        "from dpfunc import accounting; import sys; "
+        "accounting.epsilon(accounting.Gaussian(1.0), delta=1e-5); "
+        "sys.exit('torch' in sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

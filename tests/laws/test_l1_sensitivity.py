@@ -1,0 +1,138 @@
+"""L1: adding any sample at all moves the clipped sum by its clipped gradient, at most bound."""
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+import dpfunc as dp
+from dpfunc.types import Summed
+from tests.laws.matrix import (
+    CLIPS,
+    DEVICES,
+    DTYPES,
+    ENGINE_NAMES,
+    MICROBATCHES,
+    Recorder,
+    Setting,
+    clipped,
+    flat,
+    loss_fn,
+    setting,
+)
+
+SAMPLES = {
+    "ordinary": (1.0, 1.0),
+    "huge": (1e8, 1.0),
+    "overflowing norm": (1e15, 1.0),
+    "half overflow": (3e4, 1.0),
+    "tiny": (1e-20, 0.0),
+    "zero": (0.0, 0.0),
+    "NaN": (math.nan, 1.0),
+    "infinite": (math.inf, 1.0),
+    "NaN label": (1.0, math.nan),
+}
+
+
+def clipped_sum(
+    at: Setting, rule: str, engine: str, microbatch: int | None, mask: Tensor | None = None
+) -> Summed:
+    recorder = Recorder()
+    private = dp.PrivateGrad(
+        loss_fn,
+        clip=CLIPS[rule],
+        noise=recorder,
+        expected_batch_size=6,
+        microbatch_size=microbatch,
+        engine=engine,
+    )
+    private.update(at.params, (at.x, at.y), private.init(at.params), mask)
+    (summed,) = recorder.seen
+    return summed
+
+
+def with_sample(at: Setting, x: Tensor, y: Tensor) -> Setting:
+    return Setting(at.params, torch.cat([at.x, x[None]]), torch.cat([at.y, y[None]]))
+
+
+def gradient(at: Setting, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+    params = {name: value.clone().requires_grad_() for name, value in at.params.items()}
+    grads = torch.autograd.grad(loss_fn(params, x, y), list(params.values()))
+    return dict(zip(params, grads, strict=True))
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("dtype", DTYPES, ids=str)
+@pytest.mark.parametrize("microbatch", MICROBATCHES)
+@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_adding_a_sample_adds_its_clipped_gradient(kind, engine, rule, microbatch, dtype, device):
+    at = setting(dtype, device)
+    scale_x, scale_y = SAMPLES[kind]
+    x, y = at.x[0].flip(0) * scale_x, at.y[0].flip(0) * scale_y
+    before = clipped_sum(at, rule, engine, microbatch)
+    after = clipped_sum(with_sample(at, x, y), rule, engine, microbatch)
+    assert after.bound == before.bound
+    moved = flat(after.values) - flat(before.values)
+    rounding = 1e-6 if dtype != torch.float64 else 1e-12
+    assert moved.norm() <= before.bound * (1 + 1e-6) + rounding * flat(before.values).norm()
+
+    if kind == "overflowing norm" and dtype != torch.float64:
+        expected = torch.zeros_like(moved)  # the norm is infinite in float32: the sample is dropped
+    else:
+        expected = flat(clipped(rule, gradient(at, x, y)))
+    # vmap and a plain backward round half-precision products differently.
+    tolerance = {torch.float64: 1e-10, torch.float32: 1e-5}.get(dtype, 0.05)
+    torch.testing.assert_close(moved, expected, rtol=tolerance, atol=tolerance)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("microbatch", MICROBATCHES)
+@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("kind", SAMPLES)
+def test_a_masked_sample_adds_exactly_nothing(kind, engine, rule, microbatch, device):
+    at = setting(torch.float32, device)
+    scale_x, scale_y = SAMPLES[kind]
+    more = with_sample(at, at.x[0] * scale_x, at.y[0] * scale_y)
+    mask = torch.tensor([True] * 6 + [False], device=device)
+    torch.testing.assert_close(
+        clipped_sum(more, rule, engine, microbatch, mask).values,
+        clipped_sum(at, rule, engine, microbatch).values,
+        rtol=1e-6,
+        atol=1e-7,
+    )
+
+
+@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_a_duplicate_counts_twice(engine, rule):
+    at = setting(torch.float64, "cpu")
+    once = flat(clipped_sum(at, rule, engine, None).values)
+    twice = flat(clipped_sum(with_sample(at, at.x[2], at.y[2]), rule, engine, None).values)
+    expected = flat(clipped(rule, gradient(at, at.x[2], at.y[2])))
+    torch.testing.assert_close(twice - once, expected, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_an_empty_batch_and_an_all_masked_one_sum_to_zero(engine, rule):
+    at = setting(torch.float32, "cpu")
+    empty = clipped_sum(Setting(at.params, at.x[:0], at.y[:0]), rule, engine, None)
+    nobody = clipped_sum(at, rule, engine, None, torch.zeros(6, dtype=torch.bool))
+    assert flat(empty.values).abs().max() == 0 == flat(nobody.values).abs().max()
+    assert empty.bound == nobody.bound == clipped_sum(at, rule, engine, None).bound
+
+
+@pytest.mark.parametrize("rule", CLIPS)
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_a_bad_sample_changes_no_exception_shape_or_dtype(engine, rule):
+    at = setting(torch.float32, "cpu")
+    for scale_x, scale_y in SAMPLES.values():
+        summed = clipped_sum(with_sample(at, at.x[0] * scale_x, at.y[0] * scale_y), rule, engine, 2)
+        assert {n: (v.shape, v.dtype) for n, v in summed.values.items()} == {
+            n: (p.shape, torch.float32) for n, p in at.params.items()
+        }
+        assert flat(summed.values).isfinite().all()

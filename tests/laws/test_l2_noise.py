@@ -1,0 +1,122 @@
+"""L2: what is released without data is Gaussian noise of the promised scale, fresh everywhere."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+import dpfunc as dp
+from tests.laws.matrix import DEVICES, ENGINE_NAMES, MAX_NORM, MICROBATCHES, NOISES, flat
+
+SIGMA, DIVISOR, STEPS = 1.7, 20.0, 4
+SHAPES = {"w": (200, 150), "b": (20_000,), "v": (10, 10, 300)}
+UNLIKELY = 1e-5  # fixed keys: a green test stays green
+
+
+def zero_loss(params, x):
+    return sum((param * 0.0).sum() for param in params.values()) + x.sum() * 0.0
+
+
+def releases(noise, engine, microbatch, device, dtype=torch.float32, seed=3, batch=5):
+    """{name: [STEPS, numel]} of normalised releases: standard normal if the law holds."""
+    params = {n: torch.ones(s, dtype=dtype, device=device) for n, s in SHAPES.items()}
+    private = dp.PrivateGrad(
+        zero_loss,
+        clip=dp.Clip(MAX_NORM),
+        noise=NOISES[noise](SIGMA, key=dp.key(seed)),
+        expected_batch_size=DIVISOR,
+        microbatch_size=microbatch,
+        engine=engine,
+    )
+    state = private.init(params)
+    steps = []
+    for _ in range(STEPS):
+        data = torch.ones(batch, 3, dtype=dtype, device=device)
+        grads, state, _ = private.update(params, data, state)
+        steps.append(grads)
+    scale = DIVISOR / (SIGMA * MAX_NORM)
+    return {
+        name: torch.stack([grads[name].double().cpu().flatten() for grads in steps]).numpy() * scale
+        for name in SHAPES
+    }
+
+
+EVERYWHERE = [
+    pytest.mark.parametrize("device", DEVICES),
+    pytest.mark.parametrize("microbatch", MICROBATCHES),
+    pytest.mark.parametrize("engine", ENGINE_NAMES),
+    pytest.mark.parametrize("noise", NOISES),
+]
+
+
+def everywhere(test):
+    for mark in EVERYWHERE:
+        test = mark(test)
+    return test
+
+
+@everywhere
+def test_the_sum_of_squares_is_chi_square_for_every_parameter_and_step(
+    noise, engine, microbatch, device
+):
+    for values in releases(noise, engine, microbatch, device).values():
+        for step in values:
+            tail = stats.chi2.cdf((step**2).sum(), df=step.size)
+            assert UNLIKELY < tail < 1 - UNLIKELY
+            assert stats.kstest(step, "norm").pvalue > UNLIKELY
+
+
+@everywhere
+def test_no_correlation_across_steps_or_parameters(noise, engine, microbatch, device):
+    values = releases(noise, engine, microbatch, device)
+    size = min(v.shape[1] for v in values.values())
+    streams = [step[:size] for v in values.values() for step in v]
+    for left, right in itertools.combinations(streams, 2):
+        assert abs(np.corrcoef(left, right)[0, 1]) * math.sqrt(size) < 4.5
+
+
+@everywhere
+def test_noise_does_not_depend_on_the_batch(noise, engine, microbatch, device):
+    one = releases(noise, engine, microbatch, device, batch=1)
+    many = releases(noise, engine, microbatch, device, batch=7)
+    assert all((one[name] == many[name]).all() for name in SHAPES)
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_no_value_is_repeated(noise):
+    exact = releases(noise, "auto", None, "cpu", dtype=torch.float64)
+    together = np.concatenate([v.flatten() for v in exact.values()])
+    assert np.unique(together).size == together.size
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_the_number_of_distinct_values_fits_float32(noise):
+    single = releases(noise, "auto", None, "cpu")
+    together = np.concatenate([v.flatten() for v in single.values()])
+    # Two draws agree with probability of about 2e-8: the spacing of float32 near 1 times the mean
+    # density.
+    collisions = together.size**2 / 2 * 2e-8
+    assert together.size - np.unique(together).size < 3 * collisions
+
+
+@pytest.mark.parametrize("noise", NOISES)
+def test_keys_decide_the_noise(noise):
+    ours, again, other = (
+        releases(noise, "auto", None, "cpu", seed=seed)["b"] for seed in (3, 3, 4)
+    )
+    assert (ours == again).all()
+    assert abs(np.corrcoef(ours.flatten(), other.flatten())[0, 1]) * math.sqrt(ours.size) < 4.5
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_parameters_get_noise_drawn_in_float32(dtype):
+    half = releases("GaussianNoise", "auto", None, "cpu", dtype=dtype)["b"]
+    single = releases("GaussianNoise", "auto", None, "cpu")["b"]
+    np.testing.assert_allclose(half, single, rtol=0.01, atol=1e-3)
+
+
+def test_flat_orders_by_name():
+    assert flat({"b": torch.tensor([2.0]), "a": torch.tensor([1.0])}).tolist() == [1.0, 2.0]

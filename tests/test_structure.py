@@ -1,0 +1,129 @@
+"""The rules of docs/design.md about files, read off the source."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "dpfunc"
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+# Imports go down only: a file may import from lower rungs, or what its own rung lists before it.
+LADDER = [
+    ["checks"],
+    [
+        "accounting.events",
+        "accounting.pair",
+        "accounting.gaussian",
+        "accounting.rdp",
+        "accounting.questions",
+        "accounting.calibrate",
+        "accounting",
+    ],
+    ["types"],
+    ["chacha", "random"],
+    [
+        "persample.batch",
+        "persample.factors",
+        "persample.reduce",
+        "persample.dense",
+        "persample",
+    ],
+    ["clip", "noise", "sampling"],
+    ["step"],
+    ["modules"],
+    [""],
+    ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
+    ["__main__"],
+]
+ORDER = [name for rung in LADDER for name in rung]
+# Outside its own package a module may import only these standard or third-party packages.
+ACCOUNTING_MAY_IMPORT = {"collections", "dataclasses", "math", "numpy", "scipy", "sys", "typing"}
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports(tree):
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name, node) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            if node.module == "dpfunc":
+                yield from ((f"dpfunc.{alias.name}", node) for alias in node.names)
+            else:
+                yield node.module, node
+
+
+def test_every_file_has_a_rung():
+    assert sorted(ORDER) == sorted(module_name(path) for path in FILES)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_go_down_only(path):
+    name, tree = module_name(path), ast.parse(path.read_text())
+    for imported, _ in imports(tree):
+        if imported == "dpfunc" or imported.startswith("dpfunc."):
+            target = imported.removeprefix("dpfunc").removeprefix(".")
+            assert ORDER.index(target) < ORDER.index(name), f"{name} imports {imported}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_imports_stand_at_the_top_but_for_optional_packages(path):
+    tree = ast.parse(path.read_text())
+    inside = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)]
+    for imported, node in imports(tree):
+        if node in inside:
+            assert imported.split(".")[0] in ("matplotlib", "mlxtend", "rich")
+    assert "TYPE_CHECKING" not in path.read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_private_name_crosses_files(path):
+    for imported, node in imports(ast.parse(path.read_text())):
+        if imported.startswith("dpfunc"):
+            names = [alias.name for alias in node.names]
+            assert not any(name.startswith("_") for name in names + imported.split("."))
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_every_file_says_what_it_is(path):
+    assert ast.get_docstring(ast.parse(path.read_text()))
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "accounting").glob("*.py")), ids=module_name)
+def test_the_accountant_needs_numpy_and_scipy_alone(path):
+    for imported, _ in imports(ast.parse(path.read_text())):
+        top = imported.split(".")[0]
+        assert top in ACCOUNTING_MAY_IMPORT or imported.startswith(
+            ("dpfunc.accounting", "dpfunc.checks")
+        )
+
+
+FORBIDDEN = (
+    "torch.Generator",
+    "manual_seed",
+    "numpy.random",
+    "np.random",
+    "torch.randn",
+    "import random",
+)
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_random_is_the_only_source_of_randomness(path):
+    text = path.read_text()
+    assert not [word for word in FORBIDDEN if word in text]
+    if module_name(path) not in ("random",):
+        assert "import secrets" not in text
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_name)
+def test_no_assert_and_no_silenced_exception(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        assert not isinstance(node, ast.Assert), node.lineno
+        if isinstance(node, ast.ExceptHandler):
+            assert not all(isinstance(child, ast.Pass) for child in node.body), node.lineno
