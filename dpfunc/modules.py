@@ -109,7 +109,7 @@ def fix_module(module: nn.Module) -> nn.Module:
     ``module`` itself is not changed. Raises ValueError for lazy layers: run a forward pass first.
 
     >>> fix_module(nn.BatchNorm2d(64))
-    GroupNorm(32, 64, eps=1e-05, affine=True)
+    GroupNorm(32, 64, eps=1e-05, affine=True, bias=True)
     """
     lazy = [path for path, param in module.named_parameters() if is_lazy(param)]
     require(

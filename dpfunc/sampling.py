@@ -71,7 +71,7 @@ def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) 
     chance that a run ever stops with the error of `poisson`.
 
     >>> padded_size(size=60_000, rate=256 / 60_000)
-    374
+    376
     """
     _require_rate("padded_size", size, rate)
     require(
