@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.modules.instancenorm import _InstanceNorm
 from torch.nn.parameter import is_lazy
@@ -141,7 +141,7 @@ def _layer_problems(path: str, layer: nn.Module) -> Iterator[Problem]:
         yield Problem(
             path,
             f"{type(layer).__name__} normalises with the statistics of the batch",
-            "a sample then changes the gradients of the others, and clipping bounds nothing",
+            "samples would change each other's gradients, which clipping cannot bound",
             "use fix_module, which puts GroupNorm in its place, or keep the layer in eval mode",
         )
     if isinstance(layer, _InstanceNorm) and layer.track_running_stats and layer.training:
@@ -155,6 +155,13 @@ def _layer_problems(path: str, layer: nn.Module) -> Iterator[Problem]:
 
 def _fixed_layer(layer: nn.Module) -> nn.Module:
     if isinstance(layer, _BatchNorm):
+        require(
+            type(layer).forward in (_BatchNorm.forward, nn.SyncBatchNorm.forward),
+            "fix_module",
+            "BatchNorm as torch.nn has it",
+            type(layer).__name__,
+            "replace this subclass by hand: its forward does more, which would be lost",
+        )
         return _group_norm(layer)
     if isinstance(layer, _InstanceNorm) and layer.track_running_stats:
         layer.track_running_stats = False
@@ -173,7 +180,8 @@ def _group_norm(layer: _BatchNorm) -> nn.GroupNorm:
 
 
 def _probe(module: nn.Module, loss_fn: LossFn, sample: tuple[Any, ...]) -> Iterator[Problem]:
-    params = {name: value.requires_grad_() for name, value in named_params(module).items()}
+    kept = named_params(module)
+    params = {name: value.clone().requires_grad_() for name, value in kept.items()}
     before = {name: buffer.clone() for name, buffer in module.named_buffers()}
     try:
         with torch.enable_grad():
@@ -186,6 +194,14 @@ def _probe(module: nn.Module, loss_fn: LossFn, sample: tuple[Any, ...]) -> Itera
         return
     finally:
         changed = _restore(module, before)
+    for name, value in params.items():
+        if not _same(value.detach(), kept[name]):
+            yield Problem(
+                name,
+                "this parameter is changed in the forward pass itself (max_norm of an embedding?)",
+                "the change depends on the data and is released without any noise",
+                "do not change parameters in forward",
+            )
     for name in changed:
         yield Problem(
             name,
@@ -207,7 +223,14 @@ def _restore(module: nn.Module, before: Tensors) -> list[str]:
     """Put the buffers back to what they were; the names of those that had changed."""
     changed = []
     for name, buffer in module.named_buffers():
-        if not torch.equal(buffer, before[name]):
+        if name not in before:
+            changed.append(name)
+        elif not _same(buffer, before[name]):
             changed.append(name)
             buffer.copy_(before[name])
     return changed
+
+
+def _same(left: Tensor, right: Tensor) -> bool:
+    """Equal number by number, where NaN equals NaN."""
+    return torch.equal(left.nan_to_num(nan=12345.0), right.nan_to_num(nan=12345.0))

@@ -22,9 +22,11 @@ class GaussianNoise:
     numbers; the low bits of a floating-point sum can betray its value (Mironov 2012): see
     docs/sharp_edges.md.
 
-    The noise is a pure function of (key, step, parameter name): the same step run again after a
-    crash releases the same values, and no step repeats another's noise. The step is the only state.
-    Do not use one key for two runs on different data: their difference would show the data.
+    The noise is a pure function of (key, step, parameter name): no step repeats another's noise,
+    the step is the only state, and a run resumed from it goes on with fresh noise. One key is for
+    one run. A step taken twice with one key, on other data, parameters, hyperparameters or dropout
+    masks, has the same noise both times, and the difference of the releases has none: make a new
+    key for every run and every branch of a run.
 
     | case | result |
     |---|---|

@@ -90,7 +90,7 @@ def normal(
     """Independent standard normals of the given ``shape``: a pure function of ``key``.
 
     Box and Muller (1958) on the ChaCha20 stream, ``sqrt(-2 log u) cos(2 pi v)`` and its sine. The
-    radius has 32 bits for float32 (``|z| <= 6.7``) and 53 bits for float64 (``|z| <= 8.6``); what
+    radius has 32 bits for float32 (``|z| <= 6.77``) and 53 bits for float64 (``|z| <= 8.66``); what
     lies beyond has probability below 2e-11 and 1e-17 a draw. Half precision is refused: draw in
     float32 and cast last.
 

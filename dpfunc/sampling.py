@@ -47,10 +47,10 @@ def poisson(
     words = bits(fold_in(key, "poisson sampling", step), size)  # uniform on [-2**63, 2**63)
     # rate * 2**64 is exact: multiplying a float by a power of two only moves its exponent.
     threshold = int(rate * 2.0**64) - 2**63
-    drawn = torch.ones(size, dtype=torch.bool) if rate == 1 else words < threshold
+    drawn = torch.ones_like(words, dtype=torch.bool) if rate == 1 else words < threshold
     indices = drawn.nonzero().squeeze(1)
     count = indices.shape[0]
-    mask = torch.ones(count, dtype=torch.bool)
+    mask = torch.ones_like(indices, dtype=torch.bool)
     if pad_to is not None:
         require(
             is_count(pad_to) and count <= pad_to,
@@ -75,9 +75,9 @@ def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) 
     """
     _require_rate("padded_size", size, rate)
     require(
-        is_real(overflow_probability) and 0 < overflow_probability < 1,
+        is_real(overflow_probability) and 1e-15 <= overflow_probability < 1,
         "padded_size",
-        "0 < overflow_probability < 1",
+        "1e-15 <= overflow_probability < 1",
         overflow_probability,
         "use 1e-12",
     )

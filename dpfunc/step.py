@@ -13,15 +13,16 @@ from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.persample.batch import as_args, batch_device, batch_size, slices, take
 from dpfunc.persample.dense import LossFn, Randomness, per_sample_grad_and_loss
+from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.types import ClipRule, NoiseMechanism, State, Summed, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
 
-ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss}
+ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss, "factored": factored_grad}
 """``engine(loss_fn, randomness=...)(params, *batch) -> (per-sample gradients, losses [B])``."""
 
-_AUTO = "dense"
+_AUTO = "factored"
 
 
 def masked(weights: Weights, mask: Tensor) -> Weights:
@@ -74,9 +75,12 @@ class PrivateGrad:
     its sample, that the key stays secret, and that ``expected_batch_size`` is a constant that does
     not depend on the private data. ``aux`` is not private.
 
-    ``microbatch_size`` bounds memory and changes nothing but rounding. ``randomness`` is that of
-    `per_sample_grad`. Each slice of the batch runs under ``engine``: "dense", or "auto" for the
-    fastest that is exact.
+    ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
+    sample draws). ``engine`` computes the per-sample gradients: "factored" never forms them,
+    "dense" is the definition, and "auto" is the faster, factored. ``randomness`` is that of
+    `per_sample_grad`. With "different", masks come from torch's generator in the order of the
+    batch: the guarantee then needs that generator to be secret too, so do not seed it with a known
+    number.
 
     | case | result |
     |---|---|

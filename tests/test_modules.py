@@ -157,6 +157,47 @@ def test_the_probe_finds_changing_buffers_and_unused_parameters():
     assert all(p.grad is None for p in model.parameters())
 
 
+def test_the_probe_finds_parameters_changed_in_forward():
+    model = nn.Sequential(nn.Embedding(4, 3, max_norm=0.5))
+    before = model[0].weight.detach().clone()
+    index = torch.tensor([0, 1])
+    (problem,) = dp.check_module(
+        model,
+        lambda p, x: torch.func.functional_call(model, p, (x[None],)).square().sum(),
+        batch=index,
+    )
+    assert problem.path == "0.weight"
+    assert "changed in the forward pass" in problem.what
+    assert torch.equal(model[0].weight, before)
+
+
+class Growing(nn.Module):
+    """Registers a buffer in forward, and has one that holds NaN."""
+
+    def __init__(self):
+        super().__init__()
+        self.inner = nn.Linear(3, 2)
+        self.register_buffer("unknown", torch.tensor([float("nan")]))
+
+    def forward(self, x):
+        self.register_buffer("late", x.detach().sum())
+        return self.inner(x)
+
+
+def test_the_probe_sees_new_buffers_and_lets_nan_be():
+    model = Growing()
+    assert [p.path for p in dp.check_module(model, loss_of(model), batch=BATCH)] == ["late"]
+
+
+def test_a_batch_norm_that_does_more_is_not_replaced():
+    class NormAct(nn.BatchNorm2d):
+        def forward(self, x):
+            return super().forward(x).relu()
+
+    with pytest.raises(ValueError, match="expected BatchNorm as"):
+        dp.fix_module(nn.Sequential(NormAct(4)))
+
+
 def test_the_probe_reports_a_loss_that_raises():
     model = nn.Linear(3, 2)
     (problem,) = dp.check_module(model, lambda params, x, y: 1 / 0, batch=BATCH)

@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 import dpfunc as dp
 from dpfunc import sampling
@@ -53,5 +54,13 @@ def test_a_step_counts_from_zero():
         sampling.poisson(KEY, -1, size=5, rate=0.5)
     with pytest.raises(TypeError, match=r"expected a dpfunc.Key"):
         sampling.poisson(0, 0, size=5, rate=0.5)
-    with pytest.raises(ValueError, match="expected 0 < overflow_probability < 1"):
-        sampling.padded_size(size=5, rate=0.5, overflow_probability=0.0)
+    with pytest.raises(ValueError, match="expected 1e-15 <= overflow_probability < 1"):
+        sampling.padded_size(size=5, rate=0.5, overflow_probability=1e-17)
+
+
+def test_a_default_device_changes_nothing():
+    expected = sampling.poisson(KEY, 0, size=50, rate=1.0)
+    with torch.device("meta"):
+        indices, mask = sampling.poisson(KEY, 0, size=50, rate=1.0)
+    assert torch.equal(indices, expected[0])
+    assert mask.all()

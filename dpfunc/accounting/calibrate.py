@@ -13,7 +13,7 @@ from dpfunc.checks import is_real, require
 _TOLERANCE = 1e-6  # relative: how close to the best value an answer comes
 _MOST_NOISE = 1e6
 _LEAST_RATE = 1e-12
-_MOST_STEPS = 10**12
+_MOST_STEPS = 2**40
 
 
 def noise_multiplier(
@@ -88,8 +88,7 @@ def steps(
 ) -> int:
     """The largest number of steps that meets the target; 0 where not even one step does.
 
-    ValueError where the number has no limit below 10**12 (no noise is needed, or almost none of the
-    data is ever read).
+    ValueError where 2**39 steps still meet the target (infinite noise, say).
 
     >>> steps(target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, sample_rate=0.01)
     2195

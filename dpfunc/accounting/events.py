@@ -9,6 +9,9 @@ from typing import NamedTuple
 
 from dpfunc.checks import is_count, is_real, require
 
+_MOST_NOISE = 1e100  # more is accounted as this much, an upper bound: its square must not overflow
+_MOST_TIMES = 2**53
+
 
 def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> "Repeat":
     """DP-SGD: ``steps`` Gaussian releases, each on a fresh Poisson sample at ``sample_rate``.
@@ -34,6 +37,7 @@ def phases(event: "Event") -> list[Phase]:
     counts: dict[tuple[float, float], int] = {}
     for sigma, rate, times in _flatten(event, 1):
         if times > 0 and rate > 0 and sigma < math.inf:
+            sigma = min(sigma, _MOST_NOISE)
             counts[sigma, rate] = counts.get((sigma, rate), 0) + times
     return [Phase(sigma, rate, times) for (sigma, rate), times in counts.items()]
 
@@ -109,7 +113,13 @@ class Repeat:
     times: int
 
     def __post_init__(self) -> None:
-        require(is_count(self.times), "Repeat", "an int times >= 0", self.times, "pass the steps")
+        require(
+            is_count(self.times) and self.times <= _MOST_TIMES,
+            "Repeat",
+            "an int times >= 0 and at most 2**53",
+            self.times,
+            "pass the number of steps",
+        )
 
 
 @dataclass(frozen=True)

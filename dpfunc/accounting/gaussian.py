@@ -35,6 +35,8 @@ def gaussian_epsilon(mu: float, delta: float) -> float:
     target = math.log(delta) * (1 + 4 * _ULP)
     # P(loss > epsilon) <= exp(-(epsilon/mu - mu/2)**2 / 2) bounds delta: this epsilon is enough.
     enough = mu * mu / 2 + mu * math.sqrt(-2 * target) * (1 + 1e-9) + 1e-9
+    while _log_delta(mu, enough) > target:  # where mu is so large that rounding outweighs the tail
+        enough *= 2
     found = float(brentq(lambda epsilon: _log_delta(mu, epsilon) - target, 0.0, enough, xtol=1e-13))
     while _log_delta(mu, found) > target:  # the root finder may stop on the wrong side
         found = found * (1 + 1e-12) + 1e-13
@@ -55,7 +57,7 @@ def _log_delta(mu: float, epsilon: float) -> float:
         error = 4 * near * scale + 8 * (1 + scale / (1 + near)) * ratio / ratios + 8
         return -near * near / 2 + math.log(ratios / 2) + error * _ULP
     log_kept, log_far = float(log_ndtr(-near)), float(log_ndtr(-near - mu))
-    lost = math.exp(epsilon + log_far - log_kept)
+    lost = math.exp(min(0.0, epsilon + log_far - log_kept))
     if lost >= 1:
         return log_kept
     error = 4 * (1 + epsilon - log_far + (near + mu) * scale) * lost / (1 - lost) + 8

@@ -22,7 +22,8 @@ def epsilon(event: Event, *, delta: float) -> float:
     |---|---|
     | no steps, rate 0, or infinite noise | 0 |
     | ``delta >= 1`` | 0 |
-    | noise multiplier 0, or ``delta == 0`` | infinity |
+    | ``delta`` at least the chance that the record is ever sampled | 0 |
+    | noise multiplier below 1e-6, or ``delta == 0`` | infinity |
     | delta negative or NaN | ValueError |
 
     >>> from dpfunc.accounting import Gaussian
@@ -33,13 +34,15 @@ def epsilon(event: Event, *, delta: float) -> float:
         is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
     )
     released = phases(event)
-    if not released or delta >= 1:
+    if delta >= _chance_of_inclusion(released):
         return 0.0
     if delta == 0 or _reveals(released):
         return math.inf
+    # Sampling never costs privacy, so the exact value without it is a bound as well.
+    without_sampling = gaussian_epsilon(_mu(released), delta)
     if _unsampled(released):
-        return gaussian_epsilon(_mu(released), delta)
-    return rdp_epsilon(released, delta)
+        return without_sampling
+    return min(without_sampling, rdp_epsilon(released, delta))
 
 
 def delta(event: Event, *, epsilon: float) -> float:
@@ -50,7 +53,7 @@ def delta(event: Event, *, epsilon: float) -> float:
     | case | delta |
     |---|---|
     | no steps, rate 0, or infinite noise | 0 |
-    | noise multiplier 0 | 1 |
+    | noise multiplier below 1e-6 | the chance that the record is ever sampled |
     | ``epsilon == inf`` | 0 with noise |
     | epsilon negative or NaN | ValueError |
 
@@ -60,20 +63,28 @@ def delta(event: Event, *, epsilon: float) -> float:
     """
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     released = phases(event)
-    if not released:
-        return 0.0
-    if _reveals(released):
-        return 1.0
+    most = _chance_of_inclusion(released)
+    if most == 0 or _reveals(released):
+        return most
     if epsilon == math.inf:
         return 0.0
+    without_sampling = gaussian_delta(_mu(released), epsilon)
     if _unsampled(released):
-        return gaussian_delta(_mu(released), epsilon)
-    return math.exp(rdp_log_delta(released, epsilon))
+        return without_sampling
+    return min(most, without_sampling, math.exp(rdp_log_delta(released, epsilon)))
+
+
+def _chance_of_inclusion(released: list[Phase]) -> float:
+    """The probability that the record is ever read, rounded up: a delta that holds at epsilon 0."""
+    if any(phase.sample_rate == 1 for phase in released):
+        return 1.0
+    never = math.fsum(times * math.log1p(-rate) for _, rate, times in released)
+    return min(1.0, -math.expm1(never) * (1 + 1e-12))
 
 
 def _reveals(released: list[Phase]) -> bool:
-    # The smallest normal float bounds what the formulas can square.
-    return any(phase.noise_multiplier < 1e-100 for phase in released)
+    """Whether there is so little noise that epsilon, above 1e11, is called infinite."""
+    return any(phase.noise_multiplier < 1e-6 for phase in released)
 
 
 def _unsampled(released: list[Phase]) -> bool:
@@ -81,4 +92,4 @@ def _unsampled(released: list[Phase]) -> bool:
 
 
 def _mu(released: list[Phase]) -> float:
-    return math.sqrt(math.fsum(times / sigma**2 for sigma, _, times in released))
+    return math.sqrt(math.fsum(times / sigma / sigma for sigma, _, times in released))

@@ -78,9 +78,17 @@ def _plan(options: argparse.Namespace) -> Plan:
     target = {"target_epsilon": options.epsilon, "delta": options.delta}
     require(options.steps >= 1, "--steps", "at least 1", options.steps, "try 100")
     require(
-        options.plot.parent.is_dir(),
+        0 < options.sample_rate <= 1,
+        "--sample-rate",
+        "a probability above 0",
+        options.sample_rate,
+        "try 0.25",
+    )
+    require(options.epsilon < math.inf, "--epsilon", "a finite budget", options.epsilon, "try 3")
+    require(
+        options.plot.suffix == ".png" and options.plot.parent.is_dir(),
         "--plot",
-        "a path in a folder that exists",
+        "a .png file in a folder that exists",
         str(options.plot),
         "make the folder first",
     )
@@ -92,7 +100,7 @@ def _plan(options: argparse.Namespace) -> Plan:
     one_step = accounting.dp_sgd(noise_multiplier=noise, sample_rate=options.sample_rate, steps=1)
     spent = accounting.epsilon(one_step, delta=options.delta)
     require(
-        spent <= options.epsilon,
+        noise < math.inf and spent <= options.epsilon,
         "--noise-multiplier",
         f"enough noise for one step within epsilon {options.epsilon:g}",
         noise,
@@ -106,7 +114,9 @@ def _plan(options: argparse.Namespace) -> Plan:
 def _load(options: argparse.Namespace, key: dp.Key) -> Images:
     data = load_digits(key) if options.data is None else load_folder(options.data)
     try:
-        return data.to(torch.device(options.device))
+        device = torch.device(options.device)
+        require(device.type != "meta", "--device", "one that computes", "meta", "try cpu")
+        return data.to(device)
     except (RuntimeError, AssertionError) as error:  # torch says "not compiled with" by assertion
         reason = str(error).splitlines()[0]
         raise DataError(f"--device: {options.device} cannot be used: {reason}") from error

@@ -1,6 +1,6 @@
 """A batch: a tensor, or a tuple, list or dict of batches, whose tensors share axis 0 (samples)."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,7 +13,7 @@ def map_tensors(fn: Callable[[Tensor], Any], batch: Any) -> Any:
     """``batch`` with ``fn`` applied to each tensor in it. TypeError for any other leaf."""
     if isinstance(batch, Tensor):
         return fn(batch)
-    if isinstance(batch, dict):
+    if isinstance(batch, Mapping):
         return {name: map_tensors(fn, part) for name, part in batch.items()}
     if isinstance(batch, tuple) and hasattr(batch, "_fields"):
         return type(batch)(*(map_tensors(fn, part) for part in batch))

@@ -25,7 +25,8 @@ def per_sample_grad(loss_fn: LossFn, *, randomness: Randomness = "error") -> Cal
     B gradients. Not private: these are the gradients of individual people.
 
     ``randomness`` concerns dropout and its like inside the loss: "error" refuses it, "different"
-    draws anew for every sample. vmap's "same" is refused: all samples would share one mask.
+    draws anew for every sample, from torch's generator, in the order of the batch. vmap's "same" is
+    refused: all samples would share one mask.
 
     | case | result |
     |---|---|
@@ -62,6 +63,27 @@ def per_sample_grad_and_loss(
     >>> per_sample_grad_and_loss(loss)({"w": torch.ones(2)}, torch.eye(2))[1]
     tensor([1., 1.])
     """
+    scalar_loss = checked_loss(loss_fn, randomness)
+
+    def grads_and_losses(params: Tensors, *batch: Any) -> tuple[Tensors, Tensor]:
+        require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+        if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
+            return empty_grads(params)
+        transform = torch.func.vmap(
+            torch.func.grad_and_value(scalar_loss),
+            in_dims=(None, *(0 for _ in batch)),
+            randomness=randomness,
+        )
+        # vmap has no rule for the fused attention kernels and would run them in a loop of samples.
+        with sdpa_kernel(SDPBackend.MATH):
+            grads, losses = transform(params, *batch)
+        return grads, losses
+
+    return grads_and_losses
+
+
+def checked_loss(loss_fn: LossFn, randomness: Randomness) -> LossFn:
+    """``loss_fn``, which from now on has to return a scalar; ValueError for a bad randomness."""
     require(
         randomness in ("error", "different"),
         "per_sample_grad",
@@ -81,23 +103,10 @@ def per_sample_grad_and_loss(
         )
         return loss
 
-    def grads_and_losses(params: Tensors, *batch: Any) -> tuple[Tensors, Tensor]:
-        require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
-        if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
-            return _no_grads(params)
-        transform = torch.func.vmap(
-            torch.func.grad_and_value(scalar_loss),
-            in_dims=(None, *(0 for _ in batch)),
-            randomness=randomness,
-        )
-        # vmap has no rule for the fused attention kernels and would run them in a loop of samples.
-        with sdpa_kernel(SDPBackend.MATH):
-            grads, losses = transform(params, *batch)
-        return grads, losses
-
-    return grads_and_losses
+    return scalar_loss
 
 
-def _no_grads(params: Tensors) -> tuple[Tensors, Tensor]:
+def empty_grads(params: Tensors) -> tuple[Tensors, Tensor]:
+    """The gradients and losses of a batch of no samples."""
     grads = {name: param.new_zeros((0, *param.shape)) for name, param in params.items()}
     return grads, next(iter(params.values())).new_zeros(0)

@@ -11,10 +11,44 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
+from dpfunc.checks import require
+
 
 def accumulation_dtype(dtype: torch.dtype) -> torch.dtype:
     """The dtype for norms, sums and noise: at least float32, whatever the gradient's own."""
     return torch.promote_types(dtype, torch.float32)
+
+
+def accumulable(values: Tensor) -> Tensor:
+    """The same numbers, at least in float32."""
+    return values.to(accumulation_dtype(values.dtype))
+
+
+def row_norm_sq(values: Tensor) -> Tensor:
+    """The squared L2 norm of each ``values[i]``, ``[B]``, in the accumulation dtype."""
+    # sum() adds in a tree; vector_norm adds in a row and is percents too small for 1e8 numbers.
+    return accumulable(_as_rows(values)).square().sum(1)
+
+
+def keep(values: Tensor, weights: Tensor) -> Tensor:
+    """``values [B, ...]`` in the accumulation dtype with zeros for each sample of weight zero.
+
+    Zero times NaN is NaN: a dropped sample has to be replaced, not multiplied away.
+    """
+    require(
+        weights.shape == values.shape[:1],
+        "weighted_sum",
+        f"one weight for each of the {values.shape[0]} samples",
+        tuple(weights.shape),
+        "compute the weights from the norms of these same gradients",
+    )
+    return torch.where(_over(weights, values) != 0, accumulable(values), 0.0)
+
+
+def weigh(values: Tensor, weights: Tensor) -> Tensor:
+    """``weights[i] * values[i]`` in the accumulation dtype, exactly zero where the weight is."""
+    kept = keep(values, weights)
+    return kept.mul_(_over(weights.to(kept.dtype), values))
 
 
 class Factored(Protocol):
@@ -35,6 +69,10 @@ class Factored(Protocol):
         """The gradients themselves, ``[B, *shape]``."""
         ...
 
+    def take(self, where: slice) -> "Factored":
+        """The gradients of the samples in ``where``."""
+        ...
+
 
 @dataclass(frozen=True)
 class Dense:
@@ -43,21 +81,24 @@ class Dense:
     values: Tensor
 
     def norm_sq(self) -> Tensor:
-        dtype = accumulation_dtype(self.values.dtype)
-        norm: Tensor = torch.linalg.vector_norm(self._rows(), dim=1, dtype=dtype)
-        return norm.square()
+        return row_norm_sq(self.values)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        dtype = accumulation_dtype(self.values.dtype)
-        weights = weights.to(dtype)
-        # 0 * NaN is NaN: a dropped sample has to be replaced, not multiplied away.
-        rows = torch.where(weights.unsqueeze(1) != 0, self._rows().to(dtype), 0.0)  # [B, n]
-        total: Tensor = weights @ rows
-        return total.reshape(self.values.shape[1:])
+        # Not a matrix product, whose naive float32 sum over a large batch is off by more than 1e-4.
+        return weigh(self.values, weights).sum(0)
 
     def dense(self) -> Tensor:
         return self.values
 
-    def _rows(self) -> Tensor:
-        size, *shape = self.values.shape
-        return self.values.reshape(size, math.prod(shape))  # [B, n]
+    def take(self, where: slice) -> "Dense":
+        return Dense(self.values[where])
+
+
+def _as_rows(values: Tensor) -> Tensor:
+    size, *shape = values.shape
+    return values.reshape(size, math.prod(shape))  # [B, n]
+
+
+def _over(weights: Tensor, values: Tensor) -> Tensor:
+    """``weights [B]`` with axes of length 1 so that it broadcasts over ``values [B, ...]``."""
+    return weights.reshape(-1, *(1 for _ in values.shape[1:]))

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dpfunc.checks import require
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.precision import full_precision
 from dpfunc.types import Summed, Tensors, Weights
 
 PerSample = Mapping[str, Tensor | Factored]
@@ -23,7 +24,8 @@ def leaf_norms(grads: PerSample) -> Tensors:
     >>> leaf_norms({"w": torch.tensor([[3.0, 4.0], [0.0, 0.0]])})
     {'w': tensor([5., 0.])}
     """
-    return {name: _as_factored(grad).norm_sq().sqrt() for name, grad in grads.items()}
+    with full_precision():
+        return {name: _as_factored(grad).norm_sq().sqrt() for name, grad in grads.items()}
 
 
 def global_norm(norms: Tensors) -> Tensor:
@@ -72,9 +74,11 @@ def weighted_sum(grads: PerSample, weights: Weights) -> Summed:
         sorted(weights.values),
         "compute the weights from leaf_norms of these same gradients",
     )
-    values = {
-        name: _as_factored(grad).weighted_sum(weights.values[name]) for name, grad in grads.items()
-    }
+    with full_precision():
+        values = {
+            name: _as_factored(grad).weighted_sum(weights.values[name])
+            for name, grad in grads.items()
+        }
     return Summed(values, weights.bound)
 
 

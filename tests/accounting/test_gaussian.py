@@ -48,6 +48,14 @@ def test_reference_values(mu, delta, epsilon):
     assert gaussian_epsilon(mu, delta) == pytest.approx(epsilon, rel=1e-11)
 
 
+@pytest.mark.parametrize("mu", [1e3, 1e6, 1e12])
+@pytest.mark.parametrize("delta", [1e-300, 1e-5, 0.999999])
+def test_huge_mu(mu, delta):
+    epsilon = gaussian_epsilon(mu, delta)
+    assert epsilon == pytest.approx(mu * mu / 2, rel=0.5)
+    assert gaussian_delta(mu, 0.0) == 1.0
+
+
 def test_edges():
     assert gaussian_delta(0.0, 1.0) == 0.0
     assert gaussian_delta(1.0, math.inf) == 0.0

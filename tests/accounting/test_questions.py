@@ -76,7 +76,27 @@ def test_what_releases_nothing_costs_nothing(event):
 def test_without_noise_nothing_is_private(sigma, rate):
     event = dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=1)
     assert epsilon(event, delta=1e-5) == math.inf
-    assert delta(event, epsilon=100.0) == delta(event, epsilon=math.inf) == 1.0
+    exact = delta(event, epsilon=100.0)
+    assert exact == delta(event, epsilon=math.inf) == pytest.approx(rate)
+    assert exact >= rate
+
+
+def test_a_record_that_is_hardly_ever_read_costs_at_most_that_chance():
+    rare = dp_sgd(noise_multiplier=0.01, sample_rate=1e-9, steps=1000)
+    assert epsilon(rare, delta=1.0001e-6) == 0.0
+    assert epsilon(rare, delta=0.99e-6) > 0.0
+    assert delta(rare, epsilon=0.0) == pytest.approx(1e-6, rel=1e-5)
+
+
+@pytest.mark.parametrize("rate", [1e-9, 0.01, 0.5, 1.0])
+@pytest.mark.parametrize("sigma", [1.1e-6, 1e-4, 1e-3, 1e4, 1e6, 1e160])
+def test_extreme_noise_has_answers_at_once(sigma, rate):
+    for steps in (1, 10**9):
+        event = dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
+        for d in (1e-300, 1e-5, 0.99):
+            assert 0 <= epsilon(event, delta=d) < math.inf
+        for e in (0.0, 1.0, 1e9):
+            assert 0 <= delta(event, epsilon=e) <= 1
 
 
 @pytest.mark.parametrize("rate", [0.1, 1.0])

@@ -64,6 +64,9 @@ def test_a_damaged_gzip_file_is_named(tmp_path):
     broken.write_bytes(broken.read_bytes()[:-20])
     with pytest.raises(DataError, match="cannot be read"):
         load_folder(tmp_path)
+    broken.write_bytes(gzip.compress(b"x" * 99)[:10] + b"\xff" * 30)
+    with pytest.raises(DataError, match="cannot be read"):
+        load_folder(tmp_path)
     broken.write_bytes(b"plain text")
     with pytest.raises(DataError, match="cannot be read"):
         load_folder(tmp_path)

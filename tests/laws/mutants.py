@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "mean instead of sum",
         "persample/factors.py",
-        "total: Tensor = weights @ rows",
-        "total: Tensor = weights @ rows / max(1, len(rows))",
+        "return weigh(self.values, weights).sum(0)",
+        "return weigh(self.values, weights).sum(0) / max(1, len(weights))",
         "l1 l4 l6",
     ),
     Mutant(
@@ -85,8 +85,8 @@ MUTANTS = [
     Mutant(
         "dropped samples multiplied by zero, not replaced",
         "persample/factors.py",
-        "torch.where(weights.unsqueeze(1) != 0, self._rows().to(dtype), 0.0)",
-        "self._rows().to(dtype)",
+        "return torch.where(_over(weights, values) != 0, accumulable(values), 0.0)",
+        "return accumulable(values).clone()",
         "l1",
     ),
     Mutant(
@@ -119,6 +119,48 @@ MUTANTS = [
         'return released, {"step": step + 1}',
         'return released, {"step": step + (step != 3)}',
         "l5",
+    ),
+    Mutant(
+        "sum as a matrix product in the user's precision",
+        "persample/precision.py",
+        'setting.fp32_precision = "ieee"',
+        "pass",
+        "l1",
+    ),
+    Mutant(
+        "squares added in a row",
+        "persample/factors.py",
+        "return accumulable(_as_rows(values)).square().sum(1)",
+        "return torch.linalg.vector_norm(accumulable(_as_rows(values)), dim=1).square()",
+        "l1",
+    ),
+    Mutant(
+        "norms of two uses added",
+        "persample/combine.py",
+        "return (outer.norm_sq() + scatter.norm_sq() + 2 * crossed)",
+        "return (outer.norm_sq() + scatter.norm_sq() + 0 * crossed)",
+        "l7",
+    ),
+    Mutant(
+        "an unmapped input summed over the batch",
+        "persample/capture.py",
+        "return values.expand(size, *values.shape)",
+        "return values.expand(size, *values.shape) / size",
+        "l7",
+    ),
+    Mutant(
+        "a Gram matrix without its cross terms",
+        "persample/outer.py",
+        "return gram.sum((1, 2)).clamp_(min=0.0)",
+        "return gram.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=0.0)",
+        "l7",
+    ),
+    Mutant(
+        "the padding row trained",
+        "persample/rules/lookup.py",
+        "if padding_idx is not None:  # the row",
+        "if padding_idx is None and not len(table):  # the row",
+        "l7",
     ),
 ]
 

@@ -136,3 +136,54 @@ def test_a_bad_sample_changes_no_exception_shape_or_dtype(engine, rule):
             n: (p.shape, torch.float32) for n, p in at.params.items()
         }
         assert flat(summed.values).isfinite().all()
+
+
+@pytest.mark.parametrize("value", [0.1, 0.3])
+@pytest.mark.parametrize("size", [10**6, 2 * 10**7])
+@pytest.mark.parametrize("layout", ["rows", "columns"])
+def test_the_norm_of_a_large_parameter_is_not_too_small(size, value, layout):
+    """Adding the squares one after the other in float32 loses percents of the norm."""
+    shape = (size // 1000, 1000)
+    grad = torch.full((1, *shape), value)
+    grads = {"w": grad if layout == "rows" else grad.mT.contiguous().mT}
+    for rule in ("Clip", "AutoClip", "ClipPerLayer"):
+        summed = dp.weighted_sum(grads, CLIPS[rule].weights(dp.leaf_norms(grads), {}))
+        assert summed.values["w"].double().norm() <= summed.bound * (1 + 1e-6)
+
+
+CORRELATED = 4097
+
+
+def correlated_sums(engine, dtype):
+    """The clipped sums of many samples alike, without the last one and with it."""
+    params = {"w": torch.zeros(32, 8, dtype=dtype), "b": torch.zeros(32, dtype=dtype)}
+    inputs = torch.full((CORRELATED, 8), 0.7, dtype=dtype)
+
+    def linear_loss(params, x):
+        return torch.nn.functional.linear(x, params["w"], params["b"]).sum()
+
+    recorder = Recorder()
+    private = dp.PrivateGrad(
+        linear_loss, clip=dp.Clip(1.0), noise=recorder, expected_batch_size=1, engine=engine
+    )
+    for part in (inputs[:-1], inputs):
+        private.update(params, part, private.init(params))
+    return recorder.seen
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+@pytest.mark.parametrize("precision", ["plain", "autocast", "medium", "bf16 parameters"])
+def test_sums_are_in_full_precision_whatever_the_settings(engine, precision):
+    """In bfloat16, one record would move a sum of thousands by several times the bound."""
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("medium" if precision == "medium" else before)
+    try:
+        dtype = torch.bfloat16 if precision == "bf16 parameters" else torch.float32
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "autocast"):
+            without, with_one = correlated_sums(engine, dtype)
+        assert (torch.get_float32_matmul_precision() == "medium") == (precision == "medium")
+    finally:
+        torch.set_float32_matmul_precision(before)
+    moved = (flat(with_one.values) - flat(without.values)).norm()
+    # What is left is the rounding of a float32 sum, about 1e-6 of the sum of 4096.
+    assert moved == pytest.approx(1.0, abs=0.005)

@@ -1,3 +1,4 @@
+from collections import UserDict
 from typing import NamedTuple
 
 import pytest
@@ -19,6 +20,10 @@ def test_the_structure_is_kept():
     assert doubled["a"].tolist() == [0, 2, 4, 6]
     assert isinstance(doubled["b"], list)
     assert isinstance(doubled["b"][1], Pair)
+
+
+def test_mappings_become_dicts():
+    assert map_tensors(torch.neg, UserDict(a=torch.ones(1))) == {"a": torch.tensor([-1.0])}
 
 
 def test_size_and_device():

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 import dpfunc as dp
 from dpfunc.persample.factors import Dense
+from dpfunc.persample.outer import Outer
 from dpfunc.types import Weights
 
 SHAPES = [(), (3,), (2, 3), (2, 0)]
@@ -63,6 +64,14 @@ def test_every_parameter_needs_its_weights(names):
     grads = {"a": torch.ones(2, 1), "b": torch.ones(2, 1)}
     with pytest.raises(ValueError, match=r"expected weights for exactly the parameters"):
         dp.weighted_sum(grads, Weights({n: torch.ones(2) for n in names}, 1.0))
+
+
+@pytest.mark.parametrize("size", [0, 1, 3])
+def test_every_sample_needs_its_weight(size):
+    rows = torch.ones(2, 1, 3)
+    for grad in (torch.ones(2, 3), Dense(torch.ones(2, 3)), Outer(rows, rows)):
+        with pytest.raises(ValueError, match="expected one weight for each of the 2 samples"):
+            dp.weighted_sum({"a": grad}, Weights({"a": torch.ones(size)}, 1.0))
 
 
 def test_weights_must_carry_a_bound():

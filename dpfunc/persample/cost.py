@@ -1,0 +1,39 @@
+"""The cost model of the engine, in one place: which form answers a norm fastest, in what slices.
+
+Counts are per sample, in multiply-adds and in numbers held; T is the number of positions.
+"""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+# Gradients are formed this many numbers at a time: 64 MiB of float32, well inside a cache of
+# activations.
+_SLICE_NUMBERS = 2**24
+
+
+def prefers_gram(positions: int, rows: int, columns: int) -> bool:
+    """Whether two ``T x T`` Gram matrices cost less than one ``rows x columns`` gradient."""
+    return positions * (rows + columns) < rows * columns
+
+
+def loop_pays(multiply_adds: int, device: torch.device) -> bool:
+    """Whether a library call a sample beats one batched product over patches.
+
+    A call costs about 50 us on a CPU, in which the patches of half a million products are
+    multiplied; a GPU would wait for every launch.
+    """
+    return device.type == "cpu" and multiply_adds > 500_000
+
+
+def worth_forming(gradient_numbers: int, held_numbers: int) -> bool:
+    """Whether a gradient takes no more memory than the factors it would replace."""
+    return gradient_numbers <= held_numbers
+
+
+def form_in_slices(form: Callable[[slice], Tensor], size: int, gradient_numbers: int) -> Tensor:
+    """``form`` over slices of the batch, joined: only one slice of gradients at a time."""
+    step = max(1, _SLICE_NUMBERS // max(1, gradient_numbers))
+    parts = [form(slice(start, start + step)) for start in range(0, size, step)]
+    return parts[0] if len(parts) == 1 else torch.cat(parts)

@@ -1,0 +1,53 @@
+"""Per-sample gradients of linear maps: sums of outer products over positions, never formed.
+
+For ``y = W x`` at T positions of a sample, the gradient of W is ``sum_t g_t x_t^T``. Its squared
+norm is ``sum_{t,s} <g_t, g_s> <x_t, x_s>``, the Gram form (Li, Tramer, Liang and Hashimoto 2022,
+arXiv:2110.05679, section 4), and the weighted sum over the batch is one matrix product.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from dpfunc.persample.cost import form_in_slices, prefers_gram
+from dpfunc.persample.factors import accumulable, keep, row_norm_sq, weigh
+
+
+@dataclass(frozen=True)
+class Outer:
+    """``grad[l, r] = sum_t left[t, l] right[t, r]``: ``left [B, T, l]``, ``right [B, T, r]``."""
+
+    left: Tensor
+    right: Tensor
+
+    def norm_sq(self) -> Tensor:
+        size, positions, rows = self.left.shape
+        columns = self.right.shape[2]
+        if positions == 1:
+            return row_norm_sq(self.left) * row_norm_sq(self.right)
+        if prefers_gram(positions, rows, columns):
+            return form_in_slices(self._gram_norm_sq, size, positions * positions)
+        return form_in_slices(self._formed_norm_sq, size, rows * columns)
+
+    def weighted_sum(self, weights: Tensor) -> Tensor:
+        # The scaled side is copied: let it be the smaller one.
+        if self.left.shape[2] <= self.right.shape[2]:
+            left, right = weigh(self.left, weights), keep(self.right, weights)
+        else:
+            left, right = keep(self.left, weights), weigh(self.right, weights)
+        return left.flatten(0, 1).T @ right.flatten(0, 1)
+
+    def dense(self) -> Tensor:
+        return self.left.mT @ self.right
+
+    def take(self, where: slice) -> "Outer":
+        return Outer(self.left[where], self.right[where])
+
+    def _gram_norm_sq(self, where: slice) -> Tensor:
+        left, right = accumulable(self.left[where]), accumulable(self.right[where])
+        gram = (left @ left.mT).mul_(right @ right.mT)  # [b, T, T]
+        return gram.sum((1, 2)).clamp_(min=0.0)  # rounding may leave a zero slightly negative
+
+    def _formed_norm_sq(self, where: slice) -> Tensor:
+        left, right = accumulable(self.left[where]), accumulable(self.right[where])
+        return row_norm_sq(left.mT @ right)

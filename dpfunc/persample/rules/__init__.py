@@ -1,0 +1,18 @@
+"""The rules: which operations the engine knows how to factor, one file a family."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dpfunc.persample.capture import Rule
+from dpfunc.persample.rules.attention import ATTENTION_RULES
+from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
+from dpfunc.persample.rules.linear import LINEAR_RULES
+from dpfunc.persample.rules.lookup import LOOKUP_RULES
+
+RULES: Mapping[Any, Rule] = {
+    **LINEAR_RULES,
+    **CONVOLUTION_RULES,
+    **LOOKUP_RULES,
+    **ATTENTION_RULES,
+}
+"""By torch function, as a `TorchFunctionMode` sees it."""

@@ -1,0 +1,229 @@
+"""Attention: the fused kernel under vmap, and multi-head attention as linear maps around it."""
+
+import math
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.factors import Dense, Factored, accumulable
+from dpfunc.persample.outer import Outer
+from dpfunc.persample.rules.linear import linear, positions
+
+
+class _FusedAttention(torch.autograd.Function):
+    """`F.scaled_dot_product_attention` with the mapped axis merged into its batch axis.
+
+    vmap has no rule for the fused kernels and would run them sample by sample. ``probe`` is mapped,
+    so the rule below is always what runs; autograd records the plain call inside it.
+    """
+
+    @staticmethod
+    def forward(*inputs: Any) -> Tensor:
+        raise RuntimeError("the fused attention of the factored engine runs under vmap only")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        raise RuntimeError("the fused attention of the factored engine runs under vmap only")
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        probe: Tensor,
+        query: Tensor,
+        key: Tensor,
+        value: Tensor,
+        mask: Tensor | None,
+        dropout_p: float,
+        is_causal: bool,
+        scale: float | None,
+        enable_gqa: bool,
+    ) -> tuple[Tensor, int]:
+        if dropout_p > 0 and info.randomness != "different":
+            raise RuntimeError(
+                "vmap: called random operation (attention dropout) while in randomness error mode; "
+                'pass randomness="different".'
+            )
+        size, (_, *dims) = info.batch_size, in_dims
+        inputs = zip((query, key, value), dims, strict=False)
+        parts = [_mapped_first(part, dim, size) for part, dim in inputs]
+        rank = parts[0].dim() - 1
+        if mask is not None and not (dims[3] is None and (rank < 4 or mask.dim() < 4)):
+            mask = _mapped_first(mask, dims[3], size)
+            mask = mask.unflatten(0, (size, *(1,) * (rank + 1 - mask.dim())))
+        if rank == 4:
+            lead = parts[0].shape[:2]
+            parts = [part.flatten(0, 1) for part in parts]
+            if mask is not None and mask.dim() == 5:
+                mask = mask.expand(*lead, *mask.shape[2:]).flatten(0, 1)
+        query, key, value = parts
+        output = F.scaled_dot_product_attention(
+            query, key, value, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return (output.unflatten(0, lead) if rank == 4 else output), 0
+
+
+def _mapped_first(part: Tensor, dim: int | None, size: int) -> Tensor:
+    return part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)
+
+
+def _fused(
+    tape: Tape,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attn_mask: Tensor | None = None,
+    dropout_p: float = 0.0,
+    is_causal: bool = False,
+    scale: float | None = None,
+    enable_gqa: bool = False,
+) -> Any:
+    if any(map(tape.name, (query, key, value, attn_mask))) or not 2 <= query.dim() <= 4:
+        return NotImplemented
+    options = (dropout_p, is_causal, scale, enable_gqa)
+    return _FusedAttention.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+        tape.probe, query, key, value, attn_mask, *options
+    )
+
+
+def _multi_head(
+    tape: Tape,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    embed_dim_to_check: int,
+    num_heads: int,
+    in_proj_weight: Tensor,
+    in_proj_bias: Tensor | None,
+    bias_k: Tensor | None,
+    bias_v: Tensor | None,
+    add_zero_attn: bool,
+    dropout_p: float,
+    out_proj_weight: Tensor,
+    out_proj_bias: Tensor | None,
+    training: bool = True,
+    key_padding_mask: Tensor | None = None,
+    need_weights: bool = True,
+    attn_mask: Tensor | None = None,
+    use_separate_proj_weight: bool = False,
+    q_proj_weight: Tensor | None = None,
+    k_proj_weight: Tensor | None = None,
+    v_proj_weight: Tensor | None = None,
+    static_k: Tensor | None = None,
+    static_v: Tensor | None = None,
+    average_attn_weights: bool = True,
+    is_causal: bool = False,
+) -> Any:
+    """F.multi_head_attention_forward for inputs ``[L, N, E]`` or ``[L, E]``, option by option."""
+    unusual = add_zero_attn or any(x is not None for x in (bias_k, bias_v, static_k, static_v))
+    if unusual or any(map(tape.name, (query, key, value, attn_mask, key_padding_mask))):
+        return NotImplemented
+    batched = query.dim() == 3
+    inputs = (query, key, value) if batched else [x.unsqueeze(1) for x in (query, key, value)]
+    if use_separate_proj_weight:
+        matrices = (q_proj_weight, k_proj_weight, v_proj_weight)
+        projected = [
+            _packed_linear(tape, x, weight, None, in_proj_bias, part)
+            for part, (x, weight) in enumerate(zip(inputs, matrices, strict=True))
+        ]
+    elif query is key and key is value:
+        projected = linear(tape, inputs[0], in_proj_weight, in_proj_bias).chunk(3, -1)
+    else:
+        projected = [
+            _packed_linear(tape, x, in_proj_weight, part, in_proj_bias, part)
+            for part, x in enumerate(inputs)
+        ]
+    # [L, N, E] -> [N, heads, L, E / heads]
+    q, k, v = (x.unflatten(-1, (num_heads, -1)).permute(1, 2, 0, 3) for x in projected)
+    mask = _merged_mask(q, k, attn_mask, key_padding_mask)
+    dropout_p = dropout_p if training else 0.0
+    if need_weights:
+        mixed, weights = _attention_with_weights(q, k, v, mask, dropout_p)
+    else:
+        mixed, weights = _fused(tape, q, k, v, mask, dropout_p), None
+    output = linear(tape, mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
+    if weights is not None:
+        weights = weights.mean(1) if average_attn_weights else weights
+        weights = weights if batched else weights.squeeze(0)
+    return (output if batched else output.squeeze(1)), weights
+
+
+def _multi_head_or_copies(tape: Tape, *args: Any, **kwargs: Any) -> Any:
+    result = _multi_head(tape, *args, **kwargs)
+    if result is NotImplemented:
+        # The attention kernel inside is out of reach of `_fused`, and vmap has no rule for it.
+        with sdpa_kernel(SDPBackend.MATH):
+            return F.multi_head_attention_forward(*tape.replaced(args), **tape.replaced(kwargs))
+    return result
+
+
+def _packed_linear(
+    tape: Tape, input: Tensor, weight: Any, weight_part: int | None, bias: Any, bias_part: int
+) -> Tensor:
+    """F.linear with one third of a packed bias, and of a packed weight where its part is given."""
+
+    def rows(packed: Tensor, part: int) -> Tensor:
+        third: Tensor = tape.frozen(packed).chunk(3)[part]
+        return third
+
+    def of_weight(read: Tensor, grad: Tensor) -> Factored:
+        left = positions(grad) if weight_part is None else _among_three(grad, weight_part)
+        return Outer(left, positions(read))
+
+    def of_bias(_: Tensor, grad: Tensor) -> Factored:
+        return Dense(accumulable(_among_three(grad, bias_part)).sum(1))
+
+    matrix = tape.frozen(weight) if weight_part is None else rows(weight, weight_part)
+    output = F.linear(input, matrix, None if bias is None else rows(bias, bias_part))
+    named = ((tape.name(weight), of_weight), (tape.name(bias), of_bias))
+    return tape.tap(output, input, [Use(name, factor) for name, factor in named if name])
+
+
+def _among_three(grad: Tensor, part: int) -> Tensor:
+    """``[B, T, 3 d]``: the output gradient of one third, with zeros for the other two."""
+    width = grad.shape[-1]
+    return F.pad(positions(grad), (part * width, (2 - part) * width))
+
+
+def _merged_mask(
+    query: Tensor, key: Tensor, attn_mask: Tensor | None, key_padding_mask: Tensor | None
+) -> Tensor | None:
+    """One additive mask ``[N or 1, heads or 1, L, S]`` of the two that attention takes."""
+    size, heads = query.shape[:2]
+    if attn_mask is not None:
+        attn_mask = _additive(attn_mask, query)
+        if attn_mask.dim() == 3:  # [N * heads, L, S]
+            attn_mask = attn_mask.unflatten(0, (size, heads))
+        else:
+            attn_mask = attn_mask[None, None]
+    if key_padding_mask is not None:
+        padding = _additive(key_padding_mask, query)
+        padding = padding.reshape(-1, 1, 1, key.shape[2])
+        attn_mask = padding if attn_mask is None else attn_mask + padding
+    return attn_mask
+
+
+def _additive(mask: Tensor, like: Tensor) -> Tensor:
+    if mask.dtype != torch.bool:
+        return mask.to(like.dtype)
+    return torch.zeros_like(mask, dtype=like.dtype).masked_fill(mask, -math.inf)
+
+
+def _attention_with_weights(
+    query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, dropout_p: float
+) -> tuple[Tensor, Tensor]:
+    scores = (query / math.sqrt(query.shape[-1])) @ key.mT
+    weights = (scores if mask is None else scores + mask).softmax(-1)
+    if dropout_p > 0:
+        weights = F.dropout(weights, dropout_p)
+    return weights @ value, weights
+
+
+ATTENTION_RULES = {
+    F.scaled_dot_product_attention: Rule(_fused, always=True),
+    F.multi_head_attention_forward: Rule(_multi_head_or_copies),
+}

@@ -1,0 +1,441 @@
+"""L7: factored = dense = a Python loop of B=1 backward passes, on every rule and every use."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given
+from hypothesis import strategies as st
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import dpfunc as dp
+from dpfunc.persample.combine import Sum
+from dpfunc.persample.convolution import Convolution
+from dpfunc.persample.factors import Dense
+from dpfunc.persample.outer import Outer
+from dpfunc.persample.scatter import Scatter
+from dpfunc.types import Tensors
+from tests.devices import DEVICES
+
+TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
+
+
+def draw(seed: int, *shape: int, dtype=torch.float64, device="cpu") -> Tensor:
+    return dp.normal(dp.key(seed), shape, dtype=torch.float64).to(device=device, dtype=dtype)
+
+
+def looped(loss_fn, params: Tensors, batch) -> tuple[Tensors, Tensor]:
+    rows, losses = [], []
+    for sample in zip(*batch, strict=True):
+        leaves = {name: p.detach().clone().requires_grad_() for name, p in params.items()}
+        loss = loss_fn(leaves, *sample)
+        grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
+        pairs = zip(params.values(), grads, strict=True)
+        rows.append([torch.zeros_like(p) if g is None else g for p, g in pairs])
+        losses.append(loss.detach())
+    columns = (torch.stack(column) for column in zip(*rows, strict=True))
+    return dict(zip(params, columns, strict=True)), torch.stack(losses)
+
+
+def assert_exact(loss_fn, params: Tensors, *batch, dtype=torch.float64) -> dict[str, type]:
+    """All three agree, in gradients, norms and weighted sums; the forms that the engine chose."""
+    tolerance = TOLERANCE[dtype]
+    close = {"rtol": tolerance, "atol": tolerance}
+    expected, expected_losses = looped(loss_fn, params, batch)
+    factored, losses = dp.factored_grad(loss_fn)(params, *batch)
+    weights = torch.linspace(0.0, 1.5, len(losses), dtype=dtype, device=losses.device)
+    torch.testing.assert_close(losses, expected_losses, **close)
+    assert factored.keys() == params.keys()
+    for name, rows in expected.items():
+        factor = factored[name]
+        flat = rows.flatten(1) if rows.dim() > 1 else rows.unsqueeze(1)
+        torch.testing.assert_close(factor.dense(), rows, **close)
+        norm_sq = factor.norm_sq()
+        torch.testing.assert_close(
+            norm_sq, flat.square().sum(1), rtol=20 * tolerance, atol=tolerance
+        )
+        summed = torch.einsum("b,b...->...", weights, rows)
+        torch.testing.assert_close(factor.weighted_sum(weights), summed, **close)
+        torch.testing.assert_close(factor.take(slice(0, 1)).dense(), rows[:1], **close)
+    return {name: type(factor) for name, factor in factored.items()}
+
+
+def of_module(module: nn.Module):
+    """A loss of one sample: the sum of squares of the module's output, plus its size."""
+
+    def loss_fn(params, *sample):
+        output = functional_call(module, params, tuple(part[None] for part in sample))
+        output = output[0] if isinstance(output, tuple) else output
+        return output.square().sum() + output.sum()
+
+    return loss_fn
+
+
+SMALL = st.integers(1, 4)
+
+
+@given(size=SMALL, positions=st.lists(SMALL, max_size=2), i=SMALL, o=SMALL, bias=st.booleans())
+def test_linear(size, positions, i, o, bias):
+    layer = nn.Linear(i, o, bias=bias).double()
+    forms = assert_exact(of_module(layer), dp.named_params(layer), draw(1, size, *positions, i))
+    assert forms["weight"] is Outer
+
+
+@pytest.mark.parametrize("positions", [1, 2, 7, 40])
+@pytest.mark.parametrize("width", [(3, 50), (50, 3), (20, 20)])
+def test_linear_in_gram_and_in_formed_norms(positions, width):
+    layer = nn.Linear(*width).double()
+    assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, positions, width[0]))
+
+
+@pytest.mark.parametrize("form", ["x @ w", "w @ v", "mm", "addmm", "matmul", "rmatmul", "x @ w.T"])
+def test_matrix_products(form):
+    def loss_fn(params, x):
+        w, b = params["w"], params["b"]
+        y = {
+            "x @ w": lambda: x @ w,
+            "w @ v": lambda: w @ x[0, :5],
+            "mm": lambda: torch.mm(x, w),
+            "addmm": lambda: torch.addmm(b, x, w),
+            "matmul": lambda: x[None].matmul(w) + b,
+            "rmatmul": lambda: torch.Tensor.__rmatmul__(w, x),
+            "x @ w.T": lambda: x[:, :3] @ w.T[:3].contiguous(),
+        }[form]()
+        return y.square().sum()
+
+    width = 5
+    params = {"w": draw(2, width, width), "b": draw(3, width)}
+    forms = assert_exact(loss_fn, params, draw(1, 4, 3, width))
+    assert (forms["w"] is Outer) == (form != "x @ w.T")
+
+
+@given(
+    axes=st.integers(1, 3),
+    size=SMALL,
+    groups=st.integers(1, 2),
+    channels=st.integers(1, 2),
+    out=st.integers(1, 2),
+    kernel=st.integers(1, 3),
+    stride=st.integers(1, 2),
+    padding=st.integers(0, 2),
+    dilation=st.integers(1, 2),
+    transposed=st.booleans(),
+)
+def test_convolutions(
+    axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed
+):
+    kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
+    if not transposed:
+        kinds = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
+    options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
+    layer = kinds[axes - 1](groups * channels, groups * out, kernel, **options).double()
+    space = (6, 5, 5)[:axes]
+    forms = assert_exact(
+        of_module(layer), dp.named_params(layer), draw(1, size, groups * channels, *space)
+    )
+    assert forms["weight"] in (Dense, Convolution)
+
+
+@pytest.mark.parametrize("name", ["loop", "gram", "formed", "dense"])
+def test_convolutions_in_every_form(name):
+    """By shape: a call a sample, Gram matrices over patches, patches, and formed at once."""
+    options, space, expected = {
+        "loop": ((64, 64, 3), (16, 16), Convolution),
+        "gram": ((40, 48, 3), (3, 3), Convolution),
+        "formed": ((24, 32, 2), (5, 5), Convolution),
+        "dense": ((2, 3, 3), (9, 9), Dense),
+    }[name]
+    layer = nn.Conv2d(*options, padding=1).double()
+    forms = assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, options[0], *space))
+    assert forms["weight"] is expected
+
+
+@pytest.mark.parametrize("padding", ["same", "valid"])
+@pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
+def test_convolution_padding_modes(padding, mode):
+    layer = nn.Conv2d(2, 3, 3, padding=padding, padding_mode=mode, dilation=(1, 2)).double()
+    assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, 2, 7, 7))
+
+
+@pytest.mark.filterwarnings("ignore:Using padding='same' with even kernel")
+def test_convolution_padded_unevenly_is_exact_by_its_copy():
+    layer = nn.Conv2d(2, 3, 2, padding="same").double()
+    assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, 2, 5, 5))
+
+
+def test_convolution_of_several_images_a_sample_and_of_one_without_its_axis():
+    layer = nn.Conv2d(2, 3, 3).double()
+    params, images = dp.named_params(layer), draw(1, 4, 5, 2, 6, 6)
+    assert_exact(lambda p, x: functional_call(layer, p, (x,)).square().sum(), params, images)
+    assert_exact(lambda p, x: functional_call(layer, p, (x[0],)).square().sum(), params, images)
+
+
+@given(
+    size=SMALL,
+    shape=st.lists(SMALL, max_size=2),
+    width=SMALL,
+    padding_idx=st.sampled_from([None, 0, 3, -1]),
+    seed=st.integers(0, 20),
+)
+def test_embedding(size, shape, width, padding_idx, seed):
+    layer = nn.Embedding(5, width, padding_idx=padding_idx).double()
+    index = (draw(seed, size, *shape) * 100).long() % 5
+    forms = assert_exact(of_module(layer), dp.named_params(layer), index)
+    assert forms["weight"] is Scatter
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        nn.LayerNorm(6),
+        nn.RMSNorm(6),
+        nn.LayerNorm((4, 6)),
+        nn.GroupNorm(2, 4),
+        nn.InstanceNorm1d(4, affine=True),
+        nn.PReLU(4),
+        nn.Bilinear(6, 6, 2),
+        nn.BatchNorm1d(4).eval(),
+        nn.Embedding(5, 3, scale_grad_by_freq=True),
+    ],
+    ids=lambda layer: type(layer).__name__,
+)
+def test_other_layers_are_exact_by_their_copies(layer):
+    layer = layer.double()
+    if isinstance(layer, nn.Embedding):
+        batch = ((draw(1, 3, 4) * 100).long() % 5,)
+    else:
+        batch = (draw(1, 3, 4, 6),) * (2 if isinstance(layer, nn.Bilinear) else 1)
+    assert_exact(of_module(layer), dp.named_params(layer), *batch)
+
+
+@pytest.mark.parametrize("causal", [False, True])
+@pytest.mark.parametrize("mask", [None, "shared", "own", "bool"])
+@pytest.mark.parametrize("shape", [(2, 3, 5, 4), (3, 5, 4), (5, 4)])
+def test_scaled_dot_product_attention(shape, mask, causal):
+    if mask is not None and causal:
+        return  # PyTorch takes one of the two
+    length = shape[-2]
+    masks = {
+        "shared": lambda x: torch.ones(length, length, dtype=x.dtype).tril().log(),
+        "own": lambda x: x[..., :1] * torch.ones(length, dtype=x.dtype),
+        "bool": lambda x: torch.ones(length, length, dtype=torch.bool).tril(),
+    }
+
+    def loss_fn(params, x):
+        q, k, v = x @ params["q"], x @ params["k"], x @ params["v"]
+        attn_mask = None if mask is None else masks[mask](x)
+        return F.scaled_dot_product_attention(q, k, v, attn_mask, 0.0, causal).square().sum()
+
+    params = {name: draw(seed, 4, 4) for seed, name in enumerate("qkv")}
+    assert_exact(loss_fn, params, draw(9, 3, *shape))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("masks", [(), ("attn",), ("padding",), ("attn", "padding")])
+@pytest.mark.parametrize("kind", ["self", "cross", "separate", "bias_kv", "no batch axis"])
+def test_multi_head_attention(kind, masks, need_weights):
+    options = {"kdim": 6} if kind == "separate" else {}
+    layer = nn.MultiheadAttention(
+        8, 2, batch_first=True, add_bias_kv=kind == "bias_kv", **options
+    ).double()
+    attn_mask = torch.ones(5, 5, dtype=torch.bool).triu(1) if "attn" in masks else None
+
+    def loss_fn(params, x):
+        x = x if kind == "no batch axis" else x[None]
+        key = {"cross": x.flip(-2), "separate": x[..., :6]}.get(kind, x)
+        value = x.cos() if kind in ("cross", "separate") else key
+        padding = x[..., 0] > 0.9 if "padding" in masks else None
+        keywords = {"attn_mask": attn_mask, "key_padding_mask": padding}
+        output, weights = functional_call(
+            layer, params, (x, key, value), {**keywords, "need_weights": need_weights}
+        )
+        return output.square().sum() + (0.0 if weights is None else weights.square().sum())
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 5, 8).clamp(-1, 0.8))
+
+
+@pytest.mark.parametrize("norm_first", [False, True])
+def test_transformer_layers(norm_first):
+    options = {"dropout": 0.0, "batch_first": True, "norm_first": norm_first}
+    encoder = nn.TransformerEncoderLayer(8, 2, 16, **options).double()
+    decoder = nn.TransformerDecoderLayer(8, 2, 16, **options).double()
+    forms = assert_exact(of_module(encoder), dp.named_params(encoder), draw(1, 3, 5, 8))
+    assert forms["self_attn.in_proj_weight"] is Outer
+    assert_exact(of_module(decoder), dp.named_params(decoder), draw(1, 3, 5, 8), draw(2, 3, 4, 8))
+
+
+class Tied(nn.Module):
+    """One table as input and output embedding, one layer used twice, positions of an arange."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(11, 6)
+        self.position = nn.Embedding(9, 6)
+        self.twice = nn.Linear(6, 6)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        h = self.table(tokens) + self.position(torch.arange(tokens.shape[1], device=tokens.device))
+        h = self.twice(self.twice(h).relu_())
+        return F.linear(h, self.table.weight)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("device", DEVICES)
+def test_tied_and_repeated_parameters(dtype, device):
+    model = Tied().to(device, dtype)
+    tokens = torch.tensor([[1, 2, 2, 5], [3, 3, 3, 3], [0, 10, 4, 1]], device=device)
+    forms = assert_exact(of_module(model), dp.named_params(model), tokens, dtype=dtype)
+    assert forms["table.weight"] is Sum
+    assert forms["twice.weight"] is Outer
+
+
+def test_a_parameter_used_by_a_rule_and_by_its_copy():
+    def loss_fn(params, x):
+        return (F.linear(x, params["w"]) @ params["w"].exp()).square().sum()
+
+    assert_exact(loss_fn, {"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
+
+
+def test_several_kinds_of_use_of_one_parameter():
+    def loss_fn(params, x, index):
+        w = params["w"]
+        return (F.embedding(index, w).sum(0) @ w.T).square().sum() + F.linear(x, w).sum() + w.sum()
+
+    assert_exact(loss_fn, {"w": draw(1, 4, 3)}, draw(2, 5, 3), torch.arange(10).reshape(5, 2) % 4)
+
+
+# The traps of docs/design.md, each by its name.
+
+
+def test_trap_an_input_that_is_not_mapped():
+    """Positions come from an arange: the tap must still see each sample's own gradient."""
+    layer = nn.Embedding(4, 3).double()
+
+    def loss_fn(params, x):
+        return (functional_call(layer, params, (torch.arange(4),)) * x).sum()
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 4, 3))
+
+
+@pytest.mark.parametrize("inplace", ["relu_", "+=", "mul_"])
+def test_trap_in_place_after_a_tapped_operation(inplace):
+    def loss_fn(params, x):
+        y = F.linear(x, params["w"])
+        if inplace == "+=":
+            y += x
+        else:
+            y = y.relu_() if inplace == "relu_" else y.mul_(2.0)
+        return y.square().sum()
+
+    assert_exact(loss_fn, {"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
+
+
+def test_trap_an_input_changed_in_place_after_its_use_raises():
+    def loss_fn(params, x):
+        h = x * 1.0
+        y = F.linear(h, params["w"])
+        h.mul_(2.0)
+        return y.square().sum() + h.sum()
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        dp.factored_grad(loss_fn)({"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
+
+
+def test_trap_dropout_masks_differ_between_samples():
+    def loss_fn(params, x):
+        return F.linear(F.dropout(x, 0.5), params["w"]).sum()
+
+    params, x = {"w": torch.ones(1, 200)}, torch.ones(2, 200)
+    rows = dp.factored_grad(loss_fn, randomness="different")(params, x)[0]["w"].dense()
+    assert not torch.equal(rows[0], rows[1])
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        dp.factored_grad(loss_fn)(params, x)
+
+
+def test_trap_attention_dropout_is_refused_unless_asked_for():
+    def loss_fn(params, x):
+        return F.scaled_dot_product_attention(x @ params["w"], x, x, dropout_p=0.5).sum()
+
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        dp.factored_grad(loss_fn)({"w": draw(1, 4, 4)}, draw(2, 3, 5, 4))
+    dp.factored_grad(loss_fn, randomness="different")({"w": draw(1, 4, 4)}, draw(2, 3, 5, 4))
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Linear(3, 2), nn.Conv1d(3, 2, 1), nn.Embedding(4, 2)], ids=lambda x: str(x)[:6]
+)
+def test_trap_an_empty_batch(layer):
+    x = (
+        torch.zeros(0, 3, dtype=torch.int64)
+        if isinstance(layer, nn.Embedding)
+        else torch.zeros(0, 3, 3)
+    )
+    params = dp.named_params(layer)
+    grads, losses = dp.factored_grad(of_module(layer))(params, x)
+    assert {n: g.dense().shape for n, g in grads.items()} == {
+        n: (0, *p.shape) for n, p in params.items()
+    }
+    assert all(grads[n].weighted_sum(torch.zeros(0)).shape == p.shape for n, p in params.items())
+    assert losses.shape == (0,)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_trap_a_use_out_of_sight_is_refused_and_not_lost():
+    @torch.jit.script
+    def hidden(x, w):
+        return (x @ w).sum()
+
+    with pytest.raises(RuntimeError, match=r"expected torch functions to use \['w'\]"):
+        dp.factored_grad(lambda params, x: hidden(x, params["w"]))(
+            {"w": torch.ones(3, 3)}, torch.ones(2, 3, 3)
+        )
+
+
+def test_trap_inputs_that_are_not_contiguous():
+    layer = nn.Conv2d(2, 3, 3).double()
+    x = draw(1, 6, 6, 2, 4).permute(3, 2, 0, 1)
+    assert_exact(of_module(layer), dp.named_params(layer), x)
+    wide = draw(1, 4, 10, 6)[:, ::2]
+    linear = nn.Linear(6, 3).double()
+    assert_exact(of_module(linear), dp.named_params(linear), wide)
+
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_trap_a_sample_that_is_not_finite_spoils_itself_alone(bad):
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).double()
+    x = draw(1, 3, 1, 6, 6)
+    good = dp.factored_grad(of_module(model))(dp.named_params(model), x)[0]
+    x[1, 0, 2, 2] = bad
+    grads = dp.factored_grad(of_module(model))(dp.named_params(model), x)[0]
+    weights = torch.tensor([1.0, 0.0, 0.5]).double()
+    for name, factor in grads.items():
+        expected = good[name].weighted_sum(weights)
+        torch.testing.assert_close(factor.weighted_sum(weights), expected, rtol=1e-10, atol=1e-12)
+        assert factor.norm_sq()[[0, 2]].isfinite().all()
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_norms_and_sums_are_float32(dtype):
+    model = nn.Sequential(nn.Embedding(7, 4), nn.Linear(4, 3), nn.Flatten(), nn.Linear(15, 2))
+    model = model.to(dtype)
+    tokens = torch.arange(15).reshape(3, 5) % 7
+    grads = dp.factored_grad(of_module(model))(dp.named_params(model), tokens)[0]
+    for factor in grads.values():
+        assert factor.norm_sq().dtype == torch.float32
+        assert factor.weighted_sum(torch.ones(3)).dtype == torch.float32
+
+
+def test_frozen_parameters_cost_nothing_and_bias_only_training_works():
+    model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    model[0].weight.requires_grad_(False)
+    model[2].weight.requires_grad_(False)
+    forms = assert_exact(of_module(model), dp.named_params(model), draw(1, 3, 4))
+    assert set(forms) == {"0.bias", "2.bias"}
+
+
+def test_a_loss_that_ignores_its_parameters():
+    grads, losses = dp.factored_grad(lambda params, x: x.sum())(
+        {"w": torch.ones(2)}, torch.ones(3, 2)
+    )
+    assert not grads["w"].dense().any()
+    assert losses.tolist() == [2.0, 2.0, 2.0]
