@@ -16,6 +16,7 @@ _HOMES = {
     "normal": "dpfunc.random",
     "per_sample_grad": "dpfunc.persample.dense",
     "per_sample_grad_and_loss": "dpfunc.persample.dense",
+    "explain": "dpfunc.persample.explain",
     "factored_grad": "dpfunc.persample.factored",
     "global_norm": "dpfunc.persample.reduce",
     "leaf_norms": "dpfunc.persample.reduce",

@@ -10,6 +10,7 @@ from dpfunc.modules import set_grads_ as set_grads_
 from dpfunc.noise import GaussianNoise as GaussianNoise
 from dpfunc.persample.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.dense import per_sample_grad_and_loss as per_sample_grad_and_loss
+from dpfunc.persample.explain import explain as explain
 from dpfunc.persample.factored import factored_grad as factored_grad
 from dpfunc.persample.reduce import global_norm as global_norm
 from dpfunc.persample.reduce import leaf_norms as leaf_norms

@@ -41,6 +41,7 @@ LADDER = [
         "persample.reduce",
         "persample.dense",
         "persample.factored",
+        "persample.explain",
         "persample",
     ],
     ["clip", "noise", "sampling"],

@@ -39,9 +39,14 @@ class Rule(NamedTuple):
 
 @dataclass
 class Record:
-    """What the taps have seen: the factored gradients of each parameter, a list entry a use."""
+    """What was seen: the factored gradients of each parameter, and the operations that used it.
+
+    ``copied``: the operations without a rule, which got the parameter's expanded copy.
+    """
 
     factors: dict[str, list[Factored]] = field(default_factory=dict)
+    tapped: dict[str, list[str]] = field(default_factory=dict)
+    copied: dict[str, list[str]] = field(default_factory=dict)
 
     def add(self, name: str, factor: Factored) -> None:
         self.factors.setdefault(name, []).append(factor)
@@ -138,11 +143,13 @@ class Tape(TorchFunctionMode):
         self._expanded = expanded
         self.probe = probe
         self._record = record
+        self._operation = ""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        self._operation = getattr(func, "__name__", str(func))
         rule = self._rules.get(func)
         mentioned = self._mentions(args) or self._mentions(tuple(kwargs.values()))
         if rule is not None and (mentioned or rule.always):
@@ -165,6 +172,8 @@ class Tape(TorchFunctionMode):
         """``output``, fresh from an operation, with ``uses`` noted in backward."""
         if not uses:
             return output
+        for use in uses:
+            self._record.tapped.setdefault(use.name, []).append(self._operation)
         return _tap(output, read, self.probe, _Uses(uses, self._record))
 
     def _mentions(self, value: Any) -> bool:
@@ -179,4 +188,7 @@ class Tape(TorchFunctionMode):
         if isinstance(value, tuple | list):
             return type(value)(map(self.replaced, value))
         name = self.name(value)
-        return value if name is None else self._expanded[name]
+        if name is None:
+            return value
+        self._record.copied.setdefault(name, []).append(self._operation)
+        return self._expanded[name]

@@ -44,32 +44,39 @@ def factored_grad(
     scalar_loss = checked_loss(loss_fn, randomness)
 
     def grads_and_losses(params: Tensors, *batch: Any) -> tuple[dict[str, Factored], Tensor]:
-        require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
-        size = batch_size(batch)
-        if size == 0:
-            nothing, losses = empty_grads(params)
-            return {name: Dense(grad) for name, grad in nothing.items()}, losses
-        leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
-        expanded = {
-            name: param.detach().expand(size, *param.shape).requires_grad_()
-            for name, param in params.items()
-        }
-        probe = torch.zeros(size, device=batch_device(batch), requires_grad=True)
-        record = Record()
-
-        def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
-            with Tape(RULES, leaves, expanded, probe, record):
-                return scalar_loss(leaves, *sample)
-
-        with torch.enable_grad():
-            losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
-            fallen_back = _backward(losses, probe, leaves, expanded)
-        for name, grad in fallen_back.items():
-            record.add(name, Dense(grad))
-        grads = {name: _whole(record, name, param, size) for name, param in params.items()}
-        return grads, losses.detach()
+        grads, losses, _ = record_factors(scalar_loss, randomness, params, batch)
+        return grads, losses
 
     return grads_and_losses
+
+
+def record_factors(
+    scalar_loss: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
+) -> tuple[dict[str, Factored], Tensor, Record]:
+    """The factored gradients, the losses, and the record of the operations that were watched."""
+    require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+    size, record = batch_size(batch), Record()
+    if size == 0:
+        nothing, losses = empty_grads(params)
+        return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
+    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
+    expanded = {
+        name: param.detach().expand(size, *param.shape).requires_grad_()
+        for name, param in params.items()
+    }
+    probe = torch.zeros(size, device=batch_device(batch), requires_grad=True)
+
+    def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
+        with Tape(RULES, leaves, expanded, probe, record):
+            return scalar_loss(leaves, *sample)
+
+    with torch.enable_grad():
+        losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
+        fallen_back = _backward(losses, probe, leaves, expanded)
+    for name, grad in fallen_back.items():
+        record.add(name, Dense(grad))
+    grads = {name: _whole(record, name, param, size) for name, param in params.items()}
+    return grads, losses.detach(), record
 
 
 def _backward(losses: Tensor, probe: Tensor, leaves: Tensors, expanded: Tensors) -> Tensors:

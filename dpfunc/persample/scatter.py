@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.factors import accumulable, row_norm_sq, weigh
@@ -17,14 +18,16 @@ class Scatter:
     table_rows: int
 
     def norm_sq(self) -> Tensor:
-        """Rows of equal index are added before they are squared: sort them, add up each run."""
-        order = self.index.argsort(1)
-        index = self.index.gather(1, order)
-        rows = accumulable(self.rows).gather(1, order.unsqueeze(2).expand_as(self.rows))
-        starts = torch.ones_like(index[:, :1]), (index[:, 1:] != index[:, :-1]).to(index.dtype)
-        run = torch.cat(starts, 1)[:, : index.shape[1]].cumsum(1) - 1  # [B, T]: which run
-        added = torch.zeros_like(rows).scatter_add_(1, run.unsqueeze(2).expand_as(rows), rows)
-        return row_norm_sq(added)
+        """Rows of equal index are added before they are squared: one place for each run of them."""
+        size, positions = self.index.shape
+        index, order = self.index.sort(1)
+        is_new = (index[:, 1:] != index[:, :-1]).to(index.dtype)
+        run = F.pad(is_new.cumsum(1), (min(1, positions), 0))  # [B, T]: 0, 1, ... in sorted order
+        place = torch.empty_like(run).scatter_(1, order, run)  # [B, T]: the run of each position
+        place += positions * torch.arange(size, device=place.device).unsqueeze(1)
+        rows = accumulable(self.rows).flatten(0, 1)
+        added = torch.zeros_like(rows).index_add_(0, place.flatten(), rows)
+        return row_norm_sq(added.unflatten(0, (size, positions)))
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         rows = weigh(self.rows, weights).flatten(0, 1)
