@@ -73,7 +73,8 @@ class _Tap(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (read,) = ctx.saved_tensors
-        ctx.uses.note(read, grad)
+        # Detached: the record would else hold the graph that holds the record, and never be freed.
+        ctx.uses.note(read.detach(), grad)
         return grad, None, None, None
 
     @staticmethod

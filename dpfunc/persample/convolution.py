@@ -113,10 +113,14 @@ class Convolution:
             zip(kernel, self.geometry.stride, self.geometry.dilation, strict=True)
         ):
             windows = windows.unfold(3 + axis, gap * (size - 1) + 1, step)[..., ::gap]
-        # [B, N, channels, *out, *kernel] -> [B, groups, N, *out, channels of a group, *kernel]
-        windows = windows.unflatten(2, (groups, -1))
-        out = range(4, 4 + axes)
-        windows = windows.permute(0, 2, 1, *out, 3, *range(4 + axes, 4 + 2 * axes))
-        patches = windows.flatten(3 + axes).flatten(2, 2 + axes)
+        windows = windows.unflatten(2, (groups, -1))  # [B, N, groups, channels, *out, *kernel]
+        out, inner = range(4, 4 + axes), range(4 + axes, 4 + 2 * axes)
+        if all(step == 1 for step in self.geometry.stride):
+            # Neighbouring windows are neighbours in memory: copy along the positions.
+            windows = windows.permute(0, 2, 3, *inner, 1, *out)
+            patches = windows.flatten(3 + axes).flatten(2, 2 + axes).mT
+        else:
+            windows = windows.permute(0, 2, 1, *out, 3, *inner)
+            patches = windows.flatten(3 + axes).flatten(2, 2 + axes)
         fixed = fixed.flatten(3).unflatten(2, (groups, -1)).permute(0, 2, 1, 4, 3).flatten(2, 3)
         return fixed, patches

@@ -28,8 +28,12 @@ def loop_pays(multiply_adds: int, device: torch.device) -> bool:
 
 
 def worth_forming(gradient_numbers: int, held_numbers: int) -> bool:
-    """Whether a gradient takes no more memory than the factors it would replace."""
-    return gradient_numbers <= held_numbers
+    """Whether to form a gradient at once, which saves the second pass of its weighted sum.
+
+    The factors it replaces are then let go; twice their size is still less than what the rest of a
+    network keeps for its backward pass.
+    """
+    return gradient_numbers <= 2 * held_numbers
 
 
 def form_in_slices(form: Callable[[slice], Tensor], size: int, gradient_numbers: int) -> Tensor:
