@@ -37,6 +37,7 @@ LADDER = [
         "persample.rules.convolution",
         "persample.rules.lookup",
         "persample.rules.attention",
+        "persample.rules.recurrent",
         "persample.rules",
         "persample.reduce",
         "persample.dense",

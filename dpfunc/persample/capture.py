@@ -169,13 +169,19 @@ class Tape(TorchFunctionMode):
         """A parameter without its gradient, for the computation of a tapped output."""
         return value.detach() if self.name(value) else value
 
-    def tap(self, output: Tensor, read: Tensor, uses: Sequence[Use]) -> Tensor:
-        """``output``, fresh from an operation, with ``uses`` noted in backward."""
+    def tap(
+        self, output: Tensor, read: Tensor, uses: Sequence[Use], probe: Tensor | None = None
+    ) -> Tensor:
+        """``output``, fresh from an operation, with ``uses`` noted in backward.
+
+        ``probe``: the tape's own below the level of vmap, in a rule that gets the whole batch.
+        """
         if not uses:
             return output
         for use in uses:
             self._record.tapped.setdefault(use.name, []).append(self._operation)
-        return _tap(output, read, self.probe, _Uses(uses, self._record))
+        probe = self.probe if probe is None else probe
+        return _tap(output, read, probe, _Uses(uses, self._record))
 
     def _mentions(self, value: Any) -> bool:
         if isinstance(value, tuple | list):

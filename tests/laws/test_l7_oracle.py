@@ -267,6 +267,68 @@ def test_transformer_layers(norm_first):
     assert_exact(of_module(decoder), dp.named_params(decoder), draw(1, 3, 5, 8), draw(2, 3, 4, 8))
 
 
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN", "RNN relu"])
+@pytest.mark.parametrize("bidirectional", [False, True])
+@pytest.mark.parametrize("layers", [1, 2])
+@pytest.mark.parametrize("options", [{}, {"bias": False}, {"batch_first": True}], ids=str)
+def test_recurrent_layers(kind, layers, bidirectional, options):
+    more = {"nonlinearity": "relu"} if kind == "RNN relu" else {}
+    layer = getattr(nn, kind.split()[0])(
+        3, 4, layers, bidirectional=bidirectional, **options, **more
+    )
+    layer = layer.double()
+
+    def loss_fn(params, x):
+        output, last = functional_call(layer, params, (x,))
+        last = last if isinstance(last, tuple) else (last,)
+        return output.square().sum() + sum((part * 1.3).sum() for part in last)
+
+    shape = (2, 5, 3) if options.get("batch_first") else (5, 2, 3)
+    forms = assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, *shape))
+    assert forms["weight_hh_l0"] is Outer
+    assert_exact(loss_fn, dp.named_params(layer), draw(2, 3, 5, 3))  # without the axis N
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers_from_a_learned_state_and_with_frozen_weights(kind):
+    layer = kind(3, 4).double()
+    layer.weight_hh_l0.requires_grad_(False)
+
+    def loss_fn(params, x):
+        own = {name: value for name, value in params.items() if name != "start"}
+        start = params["start"][None]
+        start = (start, start * x.mean()) if kind is nn.LSTM else start
+        return functional_call(layer, own, (x, start))[0].square().sum()
+
+    params = {**dp.named_params(layer), "start": draw(5, 4)}
+    assert_exact(loss_fn, params, draw(1, 3, 5, 3))
+
+
+@pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
+def test_recurrent_cells(kind):
+    cell = kind(3, 4).double()
+
+    def loss_fn(params, x):
+        state = None
+        for t in range(4):
+            state = functional_call(cell, params, (x[t], state))
+        return (state[0] * state[1] if isinstance(state, tuple) else state).square().sum()
+
+    assert_exact(loss_fn, dp.named_params(cell), draw(1, 3, 4, 3))
+
+
+def test_recurrent_dropout_is_refused_unless_asked_for():
+    layer = nn.LSTM(3, 4, 2, dropout=0.5)
+    params, x = dp.named_params(layer), torch.ones(2, 5, 3)
+
+    def loss_fn(params, x):
+        return functional_call(layer, params, (x,))[0].sum()
+
+    with pytest.raises(RuntimeError, match="randomness error mode"):
+        dp.factored_grad(loss_fn)(params, x)
+    dp.factored_grad(loss_fn, randomness="different")(params, x)
+
+
 class Tied(nn.Module):
     """One table as input and output embedding, one layer used twice, positions of an arange."""
 

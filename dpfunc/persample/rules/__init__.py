@@ -8,11 +8,13 @@ from dpfunc.persample.rules.attention import ATTENTION_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
 from dpfunc.persample.rules.lookup import LOOKUP_RULES
+from dpfunc.persample.rules.recurrent import RECURRENT_RULES
 
 RULES: Mapping[Any, Rule] = {
     **LINEAR_RULES,
     **CONVOLUTION_RULES,
     **LOOKUP_RULES,
     **ATTENTION_RULES,
+    **RECURRENT_RULES,
 }
 """By torch function, as a `TorchFunctionMode` sees it."""
