@@ -99,6 +99,23 @@ def embedding(size: int = 256) -> Workload:
     return Workload(_MeanEmbedding(), tokens, labels, _classification)
 
 
+class _MeanState(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(10_004, 100)
+        self.lstm = nn.LSTM(100, 100, batch_first=True)
+        self.output = nn.Linear(100, 2)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        return self.output(self.lstm(self.embedding(tokens))[0].mean(1))
+
+
+def lstm(size: int = 64) -> Workload:
+    """fast-dpsgd's IMDb LSTM: 100-100, 256 tokens a sample."""
+    tokens, labels = torch.randint(10_004, (size, 256)), torch.randint(2, (size,))
+    return Workload(_MeanState(), tokens, labels, _classification)
+
+
 def _norm(channels: int) -> nn.GroupNorm:
     return nn.GroupNorm(min(32, channels), channels)
 
@@ -180,6 +197,7 @@ WORKLOADS: dict[str, Callable[[], Workload]] = {
     "mnist_cnn": mnist_cnn,
     "cifar_cnn": cifar_cnn,
     "embedding": embedding,
+    "lstm": lstm,
     "resnet18": resnet18,
     "transformer": transformer,
 }

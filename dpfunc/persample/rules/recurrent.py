@@ -50,7 +50,7 @@ class _Trace:
     factor: dict[int, Tensor] = field(default_factory=dict)
 
     def hidden_grad(self, grad: Tensor) -> Tensor:
-        """The gradient of the state's gates, from that of the input's: in a GRU, r scales the last."""
+        """The gradient of the state's gates, from the input's: in a GRU, r scales the last."""
         if not self.factor:
             return grad
         r = _in_time(self.factor)
