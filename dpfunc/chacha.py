@@ -12,6 +12,7 @@ from torch import Tensor
 
 _CONSTANTS = struct.unpack("<4i", b"expand 32-byte k")
 _BLOCK_BYTES = 64
+_ZEROS = memoryview(bytes(2**20))  # what is enciphered, a cache of it at a time
 _MAX_BLOCKS = 2**32  # the block counter of RFC 8439 has 32 bits
 
 
@@ -29,11 +30,14 @@ def keystream(key: bytes, size: int, *, device: torch.device, nonce: bytes = byt
 
 def _openssl_keystream(key: bytes, size: int, nonce: bytes) -> Tensor:
     if size == 0:
-        return torch.empty(0, dtype=torch.uint8)
+        return torch.empty(0, dtype=torch.uint8, device="cpu")
     encryptor = Cipher(algorithms.ChaCha20(key, bytes(4) + nonce), mode=None).encryptor()
-    buffer = bytearray(size)
-    encryptor.update_into(bytes(size), buffer)
-    return torch.frombuffer(buffer, dtype=torch.uint8)
+    stream = torch.empty(size, dtype=torch.uint8, device="cpu")
+    view = stream.numpy().data
+    for start in range(0, size, len(_ZEROS)):
+        part = view[start : start + len(_ZEROS)]
+        encryptor.update_into(_ZEROS[: len(part)], part)
+    return stream
 
 
 def torch_keystream(

@@ -8,7 +8,7 @@ independent keys for independent purposes.
 import hashlib
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -18,6 +18,7 @@ from dpfunc.chacha import keystream
 from dpfunc.checks import is_count, require
 
 _KEY_BYTES = 32
+_BLOCK = 2**16  # pairs of normals that are made together: half a MiB of each intermediate
 
 
 def key(seed: int | None = None) -> "Key":
@@ -113,18 +114,41 @@ def normal(
     count = math.prod(shape)
     pairs = -(-count // 2)
     if dtype == torch.float32:
-        words = bits(key, pairs, device=device).view(torch.int32).view(2, pairs)
-        # The radius in float64: a float32 cannot hold the uniforms near 0 that make the tail.
-        uniform = (words[0].to(torch.float64) + (2.0**31 + 0.5)) * 2.0**-32  # in (0, 1)
-        radius = uniform.log_().mul_(-2.0).to(dtype).sqrt_()
-        angle = words[1].to(dtype) * (math.pi * 2.0**-31)
+        words = bits(key, pairs, device=device).view(torch.int32)
     else:
-        words = bits(key, 2 * pairs, device=device).view(2, pairs)
-        uniform = (((words[0] >> 11) & (2**53 - 1)).to(dtype) + 0.5) * 2.0**-53  # in (0, 1)
-        radius = uniform.log_().mul_(-2.0).sqrt_()
-        angle = words[1].to(dtype) * (math.pi * 2.0**-63)
-    z = torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())])
+        words = bits(key, 2 * pairs, device=device)
+    z = torch.empty(2 * pairs, dtype=dtype, device=words.device)
+    for start, stop, block in _blocks(pairs, on_cpu=words.device.type == "cpu"):
+        part = words[2 * start : 2 * stop].view(-1, 2, block)
+        z[2 * start : 2 * stop] = _box_muller(part, dtype).flatten()
     return z[:count].reshape(tuple(shape))
+
+
+def _blocks(pairs: int, *, on_cpu: bool) -> Iterator[tuple[int, int, int]]:
+    """Runs of pairs and the block size within each: the same blocks on every device.
+
+    A CPU takes them one at a time, while they are in its cache; other devices all at once.
+    """
+    full = pairs // _BLOCK * _BLOCK
+    step = _BLOCK if on_cpu else max(full, 1)
+    for start in range(0, full, step):
+        yield start, start + step, _BLOCK
+    if full < pairs:
+        yield full, pairs, pairs - full
+
+
+def _box_muller(words: Tensor, dtype: torch.dtype) -> Tensor:
+    """``[..., 2, n]`` uniform words, for radius and angle, to ``[..., 2 n]`` normals."""
+    radius_words, angle_words = words.unbind(-2)
+    if dtype == torch.float32:
+        # The radius in float64: a float32 cannot hold the uniforms near 0 that make the tail.
+        uniform = radius_words.to(torch.float64).add_(2.0**31 + 0.5).mul_(2.0**-32)  # in (0, 1)
+        angle = angle_words.to(dtype).mul_(math.pi * 2.0**-31)
+    else:
+        uniform = ((radius_words >> 11) & (2**53 - 1)).to(dtype).add_(0.5).mul_(2.0**-53)
+        angle = angle_words.to(dtype).mul_(math.pi * 2.0**-63)
+    radius = uniform.log_().mul_(-2.0).to(dtype).sqrt_()
+    return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], -1)
 
 
 def _require_key(subject: str, value: object) -> None:

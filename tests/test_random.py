@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import dpfunc as dp
+import dpfunc.random as random_module
 from dpfunc.random import Key, bits, fold_in, key, normal
 from tests.devices import DEVICES
 
@@ -74,6 +75,16 @@ def test_normals_are_normal(dtype, device):
 def test_normals_agree_across_devices_up_to_rounding(device):
     here = normal(key(4), (1000,), device=device).cpu()
     torch.testing.assert_close(here, normal(key(4), (1000,)), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2**17 - 1, 2**17, 2**17 + 1, 5 * 2**17 + 3])
+def test_blocks_are_the_same_one_at_a_time_and_all_at_once(dtype, count, monkeypatch):
+    """A CPU makes the blocks in turn; a GPU, here played by the CPU, all of them together."""
+    in_turn = normal(key(4), (count,), dtype=dtype)
+    blocks = random_module._blocks
+    monkeypatch.setattr(random_module, "_blocks", lambda pairs, on_cpu: blocks(pairs, on_cpu=False))
+    assert torch.equal(normal(key(4), (count,), dtype=dtype), in_turn)
 
 
 @pytest.mark.parametrize("shape", [(), (0,), (1,), (7,), (2, 0, 3), (3, 5)])

@@ -19,6 +19,8 @@ from dpfunc.persample.scatter import Scatter
 
 def combined(parts: Sequence[Factored]) -> Factored:
     """One form for the sum of ``parts``, all of one parameter."""
+    if len(parts) == 1:
+        return parts[0]
     merged = _merge_alike(parts)
     return merged[0] if len(merged) == 1 else Sum(tuple(merged))
 
