@@ -11,10 +11,11 @@ is that of a fresh process that takes three steps, above what it held before it 
 import argparse
 import multiprocessing
 import platform
-import resource
+import re
 import statistics
 import time
 import warnings
+from pathlib import Path
 
 import torch
 
@@ -35,14 +36,20 @@ def _measure_memory(workload: str, contender: str, threads: int) -> float | None
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     work = WORKLOADS[workload]()
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    before = _high_water_mark()
     try:
         step = CONTENDERS[contender](work)
         for _ in range(3):
             step()
     except Exception:
         return None
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 1024
+    return _high_water_mark() - before
+
+
+def _high_water_mark() -> float:
+    """Peak resident memory of this process in MiB (``ru_maxrss`` would include its parent's)."""
+    status = Path("/proc/self/status").read_text()
+    return int(re.search(r"VmHWM:\s+(\d+) kB", status)[1]) / 1024
 
 
 def timings(steps: dict[str, Step], rounds: int, most_seconds: float) -> dict[str, list[float]]:

@@ -80,7 +80,7 @@ class GaussianNoise:
             if scale > 0:
                 key = fold_in(self.key, "noise", step, name)
                 z = normal(key, value.shape, dtype=value.dtype, device=value.device)
-                value = value + scale * z
+                value = z.mul_(scale).add_(value)
             released[name] = value
         return released, {"step": step + 1}
 
