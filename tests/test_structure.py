@@ -32,6 +32,7 @@ LADDER = [
         "persample.scatter",
         "persample.convolution",
         "persample.combine",
+        "persample.whole_batch",
         "persample.capture",
         "persample.rules.linear",
         "persample.rules.convolution",

@@ -17,6 +17,7 @@ from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.precision import full_precision
+from dpfunc.persample.whole_batch import batch_first
 from dpfunc.types import Tensors
 
 
@@ -25,6 +26,15 @@ class Use(NamedTuple):
 
     name: str
     factor: Callable[[Tensor, Tensor], Factored]
+
+
+def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
+    """RuntimeError, in the words of vmap, where dropout meets ``randomness="error"``."""
+    if dropout_p > 0 and randomness != "different":
+        raise RuntimeError(
+            f"vmap: called random operation ({where} dropout) while in randomness error mode; "
+            'pass randomness="different".'
+        )
 
 
 class Rule(NamedTuple):
@@ -87,10 +97,10 @@ class _Tap(torch.autograd.Function):
         uses: "_Uses",
     ) -> tuple[Tensor, int]:
         size = info.batch_size
-        whole_output = _batch_first(output, in_dims[0], size)
+        whole_output = batch_first(output, in_dims[0], size)
         if whole_output is not output:
             whole_output = whole_output.clone()  # a view must not be marked dirty
-        return _tap(whole_output, _batch_first(read, in_dims[1], size), probe, uses), 0
+        return _tap(whole_output, batch_first(read, in_dims[1], size), probe, uses), 0
 
 
 def _tap(output: Tensor, read: Tensor, probe: Tensor, uses: "_Uses") -> Tensor:
@@ -98,12 +108,6 @@ def _tap(output: Tensor, read: Tensor, probe: Tensor, uses: "_Uses") -> Tensor:
         output, read, probe, uses
     )
     return tapped
-
-
-def _batch_first(values: Tensor, dim: int | None, size: int) -> Tensor:
-    if dim is None:
-        return values.expand(size, *values.shape)
-    return values if dim == 0 else values.movedim(dim, 0)
 
 
 @dataclass

@@ -145,7 +145,7 @@ MUTANTS = [
     ),
     Mutant(
         "an unmapped input summed over the batch",
-        "persample/capture.py",
+        "persample/whole_batch.py",
         "return values.expand(size, *values.shape)",
         "return values.expand(size, *values.shape) / size",
         "l7",

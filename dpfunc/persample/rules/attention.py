@@ -8,67 +8,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.capture import Rule, Tape, Use, require_randomness
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.rules.linear import linear, positions
-
-
-class _FusedAttention(torch.autograd.Function):
-    """`F.scaled_dot_product_attention` with the mapped axis merged into its batch axis.
-
-    vmap has no rule for the fused kernels and would run them sample by sample. ``probe`` is mapped,
-    so the rule below is always what runs; autograd records the plain call inside it.
-    """
-
-    @staticmethod
-    def forward(*inputs: Any) -> Tensor:
-        raise RuntimeError("the fused attention of the factored engine runs under vmap only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        raise RuntimeError("the fused attention of the factored engine runs under vmap only")
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        probe: Tensor,
-        query: Tensor,
-        key: Tensor,
-        value: Tensor,
-        mask: Tensor | None,
-        dropout_p: float,
-        is_causal: bool,
-        scale: float | None,
-        enable_gqa: bool,
-    ) -> tuple[Tensor, int]:
-        if dropout_p > 0 and info.randomness != "different":
-            raise RuntimeError(
-                "vmap: called random operation (attention dropout) while in randomness error mode; "
-                'pass randomness="different".'
-            )
-        size, (_, *dims) = info.batch_size, in_dims
-        inputs = zip((query, key, value), dims, strict=False)
-        parts = [_mapped_first(part, dim, size) for part, dim in inputs]
-        rank = parts[0].dim() - 1
-        if mask is not None and not (dims[3] is None and (rank < 4 or mask.dim() < 4)):
-            mask = _mapped_first(mask, dims[3], size)
-            mask = mask.unflatten(0, (size, *(1,) * (rank + 1 - mask.dim())))
-        if rank == 4:
-            lead = parts[0].shape[:2]
-            parts = [part.flatten(0, 1) for part in parts]
-            if mask is not None and mask.dim() == 5:
-                mask = mask.expand(*lead, *mask.shape[2:]).flatten(0, 1)
-        query, key, value = parts
-        output = F.scaled_dot_product_attention(
-            query, key, value, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
-        )
-        return (output.unflatten(0, lead) if rank == 4 else output), 0
-
-
-def _mapped_first(part: Tensor, dim: int | None, size: int) -> Tensor:
-    return part.expand(size, *part.shape) if dim is None else part.movedim(dim, 0)
+from dpfunc.persample.whole_batch import on_whole_batch
 
 
 def _fused(
@@ -82,12 +26,25 @@ def _fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    if any(map(tape.name, (query, key, value, attn_mask))) or not 2 <= query.dim() <= 4:
+    if any(map(tape.name, (query, key, value, attn_mask))) or not 3 <= query.dim() <= 4:
         return NotImplemented
-    options = (dropout_p, is_causal, scale, enable_gqa)
-    return _FusedAttention.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
-        tape.probe, query, key, value, attn_mask, *options
-    )
+
+    def run(
+        randomness: str, _: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
+    ) -> tuple[Tensor]:
+        require_randomness(randomness, dropout_p, "attention")
+        lead = q.shape[: q.dim() - 3]  # [B] or [B, N]: one batch axis for the kernel
+        if mask is not None:
+            mask = mask.unflatten(0, (len(mask), *(1,) * (q.dim() - mask.dim())))
+            mask = mask.expand(*lead, *mask.shape[len(lead) :]).flatten(0, len(lead) - 1)
+        q, k, v = (part.flatten(0, len(lead) - 1) for part in (q, k, v))
+        output = F.scaled_dot_product_attention(
+            q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
+        )
+        return (output.unflatten(0, lead),)
+
+    (output,) = on_whole_batch(run, tape.probe, query, key, value, attn_mask)
+    return output
 
 
 def _multi_head(

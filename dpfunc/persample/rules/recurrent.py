@@ -12,10 +12,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.capture import Rule, Tape, Use, require_randomness
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.rules.linear import bias_of_last_axis, linear, positions
+from dpfunc.persample.whole_batch import on_whole_batch
 
 # (the input's gates, the state's gates, h, c) -> (h, c, factor of the state's gates' gradient)
 _Cell = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any, Tensor | None]]
@@ -95,8 +96,9 @@ class _Network:
     dropout: float
 
     def run(
-        self, probe: Tensor, x: Tensor, h: Tensor, c: Tensor | None
-    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        self, randomness: str, probe: Tensor, x: Tensor, h: Tensor, c: Tensor | None
+    ) -> tuple[Tensor, ...]:
+        require_randomness(randomness, self.dropout, "recurrent")
         last_h: list[Tensor] = []
         last_c: list[Tensor] = []
         for depth, directions in enumerate(self.layers):
@@ -113,7 +115,8 @@ class _Network:
                 last_h.append(h_end)
                 last_c.append(c_end)
             x = torch.cat(outputs, -1)
-        return x, torch.stack(last_h, 1), None if c is None else torch.stack(last_c, 1)
+        ends = (last_h,) if c is None else (last_h, last_c)
+        return x, *(torch.stack(end, 1) for end in ends)
 
     def _scan(
         self, probe: Tensor, x: Tensor, h: Tensor, c: Any, layer: _Layer, backward: bool
@@ -132,42 +135,6 @@ class _Network:
                 trace.factor[t] = factor.detach()
             outputs[t] = h
         return _in_time(outputs), h, c
-
-
-class _Recurrence(torch.autograd.Function):
-    """A `_Network` under vmap: its rule gets the whole batch, and autograd records what it does."""
-
-    @staticmethod
-    def forward(*inputs: Any) -> Any:
-        raise RuntimeError("the recurrent layers of the factored engine run under vmap only")
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
-        raise RuntimeError("the recurrent layers of the factored engine run under vmap only")
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        probe: Tensor,
-        x: Tensor,
-        h: Tensor,
-        c: Tensor | None,
-        network: _Network,
-    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
-        if network.dropout > 0 and info.randomness != "different":
-            raise RuntimeError(
-                "vmap: called random operation (recurrent dropout) while in randomness error mode; "
-                'pass randomness="different".'
-            )
-        whole = [
-            None
-            if part is None
-            else (part.expand(info.batch_size, *part.shape) if d is None else part.movedim(d, 0))
-            for part, d in zip((x, h, c), in_dims[1:4], strict=True)
-        ]
-        results = [part for part in network.run(probe, *whole) if part is not None]  # type: ignore[arg-type]  # x and h are tensors
-        return tuple(results), (0,) * len(results)
 
 
 def _recurrent(
@@ -195,7 +162,7 @@ def _recurrent(
     stacked = [layers[i : i + directions] for i in range(0, len(layers), directions)]
     network = _Network(tape, cell, stacked, dropout if train else 0.0)
     x = tape.replaced(x) if batch_first else tape.replaced(x).transpose(0, 1)  # [N, T, I]
-    output, *last = _Recurrence.apply(tape.probe, x, h, c, network)  # type: ignore[no-untyped-call]  # torch does not annotate it
+    output, *last = on_whole_batch(network.run, tape.probe, x, h, c)
     return (output if batch_first else output.transpose(0, 1)), *last
 
 

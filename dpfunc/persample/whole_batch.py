@@ -1,0 +1,53 @@
+"""Running part of a loss on the whole batch at once, in the middle of vmap.
+
+vmap has no rule for some operations (recurrent layers, fused attention) and would refuse them or
+run them sample by sample. Written for tensors with the batch axis in front, they need none.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+Run = Callable[..., tuple[Tensor, ...]]
+
+
+def on_whole_batch(run: Run, probe: Tensor, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+    """``run(randomness, probe, *inputs)`` on inputs ``[B, ...]``; its results are mapped again.
+
+    ``randomness`` is that of the vmap. ``probe`` is mapped, so that this works even where no input
+    is; ``run`` gets it as it is below the level of vmap. Autograd records what ``run`` does.
+    """
+    results: tuple[Tensor, ...] = _WholeBatch.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+        run, probe, *inputs
+    )
+    return results
+
+
+def batch_first(values: Tensor, dim: int | None, size: int) -> Tensor:
+    """``values`` with its mapped axis in front, made by expanding where there is none."""
+    if dim is None:
+        return values.expand(size, *values.shape)
+    return values if dim == 0 else values.movedim(dim, 0)
+
+
+class _WholeBatch(torch.autograd.Function):
+    @staticmethod
+    def forward(*inputs: Any) -> Any:
+        raise RuntimeError("on_whole_batch: expected to be called under vmap, with a mapped probe.")
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Any) -> None:
+        raise RuntimeError("on_whole_batch: expected to be called under vmap, with a mapped probe.")
+
+    @staticmethod
+    def vmap(
+        info: Any, in_dims: tuple[int | None, ...], run: Run, probe: Tensor, *inputs: Tensor | None
+    ) -> tuple[tuple[Tensor, ...], tuple[int, ...]]:
+        whole = [
+            None if part is None else batch_first(part, dim, info.batch_size)
+            for part, dim in zip(inputs, in_dims[2:], strict=True)
+        ]
+        results = run(info.randomness, probe, *whole)
+        return results, (0,) * len(results)
