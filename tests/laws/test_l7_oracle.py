@@ -233,6 +233,18 @@ def test_scaled_dot_product_attention(shape, mask, causal):
     assert_exact(loss_fn, params, draw(9, 3, *shape))
 
 
+def test_attention_to_a_shared_memory_and_with_grouped_queries():
+    """Keys of one batch entry for all, and two query heads to a key head."""
+
+    def loss_fn(params, x):
+        q, k = x @ params["q"], (x[:1] @ params["k"])[:, :2]
+        attended = F.scaled_dot_product_attention(q, k, k.cos(), enable_gqa=True)
+        return attended.square().sum()
+
+    params = {name: draw(seed, 4, 4) for seed, name in enumerate("qk")}
+    assert_exact(loss_fn, params, draw(9, 3, 2, 4, 5, 4))
+
+
 @pytest.mark.parametrize("need_weights", [False, True])
 @pytest.mark.parametrize("masks", [(), ("attn",), ("padding",), ("attn", "padding")])
 @pytest.mark.parametrize("kind", ["self", "cross", "separate", "bias_kv", "no batch axis"])
@@ -383,9 +395,14 @@ def test_trap_an_input_that_is_not_mapped():
 
 
 @pytest.mark.parametrize("inplace", ["relu_", "+=", "mul_"])
-def test_trap_in_place_after_a_tapped_operation(inplace):
+@pytest.mark.parametrize("operation", ["linear", "matmul", "vector @ matrix", "matrix @ vector"])
+def test_trap_in_place_after_a_tapped_operation(inplace, operation):
     def loss_fn(params, x):
-        y = F.linear(x, params["w"])
+        x = x if operation in ("linear", "matmul") else x[0]
+        if operation == "linear":
+            y = F.linear(x, params["w"])
+        else:
+            y = params["w"] @ x if operation == "matrix @ vector" else x @ params["w"]
         if inplace == "+=":
             y += x
         else:

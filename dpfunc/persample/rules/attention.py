@@ -26,18 +26,23 @@ def _fused(
     scale: float | None = None,
     enable_gqa: bool = False,
 ) -> Any:
-    if any(map(tape.name, (query, key, value, attn_mask))) or not 3 <= query.dim() <= 4:
+    ranks = {query.dim(), key.dim(), value.dim()}
+    if any(map(tape.name, (query, key, value, attn_mask))) or ranks not in ({3}, {4}):
         return NotImplemented
 
     def run(
         randomness: str, _: Tensor, q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None
     ) -> tuple[Tensor]:
         require_randomness(randomness, dropout_p, "attention")
-        lead = q.shape[: q.dim() - 3]  # [B] or [B, N]: one batch axis for the kernel
+        lead = q.shape[:-3]  # [B] or [B, N], which becomes the one batch axis of the kernel
+
+        def with_one_batch_axis(part: Tensor) -> Tensor:
+            return part.expand(*lead, *part.shape[len(lead) :]).flatten(0, -4)
+
         if mask is not None:
             mask = mask.unflatten(0, (len(mask), *(1,) * (q.dim() - mask.dim())))
-            mask = mask.expand(*lead, *mask.shape[len(lead) :]).flatten(0, len(lead) - 1)
-        q, k, v = (part.flatten(0, len(lead) - 1) for part in (q, k, v))
+            mask = with_one_batch_axis(mask)
+        q, k, v = map(with_one_batch_axis, (q, k, v))
         output = F.scaled_dot_product_attention(
             q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa
         )
