@@ -1,0 +1,64 @@
+"""dpfunc: factored, dense, and compiled."""
+
+from torch.func import functional_call
+
+import dpfunc as dp
+from benchmarks.contenders.contract import MAX_NORM, NOISE_MULTIPLIER, Step, model_and_optimizer
+from benchmarks.workloads.workload import Workload
+
+
+def _step(
+    work: Workload,
+    *,
+    engine: str = "factored",
+    noise_multiplier: float = NOISE_MULTIPLIER,
+    microbatch_size: int | None = None,
+    compiled: bool = False,
+) -> Step:
+    model, optimizer = model_and_optimizer(work)
+
+    def loss_fn(params, x, y):
+        return work.losses(functional_call(model, params, (x[None],)), y[None])[0]
+
+    private = dp.PrivateGrad(
+        loss_fn,
+        clip=dp.Clip(MAX_NORM),
+        noise=dp.GaussianNoise(noise_multiplier, key=dp.key()),
+        expected_batch_size=len(work.labels),
+        microbatch_size=microbatch_size,
+        engine=engine,
+    )
+    private = dp.compile(private) if compiled else private
+    params = dp.named_params(model)
+    state = private.init(params)
+
+    def step() -> None:
+        nonlocal state
+        grads, state, _ = private.update(params, (work.inputs, work.labels), state)
+        dp.set_grads_(model, grads)
+        optimizer.step()
+
+    return step
+
+
+def factored(work: Workload) -> Step:
+    return _step(work)
+
+
+def without_noise(work: Workload) -> Step:
+    """The same with noise_multiplier 0: the rest of the factored step is noise generation."""
+    return _step(work, noise_multiplier=0.0)
+
+
+def compiled(work: Workload) -> Step:
+    return _step(work, compiled=True)
+
+
+def microbatched(work: Workload) -> Step:
+    """Factored, 256 samples at a time."""
+    return _step(work, microbatch_size=256)
+
+
+def dense(work: Workload) -> Step:
+    """vmap over grad, in microbatches of 16 for the memory."""
+    return _step(work, engine="dense", microbatch_size=16)
