@@ -18,6 +18,7 @@ _HOMES = {
     "per_sample_grad_and_loss": "dpfunc.persample.dense",
     "explain": "dpfunc.persample.explain",
     "factored_grad": "dpfunc.persample.factored",
+    "batched": "dpfunc.persample.loss",
     "global_norm": "dpfunc.persample.reduce",
     "leaf_norms": "dpfunc.persample.reduce",
     "weighted_sum": "dpfunc.persample.reduce",

@@ -12,6 +12,7 @@ from dpfunc.persample.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.dense import per_sample_grad_and_loss as per_sample_grad_and_loss
 from dpfunc.persample.explain import explain as explain
 from dpfunc.persample.factored import factored_grad as factored_grad
+from dpfunc.persample.loss import batched as batched
 from dpfunc.persample.reduce import global_norm as global_norm
 from dpfunc.persample.reduce import leaf_norms as leaf_norms
 from dpfunc.persample.reduce import weighted_sum as weighted_sum

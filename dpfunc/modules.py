@@ -12,7 +12,7 @@ from torch.nn.parameter import is_lazy
 
 from dpfunc.checks import require
 from dpfunc.persample.batch import as_args, take
-from dpfunc.persample.dense import LossFn
+from dpfunc.persample.loss import LossFn
 from dpfunc.types import Tensors
 
 _MAX_GROUPS = 32  # Wu and He 2018, "Group Normalization", section 4

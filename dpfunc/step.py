@@ -12,8 +12,9 @@ from torch import Tensor
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.persample.batch import as_args, batch_device, batch_size, slices, take
-from dpfunc.persample.dense import LossFn, Randomness, per_sample_grad_and_loss
+from dpfunc.persample.dense import per_sample_grad_and_loss
 from dpfunc.persample.factored import factored_grad
+from dpfunc.persample.loss import LossFn, Randomness
 from dpfunc.persample.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.types import ClipRule, NoiseMechanism, State, Summed, Tensors, Weights
 

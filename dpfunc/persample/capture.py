@@ -1,31 +1,25 @@
 """Watching a loss as it runs: who uses which parameter, and a tap on the output of each such use.
 
-The loss runs once under vmap, with plain (not mapped) parameters, inside a `Tape`. Where an
-operation uses a parameter, a rule computes it without the parameter's gradient and taps its output;
-the tap's backward sees the gradient of the whole batch there, and with the operation's input that
-is the per-sample gradient in factored form. Where no rule knows the operation, the parameter is
-replaced by its copy expanded over the batch, and autograd itself computes the per-sample gradients.
+The loss runs once over the batch, with plain parameters, inside a `Tape`. Where an operation uses a
+parameter, a rule computes it without the parameter's gradient and taps its output. Where no rule
+knows the operation, the parameter is replaced by its copy expanded over the batch, and autograd
+itself computes the per-sample gradients. How the samples of a batch are told apart meanwhile is the
+business of `Samples`: by vmap (`mapped.py`), or by an axis of each tensor (`rows.py`).
 """
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, Protocol
 
-import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.factors import Factored
-from dpfunc.persample.precision import full_precision
-from dpfunc.persample.whole_batch import batch_first
+from dpfunc.persample.tap import Record, Tapped, Use, tap
+from dpfunc.persample.whole_batch import Run
 from dpfunc.types import Tensors
 
-
-class Use(NamedTuple):
-    """A parameter's part in an operation: ``factor(input [B, ...], output gradient [B, ...])``."""
-
-    name: str
-    factor: Callable[[Tensor, Tensor], Factored]
+Factor = Callable[[Tensor, Tensor], Factored]
+"""From an operation's input ``[B, ...]`` and its output's gradient, see `Use`."""
 
 
 def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
@@ -35,6 +29,19 @@ def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
             f"vmap: called random operation ({where} dropout) while in randomness error mode; "
             'pass randomness="different".'
         )
+
+
+def replace_tensors(value: Any, fn: Callable[[Tensor], Any]) -> Any:
+    """The arguments or results ``value`` of an operation, with ``fn`` applied to each tensor."""
+    if isinstance(value, Tensor):
+        return fn(value)
+    if isinstance(value, dict):
+        return {key: replace_tensors(part, fn) for key, part in value.items()}
+    if isinstance(value, tuple) and hasattr(value, "_fields"):
+        return type(value)(*(replace_tensors(part, fn) for part in value))
+    if isinstance(value, tuple | list):
+        return type(value)(replace_tensors(part, fn) for part in value)
+    return value
 
 
 class Rule(NamedTuple):
@@ -47,159 +54,114 @@ class Rule(NamedTuple):
     always: bool = False
 
 
-@dataclass
-class Record:
-    """What was seen: the factored gradients of each parameter, and the operations that used it.
+class Samples(Protocol):
+    """How the samples of a batch are told apart while a loss runs.
 
-    ``copied``: the operations without a rule, which got the parameter's expanded copy.
+    ``mapped``: whether the loss sees one sample, under vmap, or the whole batch.
     """
 
-    factors: dict[str, list[Factored]] = field(default_factory=dict)
-    tapped: dict[str, list[str]] = field(default_factory=dict)
-    copied: dict[str, list[str]] = field(default_factory=dict)
+    @property
+    def mapped(self) -> bool: ...
 
-    def add(self, name: str, factor: Factored) -> None:
-        self.factors.setdefault(name, []).append(factor)
+    def tap(self, tape: "Tape", output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
+        """``output`` with ``uses`` noted in backward."""
+        ...
 
+    def copies(self, tape: "Tape", value: Any) -> Any:
+        """``value`` with each parameter in it replaced by a copy of its own for every sample."""
+        ...
 
-class _Tap(torch.autograd.Function):
-    """The identity on an operation's fresh output, which sees its gradient in backward.
+    def with_copies(self, tape: "Tape", func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        """``func(*args, **kwargs)`` with such copies in the place of parameters."""
+        ...
 
-    ``probe`` is a mapped zero that requires grad: through it the tap is reached by vmap and by
-    autograd even where neither the input nor the output depends on the data.
-    """
+    def on_whole_batch(self, tape: "Tape", run: Run, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """``run(randomness, probe, *inputs)`` on inputs ``[B, ...]``; results as the loss has them.
 
-    @staticmethod
-    def forward(output: Tensor, read: Tensor, probe: Tensor, uses: "_Uses") -> Tensor:
-        return output
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        fresh, read, _, uses = inputs
-        ctx.mark_dirty(fresh)  # not a view: in-place operations may follow
-        ctx.save_for_backward(read)  # raises in backward if the input was changed in place since
-        ctx.uses = uses
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
-        (read,) = ctx.saved_tensors
-        # Detached: the record would else hold the graph that holds the record, and never be freed.
-        ctx.uses.note(read.detach(), grad)
-        return grad, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        output: Tensor,
-        read: Tensor,
-        probe: Tensor,
-        uses: "_Uses",
-    ) -> tuple[Tensor, int]:
-        size = info.batch_size
-        whole_output = batch_first(output, in_dims[0], size)
-        if whole_output is not output:
-            whole_output = whole_output.clone()  # a view must not be marked dirty
-        return _tap(whole_output, batch_first(read, in_dims[1], size), probe, uses), 0
-
-
-def _tap(output: Tensor, read: Tensor, probe: Tensor, uses: "_Uses") -> Tensor:
-    tapped: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
-        output, read, probe, uses
-    )
-    return tapped
-
-
-@dataclass
-class _Uses:
-    """An object, and not a tuple: autograd would take a tuple apart."""
-
-    uses: Sequence[Use]
-    record: Record
-
-    def note(self, read: Tensor, grad: Tensor) -> None:
-        if read.is_floating_point():  # under autocast the two may differ
-            dtype = torch.promote_types(read.dtype, grad.dtype)
-            read, grad = read.to(dtype), grad.to(dtype)
-        with full_precision():
-            for use in self.uses:
-                self.record.add(use.name, use.factor(read, grad))
+        A result has its samples where the input of the same place has them.
+        """
+        ...
 
 
 class Tape(TorchFunctionMode):
     """Watches every torch function that is called inside it.
 
     ``params``: leaves that require grad, which no operation may use directly, so that autograd
-    tells of a use that escaped. ``expanded``: the same, mapped over the batch. ``probe``: see
-    `_Tap`.
+    tells of a use that escaped.
     """
 
     def __init__(
-        self,
-        rules: Mapping[Any, Rule],
-        params: Tensors,
-        expanded: Tensors,
-        probe: Tensor,
-        record: Record,
+        self, rules: Mapping[Any, Rule], params: Tensors, record: Record, samples: Samples
     ) -> None:
         super().__init__()
         self._rules = rules
         self._names = {id(param): name for name, param in params.items()}
-        self._expanded = expanded
-        self.probe = probe
-        self._record = record
-        self._operation = ""
+        self.samples = samples
+        self.record = record
+        self.operation = ""
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        self._operation = getattr(func, "__name__", str(func))
+        self.operation = getattr(func, "__name__", str(func))
         rule = self._rules.get(func)
-        mentioned = self._mentions(args) or self._mentions(tuple(kwargs.values()))
+        mentioned = self.mentions(args) or self.mentions(tuple(kwargs.values()))
         if rule is not None and (mentioned or rule.always):
             result = rule.run(self, *args, **kwargs)
             if result is not NotImplemented:
                 return result
         if not mentioned:
             return func(*args, **kwargs)
-        return func(*self.replaced(args), **self.replaced(kwargs))
+        return self.with_copies(func, *args, **kwargs)
 
     def name(self, value: object) -> str | None:
         """The name of ``value`` if it is a parameter."""
         return self._names.get(id(value))
 
+    def give_name(self, name: str, value: Tensor) -> None:
+        """Watch ``value`` like a parameter. It has to live as long as the tape."""
+        self._names[id(value)] = name
+
+    def mentions(self, value: Any) -> bool:
+        """Whether a parameter is in ``value``."""
+        if isinstance(value, tuple | list):
+            return any(map(self.mentions, value))
+        return id(value) in self._names
+
     def frozen(self, value: Any) -> Any:
         """A parameter without its gradient, for the computation of a tapped output."""
         return value.detach() if self.name(value) else value
 
-    def tap(
-        self, output: Tensor, read: Tensor, uses: Sequence[Use], probe: Tensor | None = None
-    ) -> Tensor:
-        """``output``, fresh from an operation, with ``uses`` noted in backward.
+    def copies(self, value: Any) -> Any:
+        """See `Samples.copies`."""
+        return self.samples.copies(self, value)
 
-        ``probe``: the tape's own below the level of vmap, in a rule that gets the whole batch.
+    def with_copies(self, func: Any, *args: Any, **kwargs: Any) -> Any:
+        """See `Samples.with_copies`."""
+        return self.samples.with_copies(self, func, args, kwargs)
+
+    def on_whole_batch(self, run: Run, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        """See `Samples.on_whole_batch`."""
+        return self.samples.on_whole_batch(self, run, *inputs)
+
+    def tap(self, output: Tensor, read: Tensor, *uses: tuple[Any, Factor]) -> Tensor:
+        """``output``, fresh from an operation on ``read``.
+
+        ``uses``: what the operation used, each with its factor; parameters among them are noted.
         """
-        if not uses:
-            return output
-        for use in uses:
-            self._record.tapped.setdefault(use.name, []).append(self._operation)
-        probe = self.probe if probe is None else probe
-        return _tap(output, read, probe, _Uses(uses, self._record))
+        named = self._named(uses)
+        return self.samples.tap(self, output, read, named) if named else output
 
-    def _mentions(self, value: Any) -> bool:
-        if isinstance(value, tuple | list):
-            return any(map(self._mentions, value))
-        return id(value) in self._names
+    def tap_rows(
+        self, output: Tensor, read: Tensor, probe: Tensor, *uses: tuple[Any, Factor]
+    ) -> Tensor:
+        """The same for tensors ``[B, ...]``, in what `on_whole_batch` runs."""
+        named = self._named(uses)
+        return tap(output, read, probe, Tapped(self.record, named)) if named else output
 
-    def replaced(self, value: Any) -> Any:
-        """Arguments with each parameter among them replaced by its mapped copy."""
-        if isinstance(value, dict):
-            return {key: self.replaced(part) for key, part in value.items()}
-        if isinstance(value, tuple | list):
-            return type(value)(map(self.replaced, value))
-        name = self.name(value)
-        if name is None:
-            return value
-        self._record.copied.setdefault(name, []).append(self._operation)
-        return self._expanded[name]
+    def _named(self, uses: tuple[tuple[Any, Factor], ...]) -> list[Use]:
+        named = [Use(name, factor) for value, factor in uses if (name := self.name(value))]
+        for use in named:
+            self.record.tapped.setdefault(use.name, []).append(self.operation)
+        return named

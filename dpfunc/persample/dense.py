@@ -1,20 +1,25 @@
 """Per-sample gradients by definition: vmap over grad. Exact for every loss that vmap accepts."""
 
 from collections.abc import Callable
-from typing import Any, Literal
+from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dpfunc.checks import require
-from dpfunc.persample.batch import batch_size
+from dpfunc.persample.batch import batch_size, take
+from dpfunc.persample.chance import Chance
+from dpfunc.persample.loss import (
+    Batched,
+    LossFn,
+    Randomness,
+    checked_loss,
+    checked_losses,
+    require_randomness_mode,
+)
 from dpfunc.types import Tensors
-
-LossFn = Callable[..., Tensor]
-"""``loss_fn(params, *sample) -> scalar``: the loss of ONE sample, without a batch axis."""
-
-Randomness = Literal["error", "different"]
 
 
 def per_sample_grad(loss_fn: LossFn, *, randomness: Randomness = "error") -> Callable[..., Tensors]:
@@ -63,14 +68,16 @@ def per_sample_grad_and_loss(
     >>> per_sample_grad_and_loss(loss)({"w": torch.ones(2)}, torch.eye(2))[1]
     tensor([1., 1.])
     """
-    scalar_loss = checked_loss(loss_fn, randomness)
+    require_randomness_mode(randomness)
 
     def grads_and_losses(params: Tensors, *batch: Any) -> tuple[Tensors, Tensor]:
         require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
         if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
             return empty_grads(params)
+        if isinstance(loss_fn, Batched):
+            return _one_by_one(loss_fn, randomness, params, batch)
         transform = torch.func.vmap(
-            torch.func.grad_and_value(scalar_loss),
+            torch.func.grad_and_value(checked_loss(loss_fn)),
             in_dims=(None, *(0 for _ in batch)),
             randomness=randomness,
         )
@@ -82,28 +89,30 @@ def per_sample_grad_and_loss(
     return grads_and_losses
 
 
-def checked_loss(loss_fn: LossFn, randomness: Randomness) -> LossFn:
-    """``loss_fn``, which from now on has to return a scalar; ValueError for a bad randomness."""
-    require(
-        randomness in ("error", "different"),
-        "per_sample_grad",
-        'randomness "error" or "different"',
-        randomness,
-        'use "different": each sample draws its own dropout mask',
-    )
+def _one_by_one(
+    loss_fn: Batched, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
+) -> tuple[Tensors, Tensor]:
+    """A loss that vmap cannot run has its gradients by batches of one sample."""
+    size, names = batch_size(batch), list(params)
+    with Chance("error") if randomness == "error" else nullcontext():
+        alone = [loss_and_grad(loss_fn, params, take(batch, slice(i, i + 1))) for i in range(size)]
+    grads = {name: torch.stack([grad[name] for _, grad in alone]) for name in names}
+    return grads, torch.stack([loss for loss, _ in alone])
 
-    def scalar_loss(params: Tensors, *sample: Any) -> Tensor:
-        loss = loss_fn(params, *sample)
-        require(
-            isinstance(loss, Tensor) and loss.dim() == 0,
-            "loss_fn",
-            "a scalar: the loss of one sample",
-            tuple(loss.shape) if isinstance(loss, Tensor) else type(loss).__name__,
-            "reduce it, for example with .sum() or .mean() over the positions of the sample",
+
+def loss_and_grad(
+    loss_fn: Batched, params: Tensors, sample: tuple[Any, ...]
+) -> tuple[Tensor, Tensors]:
+    """The loss and the gradient of a batch of one sample, by plain autograd."""
+    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
+    with torch.enable_grad():
+        loss = checked_losses(loss_fn, 1)(leaves, *sample).sum()
+        if not loss.requires_grad:
+            return loss, {name: torch.zeros_like(param) for name, param in params.items()}
+        grads = torch.autograd.grad(
+            loss, list(leaves.values()), allow_unused=True, materialize_grads=True
         )
-        return loss
-
-    return scalar_loss
+    return loss.detach(), dict(zip(leaves, grads, strict=True))
 
 
 def empty_grads(params: Tensors) -> tuple[Tensors, Tensor]:

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 
 from dpfunc.persample.combine import Sum
 from dpfunc.persample.convolution import Convolution
-from dpfunc.persample.dense import LossFn, Randomness, checked_loss
 from dpfunc.persample.factored import record_factors
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.loss import LossFn, Randomness, require_randomness_mode
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.scatter import Scatter
 from dpfunc.types import Tensors
@@ -31,8 +31,8 @@ def explain(
     w          3x4    linear      Outer  35                12
     s          3      mul         Dense  3                 3              yes
     """
-    scalar_loss = checked_loss(loss_fn, randomness)
-    grads, _, record = record_factors(scalar_loss, randomness, params, batch)
+    require_randomness_mode(randomness)
+    grads, _, record = record_factors(loss_fn, randomness, params, batch)
     rows = []
     for name, param in params.items():
         copied = [operation for operation in record.copied.get(name, []) if operation != "__get__"]

@@ -5,18 +5,33 @@ arXiv:2210.00038) call the underlying idea book-keeping; here it is a transform 
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpfunc.checks import require
-from dpfunc.persample.batch import batch_device, batch_size
-from dpfunc.persample.capture import Record, Tape
+from dpfunc.persample.batch import batch_device, batch_size, map_tensors
+from dpfunc.persample.capture import Tape
+from dpfunc.persample.chance import Chance
 from dpfunc.persample.combine import combined
-from dpfunc.persample.dense import LossFn, Randomness, checked_loss, empty_grads
+from dpfunc.persample.dense import empty_grads
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.loss import (
+    Batched,
+    LossFn,
+    Randomness,
+    checked_loss,
+    checked_losses,
+    require_randomness_mode,
+)
+from dpfunc.persample.mapped import Mapped
+from dpfunc.persample.places import OffPlanError, Places
+from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
+from dpfunc.persample.tap import Record
+from dpfunc.persample.verify import FEW_SAMPLES, learned_places
 from dpfunc.types import Tensors
 
 
@@ -41,25 +56,34 @@ def factored_grad(
     >>> leaf_norms(grads)
     {'w': tensor([1.4142, 1.4142])}
     """
-    scalar_loss = checked_loss(loss_fn, randomness)
+    require_randomness_mode(randomness)
 
     def grads_and_losses(params: Tensors, *batch: Any) -> tuple[dict[str, Factored], Tensor]:
-        grads, losses, _ = record_factors(scalar_loss, randomness, params, batch)
+        grads, losses, _ = record_factors(loss_fn, randomness, params, batch)
         return grads, losses
 
     return grads_and_losses
 
 
 def record_factors(
-    scalar_loss: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
+    loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
     """The factored gradients, the losses, and the record of the operations that were watched."""
     require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
-    size, record = batch_size(batch), Record()
-    if size == 0:
+    record = Record()
+    if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
+    if isinstance(loss_fn, Batched):
+        return *_watch_rows(loss_fn, randomness, params, batch, record), record
+    return *_watch_mapped(loss_fn, randomness, params, batch, record), record
+
+
+def _watch_mapped(
+    loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...], record: Record
+) -> tuple[dict[str, Factored], Tensor]:
+    """The loss of one sample, under vmap."""
+    size, leaves, scalar_loss = batch_size(batch), _leaves(params), checked_loss(loss_fn)
     expanded = {
         name: param.detach().expand(size, *param.shape).requires_grad_()
         for name, param in params.items()
@@ -67,22 +91,81 @@ def record_factors(
     probe = torch.zeros(size, device=batch_device(batch), requires_grad=True)
 
     def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
-        with Tape(RULES, leaves, expanded, probe, record):
+        with Tape(RULES, leaves, record, Mapped(expanded, probe)):
             return scalar_loss(leaves, *sample)
 
     with torch.enable_grad():
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
-        fallen_back = _backward(losses, probe, leaves, expanded)
-    for name, grad in fallen_back.items():
-        record.add(name, Dense(grad))
-    grads = {name: _whole(record, name, param, size) for name, param in params.items()}
-    return grads, losses.detach(), record
+        _backward(losses, probe, leaves, expanded, record)
+    return _collected(record, params, size), losses.detach()
 
 
-def _backward(losses: Tensor, probe: Tensor, leaves: Tensors, expanded: Tensors) -> Tensors:
-    """Run the taps; the dense per-sample gradients of the parameters used through their copies."""
+def _watch_rows(
+    loss_fn: Batched,
+    randomness: Randomness,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    record: Record,
+) -> tuple[dict[str, Factored], Tensor]:
+    """The loss of the whole batch, once it is known where its samples are."""
+
+    def run(
+        places: Places, params: Tensors, batch: tuple[Any, ...]
+    ) -> tuple[dict[str, Factored], Tensor]:
+        record.clear()
+        return _run_rows(loss_fn, randomness, params, batch, places, record)
+
+    size = batch_size(batch)
+    shapes = map_tensors(lambda values: (values.dtype, values.shape[1:]), batch)
+    signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
+    for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
+        known = loss_fn.verified.get(signature)
+        if known is None or known.different < min(samples, size, FEW_SAMPLES):
+            known = learned_places(loss_fn, run, params, batch, samples)
+        try:
+            result = run(Places(size, known.seen), params, batch)
+        except OffPlanError:
+            loss_fn.verified.pop(signature, None)
+            continue
+        loss_fn.verified[signature] = known
+        return result
+    raise RuntimeError(
+        "batched: expected the loss to run the same operations on the same samples, twice, but it "
+        "did not; take chance and counters out of it."
+    )
+
+
+def _run_rows(
+    loss_fn: Batched,
+    randomness: Randomness,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    places: Places,
+    record: Record,
+) -> tuple[dict[str, Factored], Tensor]:
+    size, leaves = places.size, _leaves(params)
+    probe = torch.zeros((), device=batch_device(batch), requires_grad=True)
+    rows = Rows(places, probe, randomness)
+    chance = Chance("error") if randomness == "error" else nullcontext()
+    with torch.enable_grad():
+        with Tape(RULES, leaves, record, rows), chance:
+            losses = checked_losses(loss_fn, size)(leaves, *batch)
+        places.finish()
+        _backward(losses, probe, leaves, rows.expanded, record)
+        rows.finish(record)
+    return _collected(record, params, size), losses.detach()
+
+
+def _leaves(params: Tensors) -> Tensors:
+    return {name: param.detach().requires_grad_() for name, param in params.items()}
+
+
+def _backward(
+    losses: Tensor, probe: Tensor, leaves: Tensors, expanded: Tensors, record: Record
+) -> None:
+    """Run the taps, and record the gradients of the parameters that were used as copies."""
     if not losses.requires_grad:
-        return {}
+        return
     inputs = [probe, *leaves.values(), *expanded.values()]
     _, *grads = torch.autograd.grad(losses.sum(), inputs, allow_unused=True)
     escaped = [name for name, grad in zip(leaves, grads, strict=False) if grad is not None]
@@ -91,8 +174,13 @@ def _backward(losses: Tensor, probe: Tensor, leaves: Tensors, expanded: Tensors)
             f"factored_grad: expected torch functions to use {escaped} but something else did "
             '(TorchScript?); run that part in plain PyTorch, or use engine="dense".'
         )
-    copies = zip(expanded, grads[len(leaves) :], strict=True)
-    return {name: grad for name, grad in copies if grad is not None}
+    for name, grad in zip(expanded, grads[len(leaves) :], strict=True):
+        if grad is not None:
+            record.add(name, Dense(grad))
+
+
+def _collected(record: Record, params: Tensors, size: int) -> dict[str, Factored]:
+    return {name: _whole(record, name, param, size) for name, param in params.items()}
 
 
 def _whole(record: Record, name: str, param: Tensor, size: int) -> Factored:

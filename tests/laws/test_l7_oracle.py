@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import dpfunc as dp
-from dpfunc.persample.capture import Record
 from dpfunc.persample.combine import Sum
 from dpfunc.persample.convolution import Convolution
 from dpfunc.persample.factors import Dense
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.scatter import Scatter
+from dpfunc.persample.tap import Record
 from dpfunc.types import Tensors
 from tests.devices import DEVICES
 

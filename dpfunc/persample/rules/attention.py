@@ -1,6 +1,7 @@
 """Attention: the fused kernel under vmap, and multi-head attention as linear maps around it."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -8,11 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dpfunc.persample.capture import Rule, Tape, Use, require_randomness
+from dpfunc.persample.capture import Rule, Tape, require_randomness
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.rules.linear import linear, positions
-from dpfunc.persample.whole_batch import on_whole_batch
 
 
 def _fused(
@@ -27,6 +27,8 @@ def _fused(
     enable_gqa: bool = False,
 ) -> Any:
     ranks = {query.dim(), key.dim(), value.dim()}
+    if not tape.samples.mapped:  # the kernel can be called as it is
+        return NotImplemented
     if any(map(tape.name, (query, key, value, attn_mask))) or ranks not in ({3}, {4}):
         return NotImplemented
 
@@ -48,7 +50,7 @@ def _fused(
         )
         return (output.unflatten(0, lead),)
 
-    (output,) = on_whole_batch(run, tape.probe, query, key, value, attn_mask)
+    (output,) = tape.on_whole_batch(run, query, key, value, attn_mask)
     return output
 
 
@@ -106,7 +108,8 @@ def _multi_head(
     if need_weights:
         mixed, weights = _attention_with_weights(q, k, v, mask, dropout_p)
     else:
-        mixed, weights = _fused(tape, q, k, v, mask, dropout_p), None
+        attend = partial(_fused, tape) if tape.samples.mapped else F.scaled_dot_product_attention
+        mixed, weights = attend(q, k, v, mask, dropout_p), None
     output = linear(tape, mixed.permute(2, 0, 1, 3).flatten(2), out_proj_weight, out_proj_bias)
     if weights is not None:
         weights = weights.mean(1) if average_attn_weights else weights
@@ -119,7 +122,7 @@ def _multi_head_or_copies(tape: Tape, *args: Any, **kwargs: Any) -> Any:
     if result is NotImplemented:
         # The attention kernel inside is out of reach of `_fused`, and vmap has no rule for it.
         with sdpa_kernel(SDPBackend.MATH):
-            return F.multi_head_attention_forward(*tape.replaced(args), **tape.replaced(kwargs))
+            return tape.with_copies(F.multi_head_attention_forward, *args, **kwargs)
     return result
 
 
@@ -141,8 +144,7 @@ def _packed_linear(
 
     matrix = tape.frozen(weight) if weight_part is None else rows(weight, weight_part)
     output = F.linear(input, matrix, None if bias is None else rows(bias, bias_part))
-    named = ((tape.name(weight), of_weight), (tape.name(bias), of_bias))
-    return tape.tap(output, input, [Use(name, factor) for name, factor in named if name])
+    return tape.tap(output, input, (weight, of_weight), (bias, of_bias))
 
 
 def _among_three(grad: Tensor, part: int) -> Tensor:

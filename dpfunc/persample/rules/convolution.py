@@ -6,7 +6,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.capture import Rule, Tape
 from dpfunc.persample.convolution import Convolution, Geometry
 from dpfunc.persample.cost import worth_forming
 from dpfunc.persample.factors import Dense, Factored, accumulable
@@ -81,8 +81,7 @@ def _run(
     def of_bias(_: Tensor, grad: Tensor) -> Factored:
         return Dense(accumulable(_images(grad, axes)).flatten(3).sum((1, 3)))
 
-    named = ((tape.name(weight), of_weight), (tape.name(bias), of_bias))
-    return tape.tap(output, input, [Use(name, factor) for name, factor in named if name])
+    return tape.tap(output, input, (weight, of_weight), (bias, of_bias))
 
 
 def _images(values: Tensor, axes: int) -> Tensor:

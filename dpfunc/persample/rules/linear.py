@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.capture import Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
 
@@ -34,9 +34,7 @@ def linear(tape: Tape, input: Tensor, weight: Tensor, bias: Tensor | None = None
     if tape.name(input) or weight.dim() != 2:
         return NotImplemented
     output = F.linear(input, tape.frozen(weight), tape.frozen(bias))
-    return tape.tap(
-        output, input, _uses(tape, (weight, _grad_then_input), (bias, bias_of_last_axis))
-    )
+    return tape.tap(output, input, (weight, _grad_then_input), (bias, bias_of_last_axis))
 
 
 def _addmm(
@@ -45,16 +43,16 @@ def _addmm(
     if tape.name(mat1) or input.dim() != 1 or beta != 1 or alpha != 1:
         return NotImplemented
     output = torch.addmm(tape.frozen(input), mat1, tape.frozen(mat2))
-    return tape.tap(output, mat1, _uses(tape, (mat2, _input_then_grad), (input, bias_of_last_axis)))
+    return tape.tap(output, mat1, (mat2, _input_then_grad), (input, bias_of_last_axis))
 
 
 def _matmul(tape: Tape, input: Tensor, other: Tensor) -> Any:
     if tape.name(other) and not tape.name(input) and other.dim() == 2:
         output = torch.matmul(input, other.detach())
-        return tape.tap(output, input, _uses(tape, (other, _input_then_grad)))
+        return tape.tap(output, input, (other, _input_then_grad))
     if tape.name(input) and not tape.name(other) and input.dim() == 2 and other.dim() == 1:
         output = torch.matmul(input.detach(), other)
-        return tape.tap(output, other, _uses(tape, (input, _grad_then_input)))
+        return tape.tap(output, other, (input, _grad_then_input))
     return NotImplemented
 
 
@@ -65,15 +63,15 @@ def _rmatmul(tape: Tape, other: Tensor, input: Tensor) -> Any:
 def _bilinear(
     tape: Tape, input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
 ) -> Any:
-    # vmap has no rule for it, but one for einsum; the gradients come from the parameters' copies.
-    first, second, matrices, added = tape.replaced((input1, input2, weight, bias))
-    output = torch.einsum("...i,oij,...j->...o", first, matrices, second)
-    return output if added is None else output + added
+    return tape.with_copies(_bilinear_by_einsum, input1, input2, weight, bias)
 
 
-def _uses(tape: Tape, *pairs: tuple[Any, Any]) -> list[Use]:
-    named = ((tape.name(value), factor) for value, factor in pairs)
-    return [Use(name, factor) for name, factor in named if name is not None]
+def _bilinear_by_einsum(
+    input1: Tensor, input2: Tensor, weight: Tensor, bias: Tensor | None = None
+) -> Tensor:
+    # vmap has no rule for F.bilinear, but one for einsum.
+    output = torch.einsum("...i,oij,...j->...o", input1, weight, input2)
+    return output if bias is None else output + bias
 
 
 LINEAR_RULES = {

@@ -5,7 +5,7 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape, Use
+from dpfunc.persample.capture import Rule, Tape
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.scatter import Scatter
 
@@ -20,8 +20,8 @@ def _embedding(
     scale_grad_by_freq: bool = False,
     sparse: bool = False,
 ) -> Any:
-    name, table = tape.name(weight), weight.detach()
-    if name is None or max_norm is not None or scale_grad_by_freq:
+    table = weight.detach()
+    if tape.name(weight) is None or max_norm is not None or scale_grad_by_freq:
         return NotImplemented
     output = F.embedding(input, table, padding_idx)
 
@@ -32,7 +32,7 @@ def _embedding(
             rows = rows.masked_fill((index == padding_idx % len(table)).unsqueeze(2), 0.0)
         return Scatter(index, rows, len(table))
 
-    return tape.tap(output, input, [Use(name, of_table)])
+    return tape.tap(output, input, (weight, of_table))
 
 
 LOOKUP_RULES = {F.embedding: Rule(_embedding)}

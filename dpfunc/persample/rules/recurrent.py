@@ -12,11 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape, Use, require_randomness
+from dpfunc.persample.capture import Factor, Rule, Tape, require_randomness
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.rules.linear import bias_of_last_axis, linear, positions
-from dpfunc.persample.whole_batch import on_whole_batch
 
 # (the input's gates, the state's gates, h, c) -> (h, c, factor of the state's gates' gradient)
 _Cell = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any, Tensor | None]]
@@ -65,12 +64,11 @@ def _in_time(by_time: dict[int, Tensor]) -> Tensor:
 
 @dataclass(frozen=True)
 class _Layer:
-    """One layer in one direction: its weights without their gradients, and their names."""
+    """One layer in one direction."""
 
     weights: Sequence[Tensor]  # W_ih, W_hh and, unless there are none, b_ih, b_hh
-    names: Sequence[str | None]
 
-    def uses(self, trace: _Trace) -> list[Use]:
+    def uses(self, trace: _Trace) -> list[tuple[Tensor, Factor]]:
         def of_hidden_weight(_: Tensor, grad: Tensor) -> Factored:
             hidden = positions(trace.hidden_grad(grad))
             return Outer(hidden, positions(_in_time(trace.previous)))
@@ -82,8 +80,7 @@ class _Layer:
             return Outer(positions(grad), positions(read))
 
         factors = (of_input_weight, of_hidden_weight, bias_of_last_axis, of_hidden_bias)
-        named = zip(self.names, factors, strict=False)
-        return [Use(name, factor) for name, factor in named if name is not None]
+        return list(zip(self.weights, factors, strict=False))
 
 
 @dataclass(frozen=True)
@@ -121,10 +118,10 @@ class _Network:
     def _scan(
         self, probe: Tensor, x: Tensor, h: Tensor, c: Any, layer: _Layer, backward: bool
     ) -> tuple[Tensor, Tensor, Any]:
-        weights, trace = layer.weights, _Trace()
+        weights, trace = [self.tape.frozen(w) for w in layer.weights], _Trace()
         input_bias, hidden_bias = weights[2:4] if len(weights) == 4 else (None, None)
         gates = F.linear(x, weights[0], input_bias)  # [B, N, T, gates]
-        gates = self.tape.tap(gates, x, layer.uses(trace), probe)
+        gates = self.tape.tap_rows(gates, x, probe, *layer.uses(trace))
         outputs: dict[int, Tensor] = {}
         times = range(x.shape[2])
         steps = gates.unbind(2)
@@ -154,15 +151,13 @@ def _recurrent(
     directions = 2 if bidirectional else 1
     if not isinstance(weights, tuple | list) or len(weights) != each * num_layers * directions:
         return NotImplemented  # a packed sequence, or projections
-    h, c = tape.replaced(state) if isinstance(state, tuple) else (tape.replaced(state), None)
-    layers = [
-        _Layer([tape.frozen(w) for w in part], [tape.name(w) for w in part])
-        for part in (weights[i : i + each] for i in range(0, len(weights), each))
-    ]
+    x, state = tape.copies((x, state))
+    h, c = state if isinstance(state, tuple) else (state, None)
+    layers = [_Layer(weights[i : i + each]) for i in range(0, len(weights), each)]
     stacked = [layers[i : i + directions] for i in range(0, len(layers), directions)]
     network = _Network(tape, cell, stacked, dropout if train else 0.0)
-    x = tape.replaced(x) if batch_first else tape.replaced(x).transpose(0, 1)  # [N, T, I]
-    output, *last = on_whole_batch(network.run, tape.probe, x, h, c)
+    x = x if batch_first else x.transpose(0, 1)  # [N, T, I]
+    output, *last = tape.on_whole_batch(network.run, x, h, c)
     return (output if batch_first else output.transpose(0, 1)), *last
 
 
@@ -176,7 +171,7 @@ def _recurrent_cell(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> Any:
-    x, state = tape.replaced((x, state))
+    x, state = tape.copies((x, state))
     h, c = state if isinstance(state, tuple) else (state, None)
     gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, h, w_hh, b_hh)
     h, c, _ = cell(gates, hidden, h, c)

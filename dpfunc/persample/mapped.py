@@ -1,0 +1,39 @@
+"""Samples told apart by vmap: the loss sees one sample, and axis 0 of the batch is mapped."""
+
+from typing import Any
+
+from torch import Tensor
+
+from dpfunc.persample.capture import Tape, replace_tensors
+from dpfunc.persample.tap import Tapped, Use, tap
+from dpfunc.persample.whole_batch import Run, on_whole_batch
+from dpfunc.types import Tensors
+
+
+class Mapped:
+    """``expanded``: a mapped copy of each parameter. ``probe``: see `tap`."""
+
+    mapped = True
+
+    def __init__(self, expanded: Tensors, probe: Tensor) -> None:
+        self._expanded = expanded
+        self._probe = probe
+
+    def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
+        return tap(output, read, self._probe, Tapped(tape.record, uses))
+
+    def copies(self, tape: Tape, value: Any) -> Any:
+        def copy(tensor: Tensor) -> Tensor:
+            name = tape.name(tensor)
+            if name is None:
+                return tensor
+            tape.record.copied.setdefault(name, []).append(tape.operation)
+            return self._expanded[name]
+
+        return replace_tensors(value, copy)
+
+    def with_copies(self, tape: Tape, func: Any, args: tuple[Any, ...], kwargs: Any) -> Any:
+        return func(*self.copies(tape, args), **self.copies(tape, kwargs))
+
+    def on_whole_batch(self, tape: Tape, run: Run, *inputs: Tensor | None) -> tuple[Tensor, ...]:
+        return on_whole_batch(run, self._probe, *inputs)

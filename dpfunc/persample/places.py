@@ -1,0 +1,119 @@
+"""Where the samples are in a tensor of the whole batch: learned from sizes, then held to.
+
+One look at a shape cannot tell: an axis of 32 may be the batch or the positions. So the loss runs
+once on a batch of a size that divides no other size in it; there every axis that this size divides
+carries samples. What was learned, in the order of the questions, then serves batches of any size,
+as long as everything but the batch axis has the shape that it had.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from torch import Tensor
+
+
+class Place(NamedTuple):
+    """Samples lie on ``axis``, each with ``times`` neighbouring entries of it."""
+
+    axis: int
+    times: int
+
+
+class Seen(NamedTuple):
+    """A tensor that was asked about, with the shape that it had for one sample."""
+
+    operation: str
+    shape: tuple[int, ...]
+    place: Place | None
+
+
+class OffPlanError(RuntimeError):
+    """The loss ran other operations, or other shapes, than when its places were learned."""
+
+
+def to_rows(values: Tensor, place: Place | None, size: int, *, split: bool = False) -> Tensor:
+    """``values`` as ``[B, ...]``. What a sample has several of stays in its axis.
+
+    ``split``: keep that axis even where a sample has one entry.
+    """
+    if place is None:
+        return values.expand(size, *values.shape)
+    if split or place.times > 1:
+        values = values.unflatten(place.axis, (size, place.times))
+    return values.movedim(place.axis, 0)
+
+
+def from_rows(rows: Tensor, place: Place, *, split: bool = False) -> Tensor:
+    """The inverse of `to_rows`."""
+    values = rows.movedim(0, place.axis)
+    return values.flatten(place.axis, place.axis + 1) if split or place.times > 1 else values
+
+
+@dataclass
+class Places:
+    """The places in one run of a loss on ``size`` samples.
+
+    ``plan``: what was learned before, in order. Where it is None, this run learns: ``size`` then
+    divides the size of an axis only where the axis carries samples.
+    """
+
+    size: int
+    plan: tuple[Seen, ...] | None = None
+
+    def __post_init__(self) -> None:
+        self.seen: list[Seen] = []
+
+    @property
+    def learning(self) -> bool:
+        return self.plan is None
+
+    def of(self, operation: str, values: Tensor) -> Place | None:
+        """The place of ``values``, an argument or a result of ``operation``."""
+        shape = tuple(values.shape)
+        if self.learning:
+            place = self._by_division(operation, shape)
+            self.seen.append(Seen(operation, _for_one(shape, place), place))
+            return place
+        place = self.next(operation)
+        self.check(operation, values)
+        return place
+
+    def next(self, operation: str) -> Place | None:
+        """The place of the next tensor, before it is there. Pass it to `check` once it is."""
+        if self.plan is None or len(self.seen) == len(self.plan):
+            raise OffPlanError(f"{operation} came where the loss ended before")
+        seen = self.plan[len(self.seen)]
+        if seen.operation != operation:
+            raise OffPlanError(f"{operation} came in the place of {seen.operation}")
+        self.seen.append(seen)
+        return seen.place
+
+    def check(self, operation: str, values: Tensor) -> None:
+        """OffPlanError unless ``values`` has the shape that was expected last."""
+        expected = self.seen[-1]
+        shape = list(expected.shape)
+        if expected.place is not None:
+            shape[expected.place.axis] *= self.size
+        if tuple(shape) != tuple(values.shape):
+            raise OffPlanError(f"{operation} has the shape {tuple(values.shape)}, not {shape}")
+
+    def finish(self) -> tuple[Seen, ...]:
+        """All that was seen. OffPlanError where the loss ended earlier than it did before."""
+        if self.plan is not None and len(self.seen) < len(self.plan):
+            raise OffPlanError(f"the loss ended before {self.plan[len(self.seen)].operation}")
+        return tuple(self.seen)
+
+    def _by_division(self, operation: str, shape: tuple[int, ...]) -> Place | None:
+        axes = [axis for axis, n in enumerate(shape) if n > 0 and n % self.size == 0]
+        if len(axes) > 1:
+            raise RuntimeError(
+                f"batched: expected one axis of samples in {operation} but two grow with the batch "
+                f"(shape {shape} for {self.size} samples); a loss may not compare samples."
+            )
+        return Place(axes[0], shape[axes[0]] // self.size) if axes else None
+
+
+def _for_one(shape: tuple[int, ...], place: Place | None) -> tuple[int, ...]:
+    if place is None:
+        return shape
+    return (*shape[: place.axis], place.times, *shape[place.axis + 1 :])

@@ -1,0 +1,116 @@
+"""A tap: the identity on an operation's output, whose backward sees the whole batch's gradient.
+
+With the operation's input that gradient is the per-sample gradient in factored form.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpfunc.persample.factors import Factored
+from dpfunc.persample.precision import full_precision
+from dpfunc.persample.whole_batch import batch_first
+
+ToRows = Callable[[Tensor], Tensor]
+"""Brings a tensor of the whole batch into the form ``[B, ...]``."""
+
+
+class Use(NamedTuple):
+    """A parameter's part in an operation: ``factor(input [B, ...], output gradient [B, ...])``."""
+
+    name: str
+    factor: Callable[[Tensor, Tensor], Factored]
+
+
+@dataclass
+class Record:
+    """What was seen: the factored gradients of each parameter, and the operations that used it.
+
+    ``copied``: the operations without a rule, which got the parameter's expanded copy.
+    """
+
+    factors: dict[str, list[Factored]] = field(default_factory=dict)
+    tapped: dict[str, list[str]] = field(default_factory=dict)
+    copied: dict[str, list[str]] = field(default_factory=dict)
+
+    def add(self, name: str, factor: Factored) -> None:
+        self.factors.setdefault(name, []).append(factor)
+
+    def clear(self) -> None:
+        """Forget everything, for a new run."""
+        self.factors, self.tapped, self.copied = {}, {}, {}
+
+    def note(self, uses: Sequence[Use], read: Tensor, grad: Tensor) -> None:
+        """Add the factor of each use, of an input ``[B, ...]`` and an output gradient."""
+        if read.is_floating_point():  # under autocast the two may differ
+            dtype = torch.promote_types(read.dtype, grad.dtype)
+            read, grad = read.to(dtype), grad.to(dtype)
+        with full_precision():
+            for use in uses:
+                self.add(use.name, use.factor(read, grad))
+
+
+def _as_they_are(values: Tensor) -> Tensor:
+    return values
+
+
+@dataclass
+class Tapped:
+    """What a tap is for. An object, and not a tuple: autograd would take a tuple apart."""
+
+    record: Record
+    uses: Sequence[Use]
+    read_to_rows: ToRows = _as_they_are
+    grad_to_rows: ToRows = _as_they_are
+
+
+def tap(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+    """``output``, fresh from an operation on ``read``; ``tapped`` is noted in its backward.
+
+    ``probe``: a zero that requires grad, mapped where vmap runs. Through it the tap is reached by
+    vmap and by autograd even where neither the input nor the output depends on the data.
+    """
+    result: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+        output, read, probe, tapped
+    )
+    return result
+
+
+class _Tap(torch.autograd.Function):
+    @staticmethod
+    def forward(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+        return output
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        fresh, read, _, tapped = inputs
+        ctx.mark_dirty(fresh)  # not a view: in-place operations may follow
+        ctx.save_for_backward(read)  # raises in backward if the input was changed in place since
+        ctx.tapped = tapped
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
+        (read,) = ctx.saved_tensors
+        tapped: Tapped = ctx.tapped
+        # Detached: the record would else hold the graph that holds the record, and never be freed.
+        rows, grad_rows = tapped.read_to_rows(read.detach()), tapped.grad_to_rows(grad)
+        tapped.record.note(tapped.uses, rows, grad_rows)
+        return grad, None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        output: Tensor,
+        read: Tensor,
+        probe: Tensor,
+        tapped: Tapped,
+    ) -> tuple[Tensor, int]:
+        size = info.batch_size
+        whole_output = batch_first(output, in_dims[0], size)
+        if whole_output is not output:
+            whole_output = whole_output.clone()  # a view must not be marked dirty
+        return tap(whole_output, batch_first(read, in_dims[1], size), probe, tapped), 0

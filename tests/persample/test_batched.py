@@ -1,0 +1,290 @@
+"""`batched`: losses of the whole batch, exact against batches of one, or refused by name."""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+import dpfunc as dp
+from dpfunc.persample.batch import take
+from dpfunc.persample.dense import loss_and_grad
+from dpfunc.persample.outer import Outer
+from dpfunc.persample.scatter import Scatter
+
+
+def draw(seed: int, *shape: int) -> Tensor:
+    return dp.normal(dp.key(seed), shape, dtype=torch.float64)
+
+
+def assert_exact(loss_fn, params, *batch):
+    """Factored and dense equal batches of one; the forms that the engine chose."""
+    loss = dp.batched(loss_fn)
+    size = len(batch[0])
+    alone = [loss_and_grad(loss, params, take(batch, slice(i, i + 1))) for i in range(size)]
+    factored, losses = dp.factored_grad(loss)(params, *batch)
+    dense, dense_losses = dp.per_sample_grad_and_loss(loss)(params, *batch)
+    close = {"rtol": 1e-9, "atol": 1e-10}
+    torch.testing.assert_close(losses, torch.stack([value for value, _ in alone]), **close)
+    torch.testing.assert_close(dense_losses, losses, **close)
+    weights = torch.linspace(0.5, 1.5, size, dtype=torch.float64)
+    for name in params:
+        rows = torch.stack([grads[name] for _, grads in alone])
+        torch.testing.assert_close(factored[name].dense(), rows, **close)
+        torch.testing.assert_close(dense[name], rows, **close)
+        norm_sq = rows.flatten(1).square().sum(1)
+        torch.testing.assert_close(factored[name].norm_sq(), norm_sq, **close)
+        summed = torch.einsum("b,b...->...", weights, rows)
+        torch.testing.assert_close(factored[name].weighted_sum(weights), summed, **close)
+    return {name: type(factor) for name, factor in factored.items()}
+
+
+def each(values: Tensor) -> Tensor:
+    return values.square().flatten(1).sum(1) + values.flatten(1).sum(1)
+
+
+def of_module(module):
+    return lambda params, *batch: each(functional_call(module, params, batch))
+
+
+@pytest.mark.parametrize("size", [1, 2, 5])
+def test_layers_with_and_without_rules(size):
+    model = nn.Sequential(
+        nn.Linear(6, 4), nn.LayerNorm(4), nn.ReLU(inplace=True), nn.Linear(4, 3), nn.PReLU(3)
+    ).double()
+    assert_exact(of_module(model), dp.named_params(model), draw(1, size, 6))
+
+
+def test_positions_merged_into_the_batch_axis():
+    layer = nn.Sequential(nn.Linear(6, 4), nn.LayerNorm(4), nn.Linear(4, 3)).double()
+
+    def loss_fn(params, x):
+        out = functional_call(layer, params, (x.view(-1, 6),))
+        return each(torch.addmm(params["b"], out, params["w"]).view(*x.shape[:2], 2))
+
+    params = {**dp.named_params(layer), "w": draw(2, 3, 2), "b": draw(3, 2)}
+    forms = assert_exact(loss_fn, params, draw(1, 3, 5, 6))
+    assert forms["w"] is Outer
+
+
+@pytest.mark.parametrize("size", [2, 5, 7])  # 5: as many samples as positions
+@pytest.mark.parametrize("lead", [(), (1,)])
+def test_positions_of_an_arange(lead, size):
+    tokens, table = nn.Embedding(11, 4).double(), nn.Embedding(9, 4).double()
+
+    def loss_fn(params, index):
+        x = F.embedding(index, params["tokens"])
+        x = x + F.embedding(torch.arange(5).view(*lead, 5), params["positions"])
+        return each(x @ params["tokens"].T)
+
+    params = {"tokens": tokens.weight.detach(), "positions": table.weight.detach()}
+    forms = assert_exact(loss_fn, params, (torch.arange(size * 5).view(size, 5) * 7) % 11)
+    assert forms["positions"] is Scatter
+
+
+def test_samples_are_not_mistaken_for_positions_after_the_first_use():
+    """Learned on other batch sizes, where no axis was of the length of the batch."""
+    table = draw(1, 9, 4)
+    loss = dp.batched(lambda p, x: each(x + F.embedding(torch.arange(5), p["table"])))
+    for size in (2, 5, 1, 3):
+        x = draw(size, size, 5, 4)
+        rows = dp.factored_grad(loss)({"table": table}, x)[0]["table"].dense()
+        for i in range(size):
+            expected = loss_and_grad(loss, {"table": table}, (x[i : i + 1],))[1]["table"]
+            torch.testing.assert_close(rows[i], expected)
+
+
+def test_a_class_token_and_a_bias_of_positions():
+    def loss_fn(params, x):
+        size = x.shape[0]
+        token = params["token"].expand(size, -1, -1)
+        again = params["again"].repeat(size, 2, 1)
+        x = torch.cat([token, x, again], 1) + params["position"]
+        bias = F.embedding(torch.arange(36).view(6, 6) % 3, params["table"])  # [6, 6, heads]
+        scores = (x @ x.mT)[:, None] + bias.permute(2, 0, 1).unsqueeze(0)
+        return each(scores.softmax(-1) @ x[:, None])
+
+    params = {
+        "token": draw(1, 1, 1, 4),
+        "again": draw(2, 1, 1, 4),
+        "position": draw(3, 1, 6, 4),
+        "table": draw(4, 3, 2),
+    }
+    assert_exact(loss_fn, params, draw(5, 3, 3, 4))
+
+
+def test_what_is_made_of_parameters_alone():
+    """A norm's ``1 + weight``, a matrix turned, cut and multiplied before it meets the data."""
+
+    def loss_fn(params, x):
+        y = F.rms_norm(x, (4,)) * (1.0 + params["scale"].float().double())
+        matrix = params["left"].T[:4] @ params["right"]
+        return each(y @ matrix + params["shift"][None, None] * 2)
+
+    params = {
+        "scale": draw(1, 4),
+        "left": draw(2, 3, 5),
+        "right": draw(3, 3, 2),
+        "shift": draw(4, 2),
+    }
+    assert_exact(loss_fn, params, draw(5, 3, 6, 4))
+
+
+def test_axes_other_than_the_first():
+    def loss_fn(params, x):
+        turned = x.transpose(0, 1)  # [T, B, d]
+        y = F.linear(turned, params["w"]) + params["b"]
+        columns = params["v"] @ y.flatten(0, 1).T if False else y
+        return each((columns * params["b"]).transpose(0, 1)) + (params["v"] @ x[:, 0].T).sum(0)
+
+    params = {"w": draw(1, 3, 4), "b": draw(2, 3), "v": draw(3, 2, 4)}
+    assert_exact(loss_fn, params, draw(4, 3, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.Conv2d(2, 3, 3, padding=1), (2, 6, 6)),
+        (nn.ConvTranspose1d(2, 3, 3), (2, 6)),
+        (nn.GroupNorm(2, 4), (4, 6)),
+        (nn.Bilinear(6, 6, 2), (5, 6)),
+        (nn.BatchNorm1d(4).eval(), (4, 6)),
+        (nn.TransformerEncoderLayer(8, 2, 16, dropout=0.0, batch_first=True), (5, 8)),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_modules(layer, shape):
+    layer = layer.double()
+    batch = (draw(1, 3, *shape),) * (2 if isinstance(layer, nn.Bilinear) else 1)
+    assert_exact(of_module(layer), dp.named_params(layer), *batch)
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
+def test_recurrent_layers(kind, batch_first):
+    layer = kind(3, 4, 2, bidirectional=True, batch_first=batch_first).double()
+
+    def loss_fn(params, x):
+        output, last = functional_call(layer, params, (x if batch_first else x.transpose(0, 1),))
+        last = last[0] if isinstance(last, tuple) else last
+        return each(output if batch_first else output.transpose(0, 1)) + each(last.transpose(0, 1))
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 5, 3))
+
+
+def test_python_that_depends_on_the_data():
+    """Not possible under vmap. The mask of the whole batch takes another branch than its parts."""
+
+    def loss_fn(params, x, mask):
+        y = x @ params["w"] * params["scale"]
+        if not mask.all():  # one more operation on a parameter, which changes nothing
+            y = y.masked_fill(~mask[..., None], 0.0) + 0.0 * params["scale"]
+        return each(y)
+
+    params = {"w": draw(1, 4, 3), "scale": draw(3, 3)}
+    x, mask = draw(2, 5, 6, 4), torch.ones(5, 6, dtype=torch.bool)
+    loss = dp.batched(loss_fn)
+    dp.factored_grad(loss)(params, x, mask)
+    mask[4, 2:] = False  # past the samples that were looked at
+    grads = dp.factored_grad(loss)(params, x, mask)[0]
+    for i in range(4):
+        expected = loss_and_grad(loss, params, (x[i : i + 1], mask[i : i + 1]))[1]["w"]
+        torch.testing.assert_close(grads["w"].dense()[i], expected)
+    with pytest.raises(RuntimeError, match="vmap"):
+        dp.factored_grad(lambda p, x, m: loss_fn(p, x[None], m[None])[0])(params, x, mask)
+
+
+@pytest.mark.parametrize("engine", ["factored", "dense"])
+def test_a_private_step(engine):
+    model = nn.Linear(4, 3).double()
+    private = dp.PrivateGrad(
+        dp.batched(of_module(model)),
+        clip=dp.Clip(0.7),
+        noise=dp.GaussianNoise(0.0, key=dp.key()),
+        expected_batch_size=4,
+        engine=engine,
+        microbatch_size=2,
+    )
+    single = dp.PrivateGrad(
+        lambda params, x: of_module(model)(params, x[None])[0],
+        clip=dp.Clip(0.7),
+        noise=dp.GaussianNoise(0.0, key=dp.key()),
+        expected_batch_size=4,
+    )
+    params = dp.named_params(model)
+    for size in (3, 0, 1):
+        x = draw(1, size, 4)
+        grads = private.update(params, x, private.init(params))[0]
+        expected = single.update(params, x, single.init(params))[0]
+        torch.testing.assert_close(grads, expected)
+
+
+def mixing(name):
+    def token_mean(params, x):
+        return each(x @ params["w"]) / (x[..., 0] > 0).sum()
+
+    def centred(params, x):
+        return each((x - x.mean(0)) @ params["w"])
+
+    def normed(params, x):
+        return each(F.batch_norm((x @ params["w"]).mT, None, None, training=True))
+
+    def neighbours(params, x):
+        return each(x.roll(1, 0) @ params["w"])
+
+    def branching(params, x):  # whether w is squared depends on all samples
+        return each(x @ params["w"] ** (2 if (x.sum((1, 2)) > 0).any() else 1))
+
+    def turned(params, x):  # positions before samples in one axis
+        y = x.transpose(0, 1).reshape(-1, 4) @ params["w"]
+        return each(y.view(x.shape[1], x.shape[0], 3).transpose(0, 1))
+
+    return locals()[name]
+
+
+@pytest.mark.parametrize(
+    "name", ["token_mean", "centred", "normed", "neighbours", "branching", "turned"]
+)
+def test_a_loss_that_mixes_samples_is_refused(name):
+    with pytest.raises(RuntimeError, match=r"batched: expected sample . to have the same loss"):
+        dp.factored_grad(dp.batched(mixing(name)))({"w": draw(1, 4, 3)}, draw(2, 4, 5, 4))
+
+
+@pytest.mark.parametrize(
+    ("loss_fn", "message"),
+    [
+        (lambda p, x: each((x @ p["w"]) @ (x @ p["w"]).T * p["v"]), "may not compare samples"),
+        (lambda p, x: each(x @ p["w"].mul_(2.0)), "in mul_, but it uses a parameter in place"),
+        (lambda p, x: (x @ p["w"]).sum() + p["v"].sum().expand(len(x)), "to have the same loss"),
+        (lambda p, x: (x @ p["w"]).sum(), "losses of . samples"),
+        (lambda p, x: each(F.dropout(x @ p["w"])), "randomness error mode"),
+        (lambda p, x: each(torch.randn_like(x) @ p["w"]), "randomness error mode"),
+    ],
+)  # fmt: skip
+def test_refusals(loss_fn, message):
+    params = {"w": draw(1, 4, 3), "v": draw(2, 1, 1)}
+    with pytest.raises((RuntimeError, ValueError), match=message):
+        dp.factored_grad(dp.batched(loss_fn))(params, draw(2, 4, 4))
+
+
+def test_dropout_when_asked_for():
+    loss = dp.batched(lambda p, x: F.dropout(x, 0.5) @ p["w"])
+    grads, _ = dp.factored_grad(loss, randomness="different")(
+        {"w": torch.ones(200)}, torch.ones(3, 200)
+    )
+    rows = grads["w"].dense()
+    assert set(rows.flatten().tolist()) == {0.0, 2.0}
+    assert not torch.equal(rows[0], rows[1])
+
+
+def test_a_batch_of_none():
+    grads, losses = dp.factored_grad(dp.batched(lambda p, x: x @ p["w"]))(
+        {"w": torch.ones(4)}, torch.ones(0, 4)
+    )
+    assert grads["w"].dense().shape == (0, 4)
+    assert losses.shape == (0,)
+
+
+def test_no_function():
+    with pytest.raises(TypeError, match="batched: expected a loss_fn"):
+        dp.batched(3)
