@@ -1,6 +1,7 @@
 """Opacus, in its three ways to per-sample gradients.
 
-`ModuleValidator.fix` first replaces what Opacus has its own layers for (LSTM, attention, ...).
+`ModuleValidator.fix` first replaces what Opacus has its own layers for (LSTM, attention, ...); its
+RNN it has to be told of.
 """
 
 import copy
@@ -19,8 +20,16 @@ from benchmarks.workloads.workload import Workload
 
 
 def _own_layers(model: nn.Module) -> nn.Module:
+    from opacus.layers import DPRNN
     from opacus.validators import ModuleValidator
 
+    def own_rnn(layer: nn.RNN, **_: object) -> nn.Module:
+        options = {"bias": layer.bias, "batch_first": layer.batch_first}
+        own = DPRNN(layer.input_size, layer.hidden_size, layer.num_layers, **options)
+        own.load_state_dict(layer.state_dict())
+        return own
+
+    ModuleValidator.FIXERS[nn.RNN] = own_rnn
     return ModuleValidator.fix(copy.deepcopy(model))
 
 

@@ -64,7 +64,7 @@ def group_norm() -> Workload:
 
 
 def lookup() -> Workload:
-    return _to_random_labels(nn.Embedding(20_000, 100), torch.randint(20_000, (512,)))
+    return _to_random_labels(nn.Embedding(20_000, 100), torch.randint(20_000, (64,)))
 
 
 def attention() -> Workload:
