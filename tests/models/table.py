@@ -1,0 +1,38 @@
+"""The table of models in docs/models.md.
+
+python -m tests.models.table
+"""
+
+import logging
+
+import dpfunc as dp
+from tests.models.zoo import CASES, hf, make
+
+
+def outcome(loss_fn, case) -> str:
+    """``exact`` is what the tests show; here it is whether the engine accepts the loss."""
+    try:
+        dp.factored_grad(loss_fn)(dp.named_params(case.model), case.batch)
+    except RuntimeError as error:
+        return "refused" if "batched:" in str(error) or "vmap:" in str(error) else "fails"
+    return "yes"
+
+
+def main() -> None:
+    logging.disable(logging.WARNING)
+    print(f"transformers {hf.__version__}\n")
+    print("| model | one sample (vmap) | whole batch (`dp.batched`) | parameters | falling back |")
+    print("|---|---|---|---|---|")
+    for name in CASES:
+        case = make(name)
+        params, whole = dp.named_params(case.model), dp.batched(case.losses)
+        by_vmap, by_batch = outcome(case.loss, case), outcome(whole, case)
+        explanation = dp.explain(case.loss if by_vmap == "yes" else whole, params, case.batch)
+        back = [row for row in explanation.rows if row.fell_back]
+        operations = sorted({row.operations for row in back})
+        columns = [name, by_vmap, by_batch, str(len(params))]
+        print(f"| {' | '.join(columns)} | {len(back)}: {', '.join(operations) or '-'} |")
+
+
+if __name__ == "__main__":
+    main()
