@@ -32,6 +32,12 @@ def masked(weights: Weights, mask: Tensor) -> Weights:
     return Weights(values, weights.bound)
 
 
+def divided(weights: Weights, by: float) -> Weights:
+    """Weights of a sum that comes out divided, with its bound: B numbers instead of P."""
+    values = {name: value / by for name, value in weights.values.items()}
+    return Weights(values, weights.bound / by)
+
+
 class _Part(NamedTuple):
     """What one microbatch contributes, or several joined."""
 
@@ -162,10 +168,7 @@ class PrivateGrad:
         mask = _whole_mask(mask, args)
         part = self._clipped_sum(params, args, state, mask)
         noisy, noise_state = self.noise.add(part.summed, state["noise"])
-        grads = {
-            name: (noisy[name] / self.expected_batch_size).to(param.dtype)
-            for name, param in params.items()
-        }
+        grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
         aux = Aux(part.losses, global_norm(part.norms))
         return grads, {"clip": clip_state, "noise": noise_state}, aux
@@ -187,6 +190,7 @@ class PrivateGrad:
             grads, losses = engine(detached, *take(args, where))
             norms = leaf_norms(grads)
             weights = masked(self.clip.weights(norms, state["clip"]), mask[where])
+            weights = divided(weights, self.expected_batch_size)
             return _Part(weighted_sum(grads, weights), norms, losses.detach())
 
         return reduce(_join, map(clip_slice, slices(mask.shape[0], self.microbatch_size)))

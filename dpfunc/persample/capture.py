@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.factors import Factored
-from dpfunc.persample.tap import Record, Tapped, Use, tap
+from dpfunc.persample.tap import Operation, Record, Tapped, Use, tap
 from dpfunc.persample.whole_batch import Run
 from dpfunc.types import Tensors
 
@@ -65,6 +65,10 @@ class Samples(Protocol):
 
     def tap(self, tape: "Tape", output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         """``output`` with ``uses`` noted in backward."""
+        ...
+
+    def run(self, tape: "Tape", operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
+        """The output of ``operation`` on ``read`` with ``uses`` noted in backward."""
         ...
 
     def copies(self, tape: "Tape", value: Any) -> Any:
@@ -152,6 +156,10 @@ class Tape(TorchFunctionMode):
         """
         named = self._named(uses)
         return self.samples.tap(self, output, read, named) if named else output
+
+    def run(self, operation: Operation, read: Tensor, *uses: tuple[Any, Factor]) -> Tensor:
+        """The same for an operation whose backward is known, which is run here."""
+        return self.samples.run(self, operation, read, self._named(uses))
 
     def tap_rows(
         self, output: Tensor, read: Tensor, probe: Tensor, *uses: tuple[Any, Factor]

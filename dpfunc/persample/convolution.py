@@ -24,6 +24,27 @@ class Geometry(NamedTuple):
     groups: int
 
 
+def convolution_backward(
+    inputs: Tensor, grads: Tensor, weight: Tensor, geometry: Geometry, *, of_weight: bool
+) -> Tensor:
+    """The gradient of the weight, or else of the input, of a convolution of images."""
+    results = torch.ops.aten.convolution_backward(
+        grads,
+        inputs,
+        weight,
+        None,
+        geometry.stride,
+        geometry.padding,
+        geometry.dilation,
+        geometry.transposed,
+        geometry.output_padding,
+        geometry.groups,
+        (not of_weight, of_weight, False),
+    )
+    grad: Tensor = results[1 if of_weight else 0]
+    return grad
+
+
 @dataclass(frozen=True)
 class Convolution:
     """``inputs [B, N, C, *space]`` and ``grads [B, N, O, *out]`` of a convolution with ``weight``.
@@ -72,22 +93,8 @@ class Convolution:
         return fixed.shape[1] * math.prod(fixed.shape[3:])
 
     def _weight_grad(self, inputs: Tensor, grads: Tensor) -> Tensor:
-        geometry = self.geometry
-        grad: Tensor
-        _, grad, _ = torch.ops.aten.convolution_backward(
-            grads,
-            inputs,
-            self.weight.to(inputs.dtype),
-            None,
-            geometry.stride,
-            geometry.padding,
-            geometry.dilation,
-            geometry.transposed,
-            geometry.output_padding,
-            geometry.groups,
-            (False, True, False),
-        )
-        return grad
+        weight = self.weight.to(inputs.dtype)
+        return convolution_backward(inputs, grads, weight, self.geometry, of_weight=True)
 
     def _from_patches(self) -> Tensor:
         fixed, patches = self._positions_and_patches()

@@ -36,6 +36,16 @@ def worth_forming(gradient_numbers: int, held_numbers: int) -> bool:
     return gradient_numbers <= 2 * held_numbers
 
 
+def samples_of_a_product(positions: int, width: int, device: torch.device) -> int:
+    """How many samples to copy at a time on the way into one matrix product over the batch.
+
+    A CPU pays for fresh memory page by page, so that copies of a few MiB, used again and again,
+    cost half as much as copies of a whole batch; below some hundred positions products slow down.
+    """
+    numbers = 2**20 if device.type == "cpu" else 2**26
+    return max(1, numbers // max(1, positions * width), -(-512 // max(1, positions)))
+
+
 def form_in_slices(form: Callable[[slice], Tensor], size: int, gradient_numbers: int) -> Tensor:
     """``form`` over slices of the batch, joined: only one slice of gradients at a time."""
     step = max(1, _SLICE_NUMBERS // max(1, gradient_numbers))

@@ -5,7 +5,7 @@ from typing import Any
 from torch import Tensor
 
 from dpfunc.persample.capture import Tape, replace_tensors
-from dpfunc.persample.tap import Tapped, Use, tap
+from dpfunc.persample.tap import Operation, Tapped, Use, run_tapped, tap
 from dpfunc.persample.whole_batch import Run, on_whole_batch
 from dpfunc.types import Tensors
 
@@ -21,6 +21,9 @@ class Mapped:
 
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         return tap(output, read, self._probe, Tapped(tape.record, uses))
+
+    def run(self, tape: Tape, operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
+        return run_tapped(operation, read, self._probe, Tapped(tape.record, uses))
 
     def copies(self, tape: Tape, value: Any) -> Any:
         def copy(tensor: Tensor) -> Tensor:

@@ -7,9 +7,11 @@ arXiv:2110.05679, section 4), and the weighted sum over the batch is one matrix 
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from dpfunc.persample.cost import form_in_slices, prefers_gram
+from dpfunc.persample.batch import slices
+from dpfunc.persample.cost import form_in_slices, prefers_gram, samples_of_a_product
 from dpfunc.persample.factors import accumulable, keep, row_norm_sq, weigh
 
 
@@ -30,12 +32,25 @@ class Outer:
         return form_in_slices(self._formed_norm_sq, size, rows * columns)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        # The scaled side is copied: let it be the smaller one.
-        if self.left.shape[2] <= self.right.shape[2]:
-            left, right = weigh(self.left, weights), keep(self.right, weights)
-        else:
-            left, right = keep(self.left, weights), weigh(self.right, weights)
-        return left.flatten(0, 1).T @ right.flatten(0, 1)
+        """One product over the batch, in slices: both sides are copied to keep NaN out of it."""
+        size, positions, rows = self.left.shape
+        columns = self.right.shape[2]
+        at_once = samples_of_a_product(positions, rows + columns, self.left.device)
+
+        def clean(where: slice) -> tuple[Tensor, Tensor]:
+            left, right, part = self.left[where], self.right[where], weights[where]
+            # The scaled side is passed over twice: let it be the smaller one.
+            if rows <= columns:
+                left, right = weigh(left, part), keep(right, part)
+            else:
+                left, right = keep(left, part), weigh(right, part)
+            return left.flatten(0, 1).T, right.flatten(0, 1)
+
+        first, *others = slices(size, at_once)
+        total = torch.matmul(*clean(first))
+        for where in others:
+            total.addmm_(*clean(where))
+        return total
 
     def dense(self) -> Tensor:
         return self.left.mT @ self.right

@@ -11,7 +11,7 @@ from dpfunc.persample.capture import Tape, replace_tensors
 from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.places import Place, Places, from_rows, to_rows
-from dpfunc.persample.tap import Record, Tapped, Use, tap
+from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
 from dpfunc.persample.whole_batch import Run
 from dpfunc.types import Tensors
 
@@ -49,23 +49,15 @@ class Rows:
         return self._expanded
 
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
-        size, operation = self._places.size, tape.operation
-        place = self._places.of(operation, output)
-        read_place = self._places.of(operation, read)
+        tapped = Tapped(tape.record, uses)
+        derived = self._find_rows(tape, tapped, output, read)
+        return tap(output, read, self._probe, tapped) if derived is None else derived
 
-        def read_to_rows(values: Tensor) -> Tensor:
-            return to_rows(values, read_place, size)
-
-        if place is None:  # the same for all samples
-            constant = read.detach()
-            return self._derive(
-                tape,
-                output,
-                lambda rows: tape.record.note(uses, read_to_rows(constant), rows),
-            )
-        at = place
-        tapped = Tapped(tape.record, uses, read_to_rows, lambda grad: to_rows(grad, at, size))
-        return tap(output, read, self._probe, tapped)
+    def run(self, tape: Tape, operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
+        tapped = Tapped(tape.record, uses)
+        output = run_tapped(operation, read, self._probe, tapped)
+        derived = self._find_rows(tape, tapped, output, read)
+        return output if derived is None else derived
 
     def copies(self, tape: Tape, value: Any) -> Any:
         if tape.mentions(value):
@@ -106,6 +98,18 @@ class Rows:
             parts = record.factors.pop(derived.name, None)
             if parts:
                 derived.pull(combined(parts).dense())
+
+    def _find_rows(self, tape: Tape, tapped: Tapped, output: Tensor, read: Tensor) -> Tensor | None:
+        """Tell ``tapped`` where the samples are. An output that is the same for all is derived."""
+        size = self._places.size
+        place = self._places.of(tape.operation, output)
+        read_place = self._places.of(tape.operation, read)
+        tapped.read_to_rows = lambda values: to_rows(values, read_place, size)
+        if place is not None:
+            tapped.grad_to_rows = lambda values: to_rows(values, place, size)
+            return None
+        constant = read.detach()
+        return self._derive(tape, output, lambda rows: tapped.note(constant, rows))
 
     def _mapped_call(self, tape: Tape, func: Any, call: Any, places: list[Place | None]) -> Any:
         """An operation without a rule, on data: run on batches of one by vmap, with copies."""

@@ -1,11 +1,13 @@
-"""A tap: the identity on an operation's output, whose backward sees the whole batch's gradient.
+"""A tap: at an operation's output, its backward sees the gradient of the whole batch there.
 
-With the operation's input that gradient is the per-sample gradient in factored form.
+With the operation's input that gradient is the per-sample gradient in factored form. Where the
+operation's own backward is known, the tap runs the operation itself (`run_tapped`): vmap then has
+nothing to take apart. Else it is the identity on the output (`tap`).
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor
@@ -66,6 +68,10 @@ class Tapped:
     read_to_rows: ToRows = _as_they_are
     grad_to_rows: ToRows = _as_they_are
 
+    def note(self, read: Tensor, grad: Tensor) -> None:
+        """``read`` detached: the record would else hold the graph that holds it, for ever."""
+        self.record.note(self.uses, self.read_to_rows(read), self.grad_to_rows(grad))
+
 
 def tap(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     """``output``, fresh from an operation on ``read``; ``tapped`` is noted in its backward.
@@ -77,6 +83,57 @@ def tap(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
         output, read, probe, tapped
     )
     return result
+
+
+class Operation(Protocol):
+    """An operation on the whole batch, and its backward, neither with a parameter's gradient."""
+
+    def run(self, read: Tensor) -> Tensor:
+        """The output ``[B, ...]`` for the input ``[B, ...]``, in fresh memory: not a view."""
+        ...
+
+    def pull(self, read: Tensor, grad: Tensor) -> Tensor:
+        """The gradient of the input from that of the output."""
+        ...
+
+
+def run_tapped(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+    """The operation's output on ``read``; ``tapped`` is noted in its backward. See `tap`."""
+    result: Tensor = _RunTapped.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+        operation, read, probe, tapped
+    )
+    return result
+
+
+class _RunTapped(torch.autograd.Function):
+    @staticmethod
+    def forward(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+        return operation.run(read)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        ctx.operation, read, _, ctx.tapped = inputs
+        ctx.save_for_backward(read)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
+        (read,) = ctx.saved_tensors
+        tapped: Tapped = ctx.tapped
+        read = read.detach()
+        tapped.note(read, grad)
+        return None, ctx.operation.pull(read, grad) if ctx.needs_input_grad[1] else None, None, None
+
+    @staticmethod
+    def vmap(
+        info: Any,
+        in_dims: tuple[int | None, ...],
+        operation: Operation,
+        read: Tensor,
+        probe: Tensor,
+        tapped: Tapped,
+    ) -> tuple[Tensor, int]:
+        whole = batch_first(read, in_dims[1], info.batch_size)
+        return run_tapped(operation, whole, probe, tapped), 0
 
 
 class _Tap(torch.autograd.Function):
@@ -95,9 +152,7 @@ class _Tap(torch.autograd.Function):
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
         (read,) = ctx.saved_tensors
         tapped: Tapped = ctx.tapped
-        # Detached: the record would else hold the graph that holds the record, and never be freed.
-        rows, grad_rows = tapped.read_to_rows(read.detach()), tapped.grad_to_rows(grad)
-        tapped.record.note(tapped.uses, rows, grad_rows)
+        tapped.note(read.detach(), grad)
         return grad, None, None, None
 
     @staticmethod

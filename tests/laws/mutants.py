@@ -73,8 +73,8 @@ MUTANTS = [
     Mutant(
         "divisor = realised batch size",
         "step.py",
-        "(noisy[name] / self.expected_batch_size)",
-        "(noisy[name] / max(1, int(mask.sum())))",
+        "divided(weights, self.expected_batch_size)",
+        "divided(weights, max(1, int(mask.sum())))",
         "l2 l6",
     ),
     Mutant(

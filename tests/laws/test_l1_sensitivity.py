@@ -43,7 +43,7 @@ def clipped_sum(
         loss_fn,
         clip=CLIPS[rule],
         noise=recorder,
-        expected_batch_size=6,
+        expected_batch_size=1,  # the mechanism gets the sum itself
         microbatch_size=microbatch,
         engine=engine,
     )

@@ -1,13 +1,15 @@
 """Convolutions and transposed convolutions in one to three dimensions."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.convolution import Convolution, Geometry
+from dpfunc.persample.convolution import Convolution, Geometry, convolution_backward
 from dpfunc.persample.cost import worth_forming
 from dpfunc.persample.factors import Dense, Factored, accumulable
 
@@ -71,7 +73,7 @@ def _run(
     geometry: Geometry,
 ) -> Tensor:
     axes, frozen = weight.dim() - 2, weight.detach()
-    output = function(input, frozen, tape.frozen(bias), *options)
+    operation = _Convolve(function, frozen, tape.frozen(bias), options, geometry)
 
     def of_weight(read: Tensor, grad: Tensor) -> Factored:
         factor = Convolution(_images(read, axes), _images(grad, axes), frozen, geometry)
@@ -81,7 +83,37 @@ def _run(
     def of_bias(_: Tensor, grad: Tensor) -> Factored:
         return Dense(accumulable(_images(grad, axes)).flatten(3).sum((1, 3)))
 
-    return tape.tap(output, input, (weight, of_weight), (bias, of_bias))
+    uses = ((weight, of_weight), (bias, of_bias))
+    if torch.is_autocast_enabled(input.device.type):
+        return tape.tap(function(input, frozen, tape.frozen(bias), *options), input, *uses)
+    return tape.run(operation, input, *uses)
+
+
+@dataclass(frozen=True)
+class _Convolve:
+    """A convolution of images ``[B, C, *space]`` or ``[B, N, C, *space]``."""
+
+    function: Any
+    weight: Tensor
+    bias: Tensor | None
+    options: tuple[Any, ...]
+    geometry: Geometry
+
+    def run(self, read: Tensor) -> Tensor:
+        output: Tensor = self.function(self._flat(read), self.weight, self.bias, *self.options)
+        lead = read.shape[: -self.weight.dim() + 1]
+        shape = (*lead, *output.shape[1:])
+        return output if len(lead) == 1 else torch.ops.aten._unsafe_view(output, shape)
+
+    def pull(self, read: Tensor, grad: Tensor) -> Tensor:
+        pulled = convolution_backward(
+            self._flat(read), self._flat(grad), self.weight, self.geometry, of_weight=False
+        )
+        return pulled.view(read.shape)
+
+    def _flat(self, values: Tensor) -> Tensor:
+        """``[images, C, *space]``."""
+        return values if values.dim() == self.weight.dim() else values.flatten(0, 1)
 
 
 def _images(values: Tensor, axes: int) -> Tensor:

@@ -1,12 +1,13 @@
 """Linear maps whose matrix is a parameter: F.linear, addmm, matmul and mm."""
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
+from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
 
@@ -26,15 +27,61 @@ def _input_then_grad(read: Tensor, grad: Tensor) -> Factored:
 
 def bias_of_last_axis(read: Tensor, grad: Tensor) -> Factored:
     """A vector added at every position: the sum of the output's gradient over positions."""
-    return Dense(accumulable(positions(grad)).sum(1))
+    return Dense(sum_over_positions(grad))
+
+
+def sum_over_positions(grad: Tensor) -> Tensor:
+    """``[B, ..., n]`` to ``[B, n]``."""
+    rows = accumulable(positions(grad))
+    return rows.squeeze(1) if rows.shape[1] == 1 else rows.sum(1)
+
+
+@dataclass(frozen=True)
+class _Affine:
+    """``read @ matrix + bias`` along the last axis, ``matrix [i, o]``."""
+
+    matrix: Tensor
+    bias: Tensor | None
+
+    def run(self, read: Tensor) -> Tensor:
+        flat = read.reshape(-1, read.shape[-1])
+        if self.bias is None:
+            output = flat @ self.matrix
+        else:
+            output = torch.addmm(self.bias, flat, self.matrix)
+        return _in_shape(output, (*read.shape[:-1], self.matrix.shape[1]))
+
+    def pull(self, read: Tensor, grad: Tensor) -> Tensor:
+        flat = grad.reshape(-1, grad.shape[-1])
+        return (flat @ self.matrix.T).view(read.shape)
+
+
+def _in_shape(fresh: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Not a view for autograd, whose in-place operations on views copy the whole gradient."""
+    whole: Tensor = torch.ops.aten._unsafe_view(fresh, shape)
+    return whole
+
+
+def affine(
+    tape: Tape, input: Tensor, matrix: Tensor, bias: Tensor | None, *uses: tuple[Any, Factor]
+) -> Tensor | None:
+    """``input @ matrix + bias``, tapped; None where types differ, as they do under autocast."""
+    dtypes = {value.dtype for value in (input, matrix, bias) if value is not None}
+    if len(dtypes) > 1 or torch.is_autocast_enabled(input.device.type):
+        return None
+    return tape.run(_Affine(matrix, bias), input, *uses)
 
 
 def linear(tape: Tape, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     """The rule of F.linear, for others that contain one."""
     if tape.name(input) or weight.dim() != 2:
         return NotImplemented
-    output = F.linear(input, tape.frozen(weight), tape.frozen(bias))
-    return tape.tap(output, input, (weight, _grad_then_input), (bias, bias_of_last_axis))
+    frozen, frozen_bias = tape.frozen(weight), tape.frozen(bias)
+    uses = ((weight, _grad_then_input), (bias, bias_of_last_axis))
+    output = affine(tape, input, frozen.T, frozen_bias, *uses)
+    if output is None:
+        return tape.tap(F.linear(input, frozen, frozen_bias), input, *uses)
+    return output
 
 
 def _addmm(
@@ -42,14 +89,17 @@ def _addmm(
 ) -> Any:
     if tape.name(mat1) or input.dim() != 1 or beta != 1 or alpha != 1:
         return NotImplemented
-    output = torch.addmm(tape.frozen(input), mat1, tape.frozen(mat2))
-    return tape.tap(output, mat1, (mat2, _input_then_grad), (input, bias_of_last_axis))
+    bias, matrix = tape.frozen(input), tape.frozen(mat2)
+    uses = ((mat2, _input_then_grad), (input, bias_of_last_axis))
+    output = affine(tape, mat1, matrix, bias, *uses)
+    return tape.tap(torch.addmm(bias, mat1, matrix), mat1, *uses) if output is None else output
 
 
 def _matmul(tape: Tape, input: Tensor, other: Tensor) -> Any:
     if tape.name(other) and not tape.name(input) and other.dim() == 2:
-        output = torch.matmul(input, other.detach())
-        return tape.tap(output, input, (other, _input_then_grad))
+        use = (other, _input_then_grad)
+        output = affine(tape, input, other.detach(), None, use)
+        return tape.tap(input @ other.detach(), input, use) if output is None else output
     if tape.name(input) and not tape.name(other) and input.dim() == 2 and other.dim() == 1:
         output = torch.matmul(input.detach(), other)
         return tape.tap(output, other, (input, _grad_then_input))
