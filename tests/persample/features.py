@@ -1,0 +1,304 @@
+"""Features of PyTorch inside a loss, and what each mode of the factored engine makes of them.
+
+A loss here sums over the last axes alone, so one function serves as the loss of a sample and, with
+the batch axis in front, as the losses of a batch.
+"""
+
+import threading
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
+
+import dpfunc as dp
+from dpfunc.types import Tensors
+
+EXACT = "exact"
+Loss = Callable[[Tensors, Tensor], Tensor]
+
+
+class Feature(NamedTuple):
+    """``by_vmap`` and ``by_batch``: `EXACT`, words of the error, or None where not applicable."""
+
+    loss: Loss
+    by_vmap: str | None = EXACT
+    by_batch: str | None = EXACT
+    shape: tuple[int, ...] = (3,)
+    params: Tensors | None = None
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    return dp.normal(dp.key(seed), shape, dtype=torch.float64)
+
+
+def _size(y: Tensor) -> Tensor:
+    """The sum of squares over the last axis."""
+    return y.square().sum(-1)
+
+
+def _of_module(module: nn.Module, axes: int = 1) -> dict[str, Any]:
+    """The loss and the parameters of a module that takes ``[B, ...]``; ``axes`` of a sample."""
+    module = module.double()
+
+    def loss(params: Tensors, x: Tensor) -> Tensor:
+        alone = x.dim() == axes
+        output = functional_call(module, params, (x[None] if alone else x,))
+        losses = output.square().flatten(1).sum(1)
+        return losses[0] if alone else losses
+
+    return {"loss": loss, "params": dp.named_params(module)}
+
+
+class Cube(torch.autograd.Function):
+    """In the old style, without setup_context."""
+
+    @staticmethod
+    def forward(ctx, x):
+        ctx.save_for_backward(x)
+        return x**3
+
+    @staticmethod
+    def backward(ctx, grad):
+        (x,) = ctx.saved_tensors
+        return 3 * x * x * grad
+
+
+class Product(torch.autograd.Function):
+    """``x * w``, with a rule for vmap."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(x, w):
+        return x * w
+
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx, grad):
+        x, w = ctx.saved_tensors
+        return grad * w, grad * x
+
+
+def _no_grad(params: Tensors, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        scale = F.linear(x, params["w"])
+    return _size(F.linear(x, params["w"]) * scale)
+
+
+def _grad_of_sample_by_autograd(params: Tensors, x: Tensor) -> Tensor:
+    x = x.detach().requires_grad_()
+    (grad,) = torch.autograd.grad(_size(F.linear(x, params["w"])).sum(), x, create_graph=True)
+    return _size(grad)
+
+
+def _hooked(params: Tensors, x: Tensor) -> Tensor:
+    y = F.linear(x, params["w"])
+    y.register_hook(lambda grad: 2 * grad)
+    return _size(y)
+
+
+def _changed_in_place(params: Tensors, x: Tensor) -> Tensor:
+    with torch.no_grad():
+        params["w"].mul_(1.0)
+    return _size(F.linear(x, params["w"]))
+
+
+def _under_autocast(params: Tensors, x: Tensor) -> Tensor:
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        y = F.linear(x.float(), params["w"].float())
+    return _size(y.double())
+
+
+def _in_a_thread(params: Tensors, x: Tensor) -> Tensor:
+    results: list[Tensor] = []
+    thread = threading.Thread(target=lambda: results.append(params["w"].square().sum()))
+    thread.start()
+    thread.join()
+    return _size(F.linear(x, params["w"])) + results[0]
+
+
+def _without_torch_function(params: Tensors, x: Tensor) -> Tensor:
+    with torch._C.DisableTorchFunction():
+        return _size(F.linear(x, params["w"]))
+
+
+def _cond(params: Tensors, x: Tensor) -> Tensor:
+    operands = (x, params["w"])
+    return torch.cond(
+        x.sum() > 0, lambda x, w: _size(F.linear(x, w)), lambda x, w: (w @ x).sum(), operands
+    )
+
+
+def _nested(params: Tensors, x: Tensor) -> Tensor:
+    rows = x.unbind(-2)
+    ragged = torch.nested.as_nested_tensor([rows[0][None], x], layout=torch.jagged)
+    return _size(F.linear(ragged, params["w"]).values()).sum(-1)
+
+
+def _routed_by_mask(params: Tensors, x: Tensor) -> Tensor:
+    y, large = torch.zeros_like(x), x.sum(-1) > 0
+    y[large] = F.linear(x[large], params["w"])
+    return _size(y)
+
+
+def _packed(params: Tensors, x: Tensor) -> Tensor:
+    packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), 3), batch_first=True)
+    output, _ = functional_call(_LSTM, params, (packed,))
+    return nn.utils.rnn.unpack_sequence(output)[0].square().sum(-1)
+
+
+_LSTM = nn.LSTM(3, 4, batch_first=True).double()
+_PROJECTED = nn.LSTM(3, 4, proj_size=2, batch_first=True).double()
+_ENCODER = nn.TransformerEncoder(
+    nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), 1
+)
+
+FEATURES: dict[str, Feature] = {
+    # Derivatives inside the loss
+    "`torch.func.grad` of the sample": Feature(
+        lambda p, x: _size(torch.func.grad(lambda z: _size(F.linear(z, p["w"])))(x)), "", None
+    ),
+    "`torch.func.grad` of the parameters": Feature(
+        lambda p, x: _size(torch.func.grad(lambda w: _size(w @ x))(p["w"])).sum(),
+        "expected torch functions to use",
+        None,
+    ),
+    "`torch.func.jvp`": Feature(
+        lambda p, x: _size(torch.func.jvp(lambda z: F.linear(z, p["w"]).tanh(), (x,), (x,))[1]),
+        "must implement the jvp",
+        None,
+    ),
+    "`torch.autograd.grad`": Feature(
+        _grad_of_sample_by_autograd, r"Tensor.requires_grad_\(\)", "does not require grad"
+    ),
+    "`torch.func.vmap` over data": Feature(
+        lambda p, x: torch.func.vmap(lambda row: _size(F.linear(row, p["w"])))(x).sum(-1),
+        by_batch=None,
+        shape=(5, 3),
+    ),
+    "`torch.func.vmap` over a parameter": Feature(
+        lambda p, x: torch.func.vmap(lambda row: (row * x).sum())(p["w"]).square().sum(),
+        "expected torch functions to use",
+        None,
+    ),
+    "custom `autograd.Function` of activations": Feature(
+        lambda p, x: Cube.apply(F.linear(x, p["w"])).sum(-1), "must override the setup_context"
+    ),
+    "custom `autograd.Function` of a parameter, with a vmap rule": Feature(
+        lambda p, x: _size(Product.apply(x, p["w"][0])), EXACT, "torch functions to use|the same"
+    ),
+    "`no_grad` and `detach`": Feature(_no_grad),
+    # Modules
+    "spectral norm in training mode": Feature(
+        **_of_module(nn.utils.parametrizations.spectral_norm(nn.Linear(3, 3))),
+        by_vmap="div",
+        by_batch="div",
+    ),
+    "forward hooks of modules": Feature(**_of_module(nn.Sequential(nn.Linear(3, 3), nn.Tanh()))),
+    "`Tensor.register_hook`": Feature(_hooked, "cannot register a hook", "cannot register a hook"),
+    "`nn.DataParallel`": Feature(
+        **_of_module(nn.DataParallel(nn.Linear(3, 3))),
+        by_vmap="stateless API",
+        by_batch="stateless API",
+    ),
+    "BatchNorm in training mode": Feature(
+        **_of_module(nn.Sequential(nn.Linear(3, 3), nn.BatchNorm1d(3))),
+        by_vmap="more than 1 value per channel",
+        by_batch="more than 1 value per channel",
+    ),
+    "InstanceNorm with running statistics": Feature(
+        **_of_module(nn.InstanceNorm1d(3, affine=True, track_running_stats=True), axes=2),
+        by_vmap="running_mean",
+        by_batch="single memory location",
+        shape=(3, 5),
+    ),
+    "channels_last": Feature(
+        **_of_module(nn.Conv2d(2, 3, 2).to(memory_format=torch.channels_last), axes=3),
+        shape=(2, 4, 4),
+    ),
+    "TransformerEncoder in eval mode": Feature(**_of_module(_ENCODER.eval(), axes=2), shape=(5, 4)),
+    "LSTM with `proj_size`": Feature(
+        lambda p, x: functional_call(_PROJECTED, p, (x,))[0].square().sum((-1, -2)),
+        "rule not implemented",
+        "rule not implemented",
+        (5, 3),
+        dp.named_params(_PROJECTED),
+    ),
+    "packed sequences": Feature(
+        _packed, "item", "rule not implemented", (3, 3), dp.named_params(_LSTM)
+    ),
+    # Compilation, memory and precision
+    "non-reentrant checkpoint": Feature(
+        lambda p, x: _size(
+            checkpoint(lambda x, w: F.linear(x, w).tanh(), x, p["w"], use_reentrant=False)
+        ),
+        "escaped",
+    ),
+    "reentrant checkpoint": Feature(
+        lambda p, x: _size(checkpoint(torch.tanh, F.linear(x, p["w"]), use_reentrant=True)),
+        "setup_context",
+        "incompatible with .grad()",
+    ),
+    "autocast inside the loss": Feature(_under_autocast, None, "alone as in a batch"),
+    "fake quantisation": Feature(
+        lambda p, x: _size(
+            F.linear(
+                x, torch.fake_quantize_per_tensor_affine(p["w"].float(), 0.1, 0, -9, 9).double()
+            )
+        ),
+        by_vmap=None,
+    ),
+    # Parameters in unusual clothes
+    "a parameter changed in place": Feature(
+        _changed_in_place, "single memory location", "a parameter in place"
+    ),
+    "`param.data`": Feature(
+        lambda p, x: _size(F.linear(x, p["w"])) * p["w"].data.sum(), "accessing `data`"
+    ),
+    "`param.item()`": Feature(
+        lambda p, x: _size(F.linear(x, p["w"])) * p["w"][0, 0].item(), "item"
+    ),
+    "a parameter made sparse": Feature(
+        lambda p, x: _size(torch.sparse.mm(p["w"].to_sparse(), x[..., None])[..., 0]),
+        "Sparse",
+        None,
+    ),
+    "a parameter in another thread": Feature(
+        _in_a_thread, "expected torch functions to use", "expected torch functions to use"
+    ),
+    "`DisableTorchFunction`": Feature(
+        _without_torch_function,
+        "expected torch functions to use",
+        "expected torch functions to use",
+    ),
+    # Data
+    "control flow on data": Feature(
+        lambda p, x: _size(F.linear(x, p["w"])) if x.sum() < 1e9 else x.sum(-1),
+        "data-dependent control flow",
+    ),
+    "`x.item()`": Feature(
+        lambda p, x: _size(F.linear(x, p["w"])) * x.sum().item(), "item", "alone as in a batch"
+    ),
+    "`torch.where`": Feature(
+        lambda p, x: torch.where(x.sum(-1) > 0, _size(F.linear(x, p["w"])), x.sum(-1))
+    ),
+    "`torch.cond`": Feature(_cond, by_batch=None),
+    "random operations": Feature(
+        lambda p, x: _size(F.linear(x * torch.rand_like(x), p["w"])),
+        "randomness error mode",
+        "randomness error mode",
+    ),
+    "rows chosen by data": Feature(lambda p, x: p["w"][(x > 0).long()].sum((-1, -2)) * x.sum(-1)),
+    "samples routed by a boolean mask": Feature(_routed_by_mask, "boolean mask|dynamic shape", ""),
+    "nested tensors": Feature(_nested, "nested|Nested", "", (5, 3)),
+    "complex activations": Feature(
+        lambda p, x: torch.fft.fft(F.linear(x, p["w"])).abs().square().sum(-1)
+    ),
+}

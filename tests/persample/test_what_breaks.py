@@ -1,0 +1,63 @@
+"""Features of PyTorch that a loss may use: each works exactly or is refused, and never in between.
+
+The table of docs/sharp_edges.md says the same in words.
+"""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+import dpfunc as dp
+from dpfunc.types import Tensors
+from tests.persample.features import EXACT, FEATURES, Feature, numbers
+
+PAGE = Path(__file__).parents[2] / "docs" / "sharp_edges.md"
+SAMPLES = 4
+REFUSALS = (RuntimeError, NotImplementedError, ValueError, TypeError)
+
+
+def looped(loss, params: Tensors, x) -> Tensors:
+    """The gradients of every sample by plain autograd."""
+    rows = []
+    for sample in x:
+        leaves = [param.detach().clone().requires_grad_() for param in params.values()]
+        value = loss(dict(zip(params, leaves, strict=True)), sample)
+        rows.append(torch.autograd.grad(value, leaves, materialize_grads=True))
+    columns = map(torch.stack, zip(*rows, strict=True))
+    return dict(zip(params, columns, strict=True))
+
+
+def assert_exact(loss_fn, params: Tensors, x, expected: Tensors) -> None:
+    grads, _ = dp.factored_grad(loss_fn)(params, x)
+    for name, rows in expected.items():
+        norms = rows.abs().reshape(len(rows), -1).square().sum(1).sqrt()
+        torch.testing.assert_close(grads[name].dense(), rows, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(dp.leaf_norms(grads)[name], norms, rtol=1e-9, atol=1e-12)
+
+
+def check(feature: Feature, loss_fn, outcome: str | None) -> None:
+    params = feature.params or {"w": numbers(1, 3, 3)}
+    x = numbers(2, SAMPLES, *feature.shape)
+    if outcome == EXACT:
+        assert_exact(loss_fn, params, x, looped(feature.loss, params, x))
+    elif outcome is not None:
+        with pytest.raises(REFUSALS, match=outcome):
+            dp.factored_grad(loss_fn)(params, x)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", FEATURES)
+def test_in_a_loss_of_one_sample(name):
+    check(FEATURES[name], FEATURES[name].loss, FEATURES[name].by_vmap)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.parametrize("name", FEATURES)
+def test_in_a_loss_of_the_whole_batch(name):
+    check(FEATURES[name], dp.batched(FEATURES[name].loss), FEATURES[name].by_batch)
+
+
+def test_the_page_lists_every_feature():
+    text = PAGE.read_text()
+    assert [name for name in FEATURES if f"| {name} |" not in text] == []
