@@ -8,9 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.cost import form_in_slices, loop_pays, prefers_gram
-from dpfunc.persample.factors import keep, row_norm_sq, weigh
-from dpfunc.persample.outer import Outer
+from dpfunc.persample.cost import form_in_slices, loop_pays, prefers_pixel_gram
+from dpfunc.persample.factors import accumulable, keep, row_norm_sq, weigh
 
 
 class Geometry(NamedTuple):
@@ -45,6 +44,22 @@ def convolution_backward(
     return grad
 
 
+def _sum_along_both(
+    gram: Tensor, axis: int, apart: int, kernel: int, step: int, gap: int, length: int
+) -> Tensor:
+    """``sum_k gram[.., k gap + step t, .., k gap + step s, ..]`` on ``axis`` and on its twin."""
+
+    def at(offset: int) -> Tensor:
+        where = slice(offset, offset + step * (length - 1) + 1, step)
+        before = (slice(None),) * axis
+        return gram[(*before, where, *(slice(None),) * (apart - 1), where)]
+
+    total = at(0)
+    for k in range(1, kernel):
+        total = total + at(k * gap) if k == 1 else total.add_(at(k * gap))
+    return total
+
+
 @dataclass(frozen=True)
 class Convolution:
     """``inputs [B, N, C, *space]`` and ``grads [B, N, O, *out]`` of a convolution with ``weight``.
@@ -58,11 +73,12 @@ class Convolution:
     geometry: Geometry
 
     def norm_sq(self) -> Tensor:
-        size, positions = self.grads.shape[0], self._positions()
-        rows, columns = self.weight.shape[0], math.prod(self.weight.shape[1:])
-        if self.geometry.groups == 1 and prefers_gram(positions, rows, columns):
+        size, pixels = self.grads.shape[0], self._padded_pixels()
+        if self.geometry.groups == 1 and prefers_pixel_gram(
+            self._positions(), pixels, self.weight.shape[0], tuple(self.weight.shape[1:])
+        ):
             return form_in_slices(
-                lambda where: self.take(where)._as_outer().norm_sq(), size, positions * columns
+                lambda where: self.take(where)._gram_norm_sq(), size, pixels * pixels
             )
         return form_in_slices(
             lambda where: row_norm_sq(self.take(where).dense()), size, self.weight.numel()
@@ -92,6 +108,39 @@ class Convolution:
         fixed = self.inputs if self.geometry.transposed else self.grads
         return fixed.shape[1] * math.prod(fixed.shape[3:])
 
+    def _fixed_and_moving(self) -> tuple[Tensor, Tensor]:
+        """What the kernel multiplies: one image, and windows of another, here with its padding.
+
+        A transposed convolution is a convolution from its output to its input.
+        """
+        fixed, moving = (self.grads, self.inputs)
+        if self.geometry.transposed:
+            fixed, moving = moving, fixed
+        return fixed, F.pad(moving, [p for p in reversed(self.geometry.padding) for _ in "lr"])
+
+    def _padded_pixels(self) -> int:
+        moving = self.grads if self.geometry.transposed else self.inputs
+        padded = zip(moving.shape[3:], self.geometry.padding, strict=True)
+        return moving.shape[1] * math.prod(length + 2 * padding for length, padding in padded)
+
+    def _gram_norm_sq(self) -> Tensor:
+        """The Gram form without patches: their Gram matrix is a sum over the pixels' own.
+
+        ``<patch_t, patch_s> = sum_k <pixel_{t+k}, pixel_{s+k}>`` over the offsets k of the kernel,
+        one axis at a time.
+        """
+        fixed, moving = map(accumulable, self._fixed_and_moving())
+        size, images, _, *out = fixed.shape
+        columns = fixed.transpose(1, 2).flatten(2)  # [B, rows, T]
+        pixels = moving.transpose(1, 2).flatten(2)
+        shape = (images, *moving.shape[3:])
+        patches = (pixels.mT @ pixels).view(size, *shape, *shape)
+        geometry = (self.weight.shape[2:], self.geometry.stride, self.geometry.dilation, out)
+        for axis, (kernel, step, gap, length) in enumerate(zip(*geometry, strict=True)):
+            patches = _sum_along_both(patches, 2 + axis, len(shape), kernel, step, gap, length)
+        gram = (columns.mT @ columns).mul_(patches.reshape(size, columns.shape[2], -1))
+        return gram.sum((1, 2)).clamp_(min=0.0)  # rounding may leave a zero slightly negative
+
     def _weight_grad(self, inputs: Tensor, grads: Tensor) -> Tensor:
         weight = self.weight.to(inputs.dtype)
         return convolution_backward(inputs, grads, weight, self.geometry, of_weight=True)
@@ -100,22 +149,11 @@ class Convolution:
         fixed, patches = self._positions_and_patches()
         return (fixed.mT @ patches).flatten(1, 2).reshape(-1, *self.weight.shape)
 
-    def _as_outer(self) -> Outer:
-        """The convolution as a linear map over its patches; for one group."""
-        fixed, patches = self._positions_and_patches()
-        return Outer(fixed.squeeze(1), patches.squeeze(1))
-
     def _positions_and_patches(self) -> tuple[Tensor, Tensor]:
-        """``[B, groups, T, rows]`` and ``[B, groups, T, columns]``: their product is the gradient.
-
-        A transposed convolution is a convolution from its output to its input.
-        """
-        fixed, moving = (self.grads, self.inputs)
-        if self.geometry.transposed:
-            fixed, moving = moving, fixed
+        """``[B, groups, T, rows]`` and ``[B, groups, T, columns]``: multiply to the gradient."""
+        fixed, windows = self._fixed_and_moving()
         kernel = self.weight.shape[2:]
         axes, groups = len(kernel), self.geometry.groups
-        windows = F.pad(moving, [p for p in reversed(self.geometry.padding) for _ in "lr"])
         for axis, (size, step, gap) in enumerate(
             zip(kernel, self.geometry.stride, self.geometry.dilation, strict=True)
         ):

@@ -3,6 +3,7 @@
 Counts are per sample, in multiply-adds and in numbers held; T is the number of positions.
 """
 
+import math
 from collections.abc import Callable
 
 import torch
@@ -16,6 +17,17 @@ _SLICE_NUMBERS = 2**24
 def prefers_gram(positions: int, rows: int, columns: int) -> bool:
     """Whether two ``T x T`` Gram matrices cost less than one ``rows x columns`` gradient."""
     return positions * (rows + columns) < rows * columns
+
+
+def prefers_pixel_gram(positions: int, pixels: int, rows: int, kernel: tuple[int, ...]) -> bool:
+    """The same for a convolution, whose Gram matrix of patches is summed up from that of pixels.
+
+    ``kernel``: its channels and its lengths. A sum costs about as much as four multiply-adds.
+    """
+    channels, *lengths = kernel
+    sums = 4 * sum(lengths) * pixels * pixels
+    gram = positions * positions * rows + pixels * pixels * channels + sums
+    return gram < positions * rows * math.prod(kernel)
 
 
 def loop_pays(multiply_adds: int, device: torch.device) -> bool:

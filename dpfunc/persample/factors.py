@@ -42,7 +42,11 @@ def keep(values: Tensor, weights: Tensor) -> Tensor:
         tuple(weights.shape),
         "compute the weights from the norms of these same gradients",
     )
-    return torch.where(_over(weights, values) != 0, accumulable(values), 0.0)
+    values = accumulable(values)
+    # And with all bits or none: at the speed of a copy, where torch.where takes thrice that.
+    word = torch.int32 if values.dtype == torch.float32 else torch.int64
+    bits = -(_over(weights, values) != 0).to(word)
+    return (values.view(word) & bits).view(values.dtype)
 
 
 def weigh(values: Tensor, weights: Tensor) -> Tensor:

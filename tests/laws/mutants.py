@@ -87,7 +87,7 @@ MUTANTS = [
     Mutant(
         "dropped samples multiplied by zero, not replaced",
         "persample/factors.py",
-        "return torch.where(_over(weights, values) != 0, accumulable(values), 0.0)",
+        "return (values.view(word) & bits).view(values.dtype)",
         "return accumulable(values).clone()",
         "l1",
     ),

@@ -1,6 +1,7 @@
 """L7: factored = dense = a Python loop of B=1 backward passes, on every rule and every use."""
 
 import gc
+from unittest import mock
 
 import pytest
 import torch
@@ -11,10 +12,12 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import dpfunc as dp
+from dpfunc.persample import convolution
 from dpfunc.persample.combine import Sum
 from dpfunc.persample.convolution import Convolution
 from dpfunc.persample.factors import Dense
 from dpfunc.persample.outer import Outer
+from dpfunc.persample.rules import convolution as convolution_rules
 from dpfunc.persample.scatter import Scatter
 from dpfunc.persample.tap import Record
 from dpfunc.types import Tensors
@@ -123,9 +126,10 @@ def test_matrix_products(form):
     padding=st.integers(0, 2),
     dilation=st.integers(1, 2),
     transposed=st.booleans(),
+    gram=st.booleans(),
 )
 def test_convolutions(
-    axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed
+    axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed, gram
 ):
     kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     if not transposed:
@@ -133,10 +137,13 @@ def test_convolutions(
     options = {"stride": stride, "padding": padding, "dilation": dilation, "groups": groups}
     layer = kinds[axes - 1](groups * channels, groups * out, kernel, **options).double()
     space = (6, 5, 5)[:axes]
-    forms = assert_exact(
-        of_module(layer), dp.named_params(layer), draw(1, size, groups * channels, *space)
-    )
-    assert forms["weight"] in (Dense, Convolution)
+    x = draw(1, size, groups * channels, *space)
+    with (
+        mock.patch.object(convolution, "prefers_pixel_gram", return_value=gram),
+        mock.patch.object(convolution_rules, "worth_forming", return_value=not gram),
+    ):
+        forms = assert_exact(of_module(layer), dp.named_params(layer), x)
+    assert forms["weight"] is (Convolution if gram else Dense)
 
 
 @pytest.mark.parametrize("name", ["loop", "gram", "formed", "dense"])
