@@ -154,8 +154,14 @@ def _packed(params: Tensors, x: Tensor) -> Tensor:
     return nn.utils.rnn.unpack_sequence(output)[0].square().sum(-1)
 
 
+def _with_forward_hooks() -> nn.Module:
+    layer = nn.Linear(3, 3)
+    layer.register_forward_pre_hook(lambda module, args: (2 * args[0],))
+    layer.register_forward_hook(lambda module, args, output: output.tanh())
+    return layer
+
+
 _LSTM = nn.LSTM(3, 4, batch_first=True).double()
-_PROJECTED = nn.LSTM(3, 4, proj_size=2, batch_first=True).double()
 _ENCODER = nn.TransformerEncoder(
     nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), 1
 )
@@ -201,7 +207,7 @@ FEATURES: dict[str, Feature] = {
         by_vmap="div",
         by_batch="div",
     ),
-    "forward hooks of modules": Feature(**_of_module(nn.Sequential(nn.Linear(3, 3), nn.Tanh()))),
+    "forward hooks of modules": Feature(**_of_module(_with_forward_hooks())),
     "`Tensor.register_hook`": Feature(_hooked, "cannot register a hook", "cannot register a hook"),
     "`nn.DataParallel`": Feature(
         **_of_module(nn.DataParallel(nn.Linear(3, 3))),
@@ -224,13 +230,6 @@ FEATURES: dict[str, Feature] = {
         shape=(2, 4, 4),
     ),
     "TransformerEncoder in eval mode": Feature(**_of_module(_ENCODER.eval(), axes=2), shape=(5, 4)),
-    "LSTM with `proj_size`": Feature(
-        lambda p, x: functional_call(_PROJECTED, p, (x,))[0].square().sum((-1, -2)),
-        "rule not implemented",
-        "rule not implemented",
-        (5, 3),
-        dp.named_params(_PROJECTED),
-    ),
     "packed sequences": Feature(
         _packed, "item", "rule not implemented", (3, 3), dp.named_params(_LSTM)
     ),

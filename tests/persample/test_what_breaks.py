@@ -46,13 +46,13 @@ def check(feature: Feature, loss_fn, outcome: str | None) -> None:
             dp.factored_grad(loss_fn)(params, x)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", FEATURES)
 def test_in_a_loss_of_one_sample(name):
     check(FEATURES[name], FEATURES[name].loss, FEATURES[name].by_vmap)
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
 @pytest.mark.parametrize("name", FEATURES)
 def test_in_a_loss_of_the_whole_batch(name):
     check(FEATURES[name], dp.batched(FEATURES[name].loss), FEATURES[name].by_batch)
