@@ -10,7 +10,7 @@ import torch
 
 from benchmarks.contenders import CONTENDERS, PLAIN
 from benchmarks.contenders.contract import Builder, Step
-from benchmarks.contenders.jax_steps import JaxStep
+from benchmarks.contenders.jax_steps import Worker
 from benchmarks.process_memory import high_water_mark
 from benchmarks.workloads.workload import Workload
 
@@ -23,7 +23,7 @@ def built(work: Workload, names: list[str]) -> tuple[dict[str, Step], dict[str, 
     for name in names:
         try:
             step = CONTENDERS[name](work)
-            step()
+            step.take()
             steps[name] = step
         except Exception as error:
             said = str(error).strip().splitlines() or [""]
@@ -46,7 +46,7 @@ def timings(
             if slow and sum(own) > most_seconds:
                 continue
             start = time.perf_counter()
-            step()
+            step.take()
             own.append(time.perf_counter() - start)
     # A step of many seconds may have taken its time in the warm-up.
     return {name: own[WARM_UP:] or own[-1:] for name, own in taken.items()}
@@ -67,5 +67,5 @@ def _peak_memory(make: Callable[[], Workload], builder: Builder, threads: int) -
     before = high_water_mark()
     step = builder(work)
     for _ in range(2):
-        step()
-    return step.peak if isinstance(step, JaxStep) else high_water_mark() - before
+        step.take()
+    return step.take.peak if isinstance(step.take, Worker) else high_water_mark() - before

@@ -5,6 +5,7 @@ A builder takes a `Workload` and returns a `Step`; where it cannot run the workl
 
 import copy
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import nn
@@ -13,7 +14,14 @@ from benchmarks.workloads.workload import Workload
 
 MAX_NORM, NOISE_MULTIPLIER, LEARNING_RATE = 1.0, 1.0, 1e-3
 
-Step = Callable[[], None]
+
+class Step(NamedTuple):
+    """``take()`` takes one step of ``model``, which is None where another process has it."""
+
+    take: Callable[[], None]
+    model: nn.Module | None
+
+
 Builder = Callable[[Workload], Step]
 
 

@@ -11,11 +11,12 @@ def _step(
     work: Workload,
     *,
     engine: str = "factored",
-    noise_multiplier: float = NOISE_MULTIPLIER,
+    noise_multiplier: float | None = None,
     microbatch_size: int | None = None,
     compiled: bool = False,
 ) -> Step:
     model, optimizer = model_and_optimizer(work)
+    multiplier = NOISE_MULTIPLIER if noise_multiplier is None else noise_multiplier
 
     def loss_fn(params, x, y):
         return work.losses(functional_call(model, params, (x[None],)), y[None])[0]
@@ -23,7 +24,7 @@ def _step(
     private = dp.PrivateGrad(
         loss_fn,
         clip=dp.Clip(MAX_NORM),
-        noise=dp.GaussianNoise(noise_multiplier, key=dp.key()),
+        noise=dp.GaussianNoise(multiplier, key=dp.key()),
         expected_batch_size=len(work.labels),
         microbatch_size=microbatch_size,
         engine=engine,
@@ -38,7 +39,7 @@ def _step(
         dp.set_grads_(model, grads)
         optimizer.step()
 
-    return step
+    return Step(step, model)
 
 
 def factored(work: Workload) -> Step:

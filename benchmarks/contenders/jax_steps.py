@@ -27,8 +27,8 @@ MICROBATCH_SIZE = {
 }
 
 
-class JaxStep:
-    """A `Step` that another process takes. ``peak``: that process's peak memory in MiB."""
+class Worker:
+    """Takes steps in another process. ``peak``: that process's peak memory in MiB."""
 
     def __init__(self, workload: str, size: int, kind: str) -> None:
         self.peak = 0.0
@@ -72,11 +72,11 @@ def _python() -> str:
 def _step(work: Workload, kind: str) -> Step:
     if work.name not in MICROBATCH_SIZE:
         raise NotImplementedError("not written in JAX")
-    step = JaxStep(work.name, len(work.labels), kind)
+    worker = Worker(work.name, len(work.labels), kind)
     own = sum(param.numel() for param in work.model.parameters())
-    if step.parameters != own:
-        raise RuntimeError(f"the model in JAX has {step.parameters} parameters instead of {own}")
-    return step
+    if worker.parameters != own:
+        raise RuntimeError(f"the model in JAX has {worker.parameters} parameters instead of {own}")
+    return Step(worker, None)
 
 
 def plain(work: Workload) -> Step:

@@ -50,7 +50,7 @@ def _step(work: Workload, **options: bool) -> Step:
         work.losses(model(work.inputs), work.labels).mean().backward()
         optimizer.step()
 
-    return step
+    return Step(step, model)
 
 
 def hooks(work: Workload) -> Step:
@@ -92,4 +92,4 @@ def ghost(work: Workload) -> Step:
         criterion(model(work.inputs), work.labels).backward()
         optimizer.step()
 
-    return step
+    return Step(step, model)

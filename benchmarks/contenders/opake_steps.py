@@ -33,4 +33,4 @@ def step(work: Workload) -> Step:
         dp.set_grads_(model, noisy.pytree)
         optimizer.step()
 
-    return take
+    return Step(take, model)

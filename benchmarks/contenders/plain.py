@@ -21,7 +21,7 @@ def plain(work: Workload) -> Step:
         work.losses(model(work.inputs), work.labels).mean().backward()
         optimizer.step()
 
-    return step
+    return Step(step, model)
 
 
 def python_loop(work: Workload) -> Step:
@@ -43,4 +43,4 @@ def python_loop(work: Workload) -> Step:
             param.grad = sum_ / len(work.labels)
         optimizer.step()
 
-    return step
+    return Step(step, model)
