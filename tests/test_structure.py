@@ -44,6 +44,7 @@ LADDER = [
         "persample.rules.convolution",
         "persample.rules.lookup",
         "persample.rules.attention",
+        "persample.rules.properties",
         "persample.rules.recurrent",
         "persample.rules",
         "persample.reduce",

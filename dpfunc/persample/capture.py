@@ -71,6 +71,10 @@ class Samples(Protocol):
         """The output of ``operation`` on ``read`` with ``uses`` noted in backward."""
         ...
 
+    def constant(self, tape: "Tape", value: Tensor) -> bool:
+        """Whether ``value``, no parameter, is the same for all samples and has no gradient."""
+        ...
+
     def copies(self, tape: "Tape", value: Any) -> Any:
         """``value`` with each parameter in it replaced by a copy of its own for every sample."""
         ...
@@ -136,6 +140,13 @@ class Tape(TorchFunctionMode):
     def frozen(self, value: Any) -> Any:
         """A parameter without its gradient, for the computation of a tapped output."""
         return value.detach() if self.name(value) else value
+
+    def weights_of_all(self, *values: Any) -> bool:
+        """Whether each of ``values`` can serve as a weight: a parameter, a constant or None."""
+        return all(
+            value is None or self.name(value) or self.samples.constant(self, value)
+            for value in values
+        )
 
     def copies(self, value: Any) -> Any:
         """See `Samples.copies`."""

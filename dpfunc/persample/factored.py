@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.checks import require
 from dpfunc.persample.batch import batch_device, batch_size, map_tensors
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.chance import Chance
@@ -24,6 +23,7 @@ from dpfunc.persample.loss import (
     Randomness,
     checked_loss,
     checked_losses,
+    require_params,
     require_randomness_mode,
 )
 from dpfunc.persample.mapped import Mapped
@@ -69,7 +69,7 @@ def record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
     """The factored gradients, the losses, and the record of the operations that were watched."""
-    require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+    require_params(params)
     record = Record()
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)

@@ -64,6 +64,19 @@ def batched(loss_fn: LossFn) -> Batched:
     return Batched(loss_fn)
 
 
+def require_params(params: Tensors) -> None:
+    """ValueError unless there are parameters, all of them real."""
+    require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+    complex_ones = [name for name, param in params.items() if param.is_complex()]
+    require(
+        not complex_ones,
+        "params",
+        "real parameters",
+        f"complex ones: {complex_ones}",
+        "keep their real and imaginary parts as two parameters, see torch.view_as_real",
+    )
+
+
 def require_randomness_mode(randomness: str) -> None:
     """ValueError for another value than "error" and "different"."""
     require(

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dpfunc.persample.capture import Tape, replace_tensors
 from dpfunc.persample.tap import Operation, Tapped, Use, run_tapped, tap
-from dpfunc.persample.whole_batch import Run, on_whole_batch
+from dpfunc.persample.whole_batch import Run, is_mapped, on_whole_batch
 from dpfunc.types import Tensors
 
 
@@ -24,6 +24,9 @@ class Mapped:
 
     def run(self, tape: Tape, operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
         return run_tapped(operation, read, self._probe, Tapped(tape.record, uses))
+
+    def constant(self, tape: Tape, value: Tensor) -> bool:
+        return not (is_mapped(value) or value.requires_grad)
 
     def copies(self, tape: Tape, value: Any) -> Any:
         def copy(tensor: Tensor) -> Tensor:

@@ -59,6 +59,9 @@ class Rows:
         derived = self._find_rows(tape, tapped, output, read)
         return output if derived is None else derived
 
+    def constant(self, tape: Tape, value: Tensor) -> bool:
+        return not value.requires_grad and self._places.of(tape.operation, value) is None
+
     def copies(self, tape: Tape, value: Any) -> Any:
         if tape.mentions(value):
             raise _refusal(tape, "as its data, and not as its weight")

@@ -67,7 +67,6 @@ def test_clip_compares_samples_on_the_whole_batch_and_is_refused():
         dp.factored_grad(dp.batched(case.losses))(dp.named_params(case.model), case.batch)
 
 
-@pytest.mark.xfail(reason="attention with a mask made of parameters alone", raises=RuntimeError)
 def test_t5_without_masks_on_the_whole_batch():
     case = make("T5")
     assert_exact(case, dp.batched(case.losses))

@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 import dpfunc as dp
 from dpfunc.persample.batch import take
@@ -288,3 +289,40 @@ def test_a_batch_of_none():
 def test_no_function():
     with pytest.raises(TypeError, match="batched: expected a loss_fn"):
         dp.batched(3)
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_autocast_rounds_the_model_and_not_the_norms(whole_batch):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    params, x = dp.named_params(model), draw(1, 4, 6).float()
+
+    def losses(params, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return each(functional_call(model, params, (x,)).float())
+
+    loss = dp.batched(losses) if whole_batch else lambda p, x: losses(p, x[None])[0]
+    grads = dp.factored_grad(loss)(params, x)[0]
+    for name, rows in dp.per_sample_grad(dp.batched(losses))(params, x).items():
+        norm_sq = grads[name].norm_sq()
+        assert norm_sq.dtype == torch.float32
+        torch.testing.assert_close(grads[name].dense().float(), rows, rtol=0.05, atol=0.05)
+        own = grads[name].dense().float().flatten(1).square().sum(1)
+        torch.testing.assert_close(norm_sq, own, rtol=1e-2, atol=1e-3)
+
+
+def test_activation_checkpointing():
+    first, second = nn.Linear(6, 8).double(), nn.Linear(8, 3).double()
+    params = {f"first.{n}": p for n, p in dp.named_params(first).items()} | {
+        f"second.{n}": p for n, p in dp.named_params(second).items()
+    }
+
+    def block(params, x):
+        own = {n.removeprefix("first."): p for n, p in params.items() if n.startswith("first.")}
+        return functional_call(first, own, (x,)).tanh()
+
+    def loss_fn(params, x):
+        own = {n.removeprefix("second."): p for n, p in params.items() if n.startswith("second.")}
+        hidden = checkpoint(block, params, x, use_reentrant=False)
+        return each(functional_call(second, own, (hidden,)))
+
+    assert_exact(loss_fn, params, draw(1, 4, 6))
