@@ -80,6 +80,42 @@ def test_data_changed_in_place_by_a_loss_of_the_whole_batch():
         print("refused:", error)
 
 
+def longest_first(params: Tensors, x: Tensor, length: Tensor) -> Tensor:
+    """Every loss depends on its sample alone; on the way the samples are in another order."""
+    order = length.argsort(descending=True, stable=True)
+    sorted_output = F.linear(x[order], params["w"]).sum(-1)
+    return sorted_output[order.argsort()] + x @ params["v"]
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="order of the first three alone", strict=True)
+def test_samples_reordered_by_data_that_the_verification_did_not_see():
+    """The norms of different samples are taken together, and the sum moves by far more than 1."""
+    size = 60
+    length = torch.arange(size, 0, -1)
+    length[:3] = size  # what is verified is in order as it is
+    length[-1] = size + 1  # the last sample is the longest: it moves all others by one
+    x = numbers(1, size, 3)
+    x[::2] *= 1000.0
+    params = {"w": numbers(2, 3, 3), "v": numbers(3, 3)}
+
+    def clipped_sum(where: slice) -> Tensors:
+        private = dp.PrivateGrad(
+            dp.batched(longest_first),
+            clip=dp.Clip(1.0),
+            noise=dp.GaussianNoise(0.0, key=dp.key()),
+            expected_batch_size=1,
+        )
+        return private.update(params, (x[where], length[where]), private.init(params))[0]
+
+    try:
+        with_last, without = clipped_sum(slice(None)), clipped_sum(slice(size - 1))
+    except REFUSALS as error:
+        print("refused:", error)
+        return
+    moved = sum((with_last[name] - without[name]).square().sum() for name in params).sqrt()
+    assert moved <= 1.0 + 1e-6
+
+
 class Doubled(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return 2 * weight
