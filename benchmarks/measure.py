@@ -11,7 +11,7 @@ import torch
 from benchmarks.contenders import CONTENDERS, PLAIN
 from benchmarks.contenders.contract import Builder, Step
 from benchmarks.contenders.jax_steps import Worker
-from benchmarks.process_memory import high_water_mark
+from benchmarks.process_memory import peak, reset_peak, resident
 from benchmarks.workloads.workload import Workload
 
 WARM_UP, TIMES_SLOWER = 2, 5.0
@@ -53,7 +53,10 @@ def timings(
 
 
 def peak_memory(make: Callable[[], Workload], builder: Builder, threads: int) -> float:
-    """MiB that two steps take, in a process that has done nothing else."""
+    """MiB that two steps take at most, in a process that has done nothing else.
+
+    What the libraries load at their first step is not counted: a step on one sample precedes.
+    """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.measure"])
     with context.Pool(1) as pool:
@@ -64,8 +67,12 @@ def _peak_memory(make: Callable[[], Workload], builder: Builder, threads: int) -
     torch.set_num_threads(threads)
     warnings.simplefilter("ignore")
     work = make()
-    before = high_water_mark()
+    step = builder(work._replace(inputs=work.inputs[:1], labels=work.labels[:1]))
+    step.take()
+    del step
+    before = resident()
+    reset_peak()
     step = builder(work)
     for _ in range(2):
         step.take()
-    return step.take.peak if isinstance(step.take, Worker) else high_water_mark() - before
+    return step.take.peak if isinstance(step.take, Worker) else peak() - before

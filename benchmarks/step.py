@@ -6,7 +6,8 @@
 
 The contenders take turns, so a machine that slows down slows all of them; figures are medians over
 the rounds, and ratios are medians of the ratios to the plain step of the same round. Peak memory
-is that of a fresh process that takes two steps, above what it held before it built the step.
+is that of two steps in a fresh process, above what it held when a step on one sample had loaded the
+libraries. JAX runs in an environment of its own, see `benchmarks.contenders.jax_steps`.
 """
 
 import argparse

@@ -39,6 +39,7 @@ LADDER = [
         "persample.loss",
         "persample.mapped",
         "persample.places",
+        "persample.order",
         "persample.rows",
         "persample.rules.linear",
         "persample.rules.convolution",

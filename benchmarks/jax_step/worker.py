@@ -2,9 +2,9 @@
 
     python -m benchmarks.jax_step.worker WORKLOAD BATCH_SIZE THREADS plain|private MICROBATCH_SIZE
 
-A microbatch size of 0 is none. It answers ``ready PARAMETERS``, then ``done PEAK_MIB`` to each step
-(the peak is above what the process held before it built the step), and ends with its input. It runs
-in an environment of its own, so it imports nothing of torch.
+A microbatch size of 0 is none. It answers ``ready PARAMETERS``, and to each step ``done PEAK_MIB``,
+the peak since the first step, which compiles, above what the process held before it built the step.
+It ends with its input. It runs in an environment of its own, so it imports nothing of torch.
 """
 
 import os
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-from benchmarks.process_memory import high_water_mark
+from benchmarks.process_memory import peak, reset_peak, resident
 
 
 def build(
@@ -61,12 +61,17 @@ def build(
 def main() -> None:
     workload, size, threads, kind, microbatch_size = sys.argv[1:]
     os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[: int(threads)])  # XLA counts these
-    before = high_water_mark()
+    import jax
+
+    jax.block_until_ready(jax.jit(lambda x: x + 1)(1.0))  # loads what every step needs
+    before = resident()
     parameters, step = build(workload, int(size), kind == "private", int(microbatch_size))
     print("ready", parameters, flush=True)
-    for _ in sys.stdin:
+    for taken, _ in enumerate(sys.stdin):
         step()
-        print("done", high_water_mark() - before, flush=True)
+        if taken == 0:
+            reset_peak()
+        print("done", peak() - before, flush=True)
 
 
 if __name__ == "__main__":

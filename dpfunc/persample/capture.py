@@ -63,6 +63,10 @@ class Samples(Protocol):
     @property
     def mapped(self) -> bool: ...
 
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Refuse an operation on data alone that puts samples in another order."""
+        ...
+
     def tap(self, tape: "Tape", output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         """``output`` with ``uses`` noted in backward."""
         ...
@@ -120,6 +124,7 @@ class Tape(TorchFunctionMode):
             if result is not NotImplemented:
                 return result
         if not mentioned:
+            self.samples.watch(func, args, kwargs)
             return func(*args, **kwargs)
         return self.with_copies(func, *args, **kwargs)
 

@@ -120,14 +120,15 @@ def _watch_rows(
     signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
     for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
         known = loss_fn.verified.get(signature)
-        if known is None or known.different < min(samples, size, FEW_SAMPLES):
-            known = learned_places(loss_fn, run, params, batch, samples)
+        if known is None or not known.serves(min(size, FEW_SAMPLES)):
+            uses = 0 if known is None else known.uses
+            known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
         try:
             result = run(Places(size, known.seen), params, batch)
         except OffPlanError:
             loss_fn.verified.pop(signature, None)
             continue
-        loss_fn.verified[signature] = known
+        loss_fn.verified[signature] = known._replace(uses=known.uses + 1)
         return result
     raise RuntimeError(
         "batched: expected the loss to run the same operations on the same samples, twice, but it "

@@ -19,6 +19,9 @@ class Mapped:
         self._expanded = expanded
         self._probe = probe
 
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """The loss sees one sample: there is no order."""
+
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         return tap(output, read, self._probe, Tapped(tape.record, uses))
 

@@ -10,6 +10,7 @@ from torch import Tensor
 from dpfunc.persample.capture import Tape, replace_tensors
 from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.order import require_order
 from dpfunc.persample.places import Place, Places, from_rows, to_rows
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
 from dpfunc.persample.whole_batch import Run
@@ -47,6 +48,9 @@ class Rows:
     def expanded(self) -> Tensors:
         """The mapped copies ``[B, *shape]`` that operations without a rule were given."""
         return self._expanded
+
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        require_order(self._places, func, args, kwargs)
 
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         tapped = Tapped(tape.record, uses)

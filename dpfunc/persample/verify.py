@@ -23,10 +23,20 @@ FEW_SAMPLES = 3
 
 
 class Learned(NamedTuple):
-    """``seen``: see `Places`. ``different``: from how many different samples it is."""
+    """``seen``: see `Places`. ``different``: from how many different samples it is.
+
+    ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
+    dependence that did not show in one batch may show in the next, and this costs next to nothing.
+    """
 
     seen: tuple[Seen, ...]
     different: int
+    uses: int = 0
+
+    def serves(self, samples: int) -> bool:
+        """Whether a batch of which ``samples`` can be compared may go without another look."""
+        again = self.uses > 0 and self.uses & (self.uses - 1) == 0
+        return self.different >= samples and not again
 
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
@@ -44,7 +54,7 @@ def learned_places(
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
         look = _looked_at(loss_fn, params, pair)
-        size = _size_that_divides_none(look.sizes - {0, 1}, different)
+        size = _size_that_divides_none(look.sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
         grads, losses = run(places, params, samples_in_turn)
@@ -58,7 +68,10 @@ def learned_places(
 
 
 def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
-    """A batch of ``size`` samples out of the first ``different`` ones, in turn."""
+    """A batch of ``size`` samples out of the first ``different`` ones, in turn.
+
+    With some of them twice, no order that depends on the data is the order of the batch by chance.
+    """
 
     def repeat(values: Tensor) -> Tensor:
         return values[torch.arange(size, device=values.device) % different]
