@@ -90,13 +90,16 @@ def _watch_mapped(
     }
     probe = torch.zeros(size, device=batch_device(batch), requires_grad=True)
 
+    samples = Mapped()
+
     def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
-        with Tape(RULES, leaves, record, Mapped(expanded, probe)):
+        with Tape(RULES, leaves, record, samples.enter(expanded, probe)):
             return scalar_loss(leaves, *sample)
 
     with torch.enable_grad():
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
         _backward(losses, probe, leaves, expanded, record)
+        samples.finish(record)
     return _collected(record, params, size), losses.detach()
 
 
