@@ -4,9 +4,11 @@ python -m tests.models.table
 """
 
 import logging
+import warnings
 
 import dpfunc as dp
-from tests.models.zoo import CASES, hf, make
+from tests.models.case import hf
+from tests.models.zoo import CASES, make
 
 
 def outcome(loss_fn, case) -> str:
@@ -20,6 +22,7 @@ def outcome(loss_fn, case) -> str:
 
 def main() -> None:
     logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
     print(f"transformers {hf.__version__}\n")
     print("| model | one sample (vmap) | whole batch (`dp.batched`) | parameters | falling back |")
     print("|---|---|---|---|---|")
