@@ -63,12 +63,20 @@ class Samples(Protocol):
     @property
     def mapped(self) -> bool: ...
 
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """Refuse an operation on data alone that puts samples in another order."""
+        ...
+
     def tap(self, tape: "Tape", output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         """``output`` with ``uses`` noted in backward."""
         ...
 
     def run(self, tape: "Tape", operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
         """The output of ``operation`` on ``read`` with ``uses`` noted in backward."""
+        ...
+
+    def constant(self, tape: "Tape", value: Tensor) -> bool:
+        """Whether ``value``, no parameter, is the same for all samples and has no gradient."""
         ...
 
     def copies(self, tape: "Tape", value: Any) -> Any:
@@ -116,6 +124,7 @@ class Tape(TorchFunctionMode):
             if result is not NotImplemented:
                 return result
         if not mentioned:
+            self.samples.watch(func, args, kwargs)
             return func(*args, **kwargs)
         return self.with_copies(func, *args, **kwargs)
 
@@ -136,6 +145,13 @@ class Tape(TorchFunctionMode):
     def frozen(self, value: Any) -> Any:
         """A parameter without its gradient, for the computation of a tapped output."""
         return value.detach() if self.name(value) else value
+
+    def weights_of_all(self, *values: Any) -> bool:
+        """Whether each of ``values`` can serve as a weight: a parameter, a constant or None."""
+        return all(
+            value is None or self.name(value) or self.samples.constant(self, value)
+            for value in values
+        )
 
     def copies(self, value: Any) -> Any:
         """See `Samples.copies`."""

@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dpfunc.checks import require
 from dpfunc.persample.batch import batch_size, take
 from dpfunc.persample.chance import Chance
 from dpfunc.persample.loss import (
@@ -17,6 +16,7 @@ from dpfunc.persample.loss import (
     Randomness,
     checked_loss,
     checked_losses,
+    require_params,
     require_randomness_mode,
 )
 from dpfunc.types import Tensors
@@ -71,7 +71,7 @@ def per_sample_grad_and_loss(
     require_randomness_mode(randomness)
 
     def grads_and_losses(params: Tensors, *batch: Any) -> tuple[Tensors, Tensor]:
-        require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+        require_params(params)
         if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
             return empty_grads(params)
         if isinstance(loss_fn, Batched):

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.checks import require
 from dpfunc.persample.batch import batch_device, batch_size, map_tensors
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.chance import Chance
@@ -24,6 +23,7 @@ from dpfunc.persample.loss import (
     Randomness,
     checked_loss,
     checked_losses,
+    require_params,
     require_randomness_mode,
 )
 from dpfunc.persample.mapped import Mapped
@@ -69,7 +69,7 @@ def record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
     """The factored gradients, the losses, and the record of the operations that were watched."""
-    require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+    require_params(params)
     record = Record()
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
@@ -120,14 +120,15 @@ def _watch_rows(
     signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
     for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
         known = loss_fn.verified.get(signature)
-        if known is None or known.different < min(samples, size, FEW_SAMPLES):
-            known = learned_places(loss_fn, run, params, batch, samples)
+        if known is None or not known.serves(min(size, FEW_SAMPLES)):
+            uses = 0 if known is None else known.uses
+            known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
         try:
             result = run(Places(size, known.seen), params, batch)
         except OffPlanError:
             loss_fn.verified.pop(signature, None)
             continue
-        loss_fn.verified[signature] = known
+        loss_fn.verified[signature] = known._replace(uses=known.uses + 1)
         return result
     raise RuntimeError(
         "batched: expected the loss to run the same operations on the same samples, twice, but it "

@@ -34,12 +34,13 @@ def batched(loss_fn: LossFn) -> Batched:
 
     For models whose Python code depends on the data (``if mask.all()``), which vmap cannot run.
     `factored_grad` and `PrivateGrad` take the result like any loss. The loss of a sample may depend
-    on that sample alone. At first use, and whenever the shapes or the operations change, this is
-    verified: up to three samples are run one by one, and must have the losses and gradients there
-    that they have in a batch. BatchNorm, a mean over the tokens of the whole batch and ``x -
-    x.mean(0)`` are refused. What the verification cannot see is a dependence that shows only in
-    other batches than the one it looked at (say, a branch on a rare value): such a loss breaks the
-    guarantee, and keeping it out is up to its author.
+    on that sample alone. This is verified at first use, after 1, 2, 4, 8, ... batches, and whenever
+    the shapes or the operations change: up to three samples are run one by one, and must have the
+    losses and gradients there that they have in a batch. BatchNorm, a mean over the tokens of the
+    whole batch and ``x - x.mean(0)`` are refused, and so is an index that puts samples into another
+    order. What the verification cannot see is a dependence that shows only in other batches than
+    those it looked at (say, a branch on a rare value): such a loss breaks the guarantee, and
+    keeping it out is up to its author.
 
     Samples lie on one axis of each tensor, in their order, perhaps merged with positions
     (``[B * T, d]``). An operation for which that cannot be told is refused by its name.
@@ -62,6 +63,19 @@ def batched(loss_fn: LossFn) -> Batched:
         error=TypeError,
     )
     return Batched(loss_fn)
+
+
+def require_params(params: Tensors) -> None:
+    """ValueError unless there are parameters, all of them real."""
+    require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
+    complex_ones = [name for name, param in params.items() if param.is_complex()]
+    require(
+        not complex_ones,
+        "params",
+        "real parameters",
+        f"complex ones: {complex_ones}",
+        "keep their real and imaginary parts as two parameters, see torch.view_as_real",
+    )
 
 
 def require_randomness_mode(randomness: str) -> None:

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from dpfunc.persample.capture import Tape, replace_tensors
 from dpfunc.persample.tap import Operation, Tapped, Use, run_tapped, tap
-from dpfunc.persample.whole_batch import Run, on_whole_batch
+from dpfunc.persample.whole_batch import Run, is_mapped, on_whole_batch
 from dpfunc.types import Tensors
 
 
@@ -19,11 +19,17 @@ class Mapped:
         self._expanded = expanded
         self._probe = probe
 
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        """The loss sees one sample: there is no order."""
+
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         return tap(output, read, self._probe, Tapped(tape.record, uses))
 
     def run(self, tape: Tape, operation: Operation, read: Tensor, uses: list[Use]) -> Tensor:
         return run_tapped(operation, read, self._probe, Tapped(tape.record, uses))
+
+    def constant(self, tape: Tape, value: Tensor) -> bool:
+        return not (is_mapped(value) or value.requires_grad)
 
     def copies(self, tape: Tape, value: Any) -> Any:
         def copy(tensor: Tensor) -> Tensor:

@@ -10,6 +10,7 @@ from torch import Tensor
 from dpfunc.persample.capture import Tape, replace_tensors
 from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.order import require_order
 from dpfunc.persample.places import Place, Places, from_rows, to_rows
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
 from dpfunc.persample.whole_batch import Run
@@ -48,6 +49,9 @@ class Rows:
         """The mapped copies ``[B, *shape]`` that operations without a rule were given."""
         return self._expanded
 
+    def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
+        require_order(self._places, func, args, kwargs)
+
     def tap(self, tape: Tape, output: Tensor, read: Tensor, uses: list[Use]) -> Tensor:
         tapped = Tapped(tape.record, uses)
         derived = self._find_rows(tape, tapped, output, read)
@@ -58,6 +62,9 @@ class Rows:
         output = run_tapped(operation, read, self._probe, tapped)
         derived = self._find_rows(tape, tapped, output, read)
         return output if derived is None else derived
+
+    def constant(self, tape: Tape, value: Tensor) -> bool:
+        return not value.requires_grad and self._places.of(tape.operation, value) is None
 
     def copies(self, tape: Tape, value: Any) -> Any:
         if tape.mentions(value):

@@ -23,10 +23,20 @@ FEW_SAMPLES = 3
 
 
 class Learned(NamedTuple):
-    """``seen``: see `Places`. ``different``: from how many different samples it is."""
+    """``seen``: see `Places`. ``different``: from how many different samples it is.
+
+    ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
+    dependence that did not show in one batch may show in the next, and this costs next to nothing.
+    """
 
     seen: tuple[Seen, ...]
     different: int
+    uses: int = 0
+
+    def serves(self, samples: int) -> bool:
+        """Whether a batch of which ``samples`` can be compared may go without another look."""
+        again = self.uses > 0 and self.uses & (self.uses - 1) == 0
+        return self.different >= samples and not again
 
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
@@ -43,18 +53,25 @@ def learned_places(
     different = min(samples, batch_size(batch))
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
-        size = _size_that_divides_none(_sizes_in(loss_fn, params, pair), different)
+        look = _looked_at(loss_fn, params, pair)
+        size = _size_that_divides_none(look.sizes - {0, 1}, different + 1)
         places = Places(size)
-        grads, losses = run(places, params, repeated(batch, different, size))
+        samples_in_turn = repeated(batch, different, size)
+        grads, losses = run(places, params, samples_in_turn)
+        _require_unchanged(samples_in_turn)
         for sample in range(min(FEW_SAMPLES, different)):
-            alone = loss_and_grad(loss_fn, params, take(batch, slice(sample, sample + 1)))
+            own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
+            alone = loss_and_grad(loss_fn, params, own)
             inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
-            _require_equal(sample, losses[sample], inside, *alone)
+            _require_equal(sample, losses[sample], inside, *alone, look.rounding)
     return Learned(places.finish(), different)
 
 
 def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
-    """A batch of ``size`` samples out of the first ``different`` ones, in turn."""
+    """A batch of ``size`` samples out of the first ``different`` ones, in turn.
+
+    With some of them twice, no order that depends on the data is the order of the batch by chance.
+    """
 
     def repeat(values: Tensor) -> Tensor:
         return values[torch.arange(size, device=values.device) % different]
@@ -63,26 +80,43 @@ def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ..
     return repeated_batch
 
 
-class _Sizes(TorchFunctionMode):
-    """Notes the length of every axis that it sees."""
+def _require_unchanged(fresh: tuple[Any, ...]) -> None:
+    """RuntimeError where the loss has written to its data, which then differs at its next look."""
+    versions: list[int] = []
+    map_tensors(lambda values: versions.append(values._version), fresh)
+    if any(versions):
+        raise RuntimeError(
+            "batched: expected the loss to leave its data as it is but it changes a tensor of the "
+            "batch in place; work on a copy, for example x = x.clone()."
+        )
+
+
+class _Look(TorchFunctionMode):
+    """Notes the length of every axis that it sees, and the coarsest rounding of a result."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.seen: set[int] = set()
+        self.sizes: set[int] = set()
+        self.rounding = 0.0
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         result = func(*args, **(kwargs or {}))
-        replace_tensors((args, kwargs, result), lambda values: self.seen.update(values.shape))
+        replace_tensors((args, kwargs, result), self._note)
         return result
 
+    def _note(self, values: Tensor) -> None:
+        self.sizes.update(values.shape)
+        if values.is_floating_point():
+            self.rounding = max(self.rounding, torch.finfo(values.dtype).eps)
 
-def _sizes_in(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> set[int]:
-    sizes = _Sizes()
-    with torch.no_grad(), sizes:
+
+def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
+    look = _Look()
+    with torch.no_grad(), look:
         loss_fn(params, *batch)
-    return {size for size in sizes.seen if size > 1}
+    return look
 
 
 def _size_that_divides_none(sizes: set[int], at_least: int) -> int:
@@ -95,17 +129,22 @@ def _size_that_divides_none(sizes: set[int], at_least: int) -> int:
 
 
 def _require_equal(
-    sample: int, loss: Tensor, grads: dict[str, Factored], loss_alone: Tensor, alone: Tensors
+    sample: int,
+    loss: Tensor,
+    grads: dict[str, Factored],
+    loss_alone: Tensor,
+    alone: Tensors,
+    rounding: float,
 ) -> None:
     """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
-    rounding = math.sqrt(torch.finfo(loss_alone.dtype).eps)
+    relative, small = math.sqrt(rounding), min(100 * rounding, 0.02)
     total = math.sqrt(sum(float(grad.double().square().sum()) for grad in alone.values()))
     differing = [
         name
         for name, grad in alone.items()
-        if not _close(grads[name].dense()[0], grad, rounding, floor=rounding**2 * 100 * total)
+        if not _close(grads[name].dense()[0], grad, relative, floor=small * total)
     ]
-    if differing or not _close(loss, loss_alone, rounding, floor=rounding**2 * 100):
+    if differing or not _close(loss, loss_alone, relative, floor=small):
         raise RuntimeError(
             f"batched: expected sample {sample} to have the same loss and gradient alone as in a "
             f"batch but the loss is {float(loss_alone):.6g} alone and {float(loss):.6g} in a "

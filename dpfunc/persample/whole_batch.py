@@ -25,6 +25,19 @@ def on_whole_batch(run: Run, probe: Tensor, *inputs: Tensor | None) -> tuple[Ten
     return results
 
 
+def is_mapped(values: Tensor) -> bool:
+    """Whether vmap maps ``values``, so that it differs between samples."""
+    mapped: bool = torch._C._functorch.is_batchedtensor(values)
+    return mapped
+
+
+def requires_grad_below(values: Tensor) -> bool:
+    """Whether ``values`` requires grad as autograd sees it, below the level of vmap."""
+    while is_mapped(values):
+        values = torch._C._functorch.get_unwrapped(values)
+    return values.requires_grad
+
+
 def batch_first(values: Tensor, dim: int | None, size: int) -> Tensor:
     """``values`` with its mapped axis in front, made by expanding where there is none."""
     if dim is None:

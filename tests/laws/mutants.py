@@ -158,6 +158,27 @@ MUTANTS = [
         "l7",
     ),
     Mutant(
+        "samples moved by an index",
+        "persample/order.py",
+        "not _stays(index, place, places.size)",
+        "False",
+        "l7",
+    ),
+    Mutant(
+        "samples that depend on each other let through",
+        "persample/verify.py",
+        "if differing or not _close(loss, loss_alone, relative, floor=small):",
+        "if False:",
+        "l7",
+    ),
+    Mutant(
+        "a constant taken for the samples' own",
+        "persample/places.py",
+        "return values.expand(size, *values.shape)",
+        "return values.expand(size, *values.shape) / size",
+        "l7",
+    ),
+    Mutant(
         "the padding row trained",
         "persample/rules/lookup.py",
         "if padding_idx is not None:  # the row",

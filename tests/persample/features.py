@@ -116,6 +116,32 @@ def _under_autocast(params: Tensors, x: Tensor) -> Tensor:
     return _size(y.double())
 
 
+def _reads_requires_grad(params: Tensors, x: Tensor) -> Tensor:
+    y = F.linear(x, params["w"])
+    return _size(y) if y.requires_grad and not x.requires_grad else y.sum(-1)
+
+
+def _with_a_backward_hook() -> dict[str, Any]:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+    model[1].register_full_backward_hook(lambda module, inner, outer: (2 * inner[0],))
+    return _of_module(model)
+
+
+class _Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
+
+
+def _parametrized(layer: nn.Module, axes: int = 1) -> dict[str, Any]:
+    nn.utils.parametrize.register_parametrization(layer, "weight", _Doubled())
+    return _of_module(layer, axes)
+
+
+def _masked_attention(params: Tensors, x: Tensor) -> Tensor:
+    heads = (x @ params["w"])[None, None]
+    return F.scaled_dot_product_attention(heads, heads, heads, params["m"]).square().sum()
+
+
 def _in_a_thread(params: Tensors, x: Tensor) -> Tensor:
     results: list[Tensor] = []
     thread = threading.Thread(target=lambda: results.append(params["w"].square().sum()))
@@ -245,7 +271,7 @@ FEATURES: dict[str, Feature] = {
         "setup_context",
         "incompatible with .grad()",
     ),
-    "autocast inside the loss": Feature(_under_autocast, None, "alone as in a batch"),
+    "autocast inside the loss": Feature(_under_autocast, None, None),
     "fake quantisation": Feature(
         lambda p, x: _size(
             F.linear(
@@ -297,6 +323,41 @@ FEATURES: dict[str, Feature] = {
     "rows chosen by data": Feature(lambda p, x: p["w"][(x > 0).long()].sum((-1, -2)) * x.sum(-1)),
     "samples routed by a boolean mask": Feature(_routed_by_mask, "boolean mask|dynamic shape", ""),
     "nested tensors": Feature(_nested, "nested|Nested", "", (5, 3)),
+    "code that reads requires_grad": Feature(_reads_requires_grad),
+    "a full backward hook of a module": Feature(**_with_a_backward_hook(), by_vmap="setup_context"),
+    "complex parameters": Feature(
+        lambda p, x: _size((x.to(p["w"].dtype) @ p["w"]).abs()),
+        "expected real parameters",
+        "expected real parameters",
+        params={"w": torch.complex(numbers(1, 3, 3), numbers(3, 3, 3))},
+    ),
+    "a bias of one number": Feature(
+        lambda p, x: _size(F.linear(x, p["w"], p["b"])),
+        params={"w": numbers(1, 3, 3), "b": numbers(3, 1)},
+    ),
+    "data changed in place": Feature(
+        lambda p, x: _size(F.linear(x.mul(1.0).add_(1.0), p["w"])),
+    ),
+    "the batch itself changed in place": Feature(
+        lambda p, x: _size(F.linear(x.add_(1.0), p["w"])), None, "leave its data as it is"
+    ),
+    "weight norm": Feature(**_of_module(nn.utils.parametrizations.weight_norm(nn.Linear(3, 2)))),
+    "a parametrized layer": Feature(**_parametrized(nn.Linear(3, 2))),
+    "a parametrized convolution": Feature(**_parametrized(nn.Conv1d(2, 3, 2), 2), shape=(2, 5)),
+    "a linear map made from data": Feature(
+        lambda p, x: _size(F.linear(x, torch.outer(x, x) @ p["w"], p["b"])),
+        by_batch=None,
+        params={"w": numbers(1, 3, 3), "b": numbers(3, 3)[0]},
+    ),
+    "mm with keywords": Feature(
+        lambda p, x: _size(torch.mm(input=x[None], mat2=p["w"])[0]), by_batch=None
+    ),
+    "attention with a parameter as its mask": Feature(
+        _masked_attention,
+        by_batch=None,
+        shape=(5, 3),
+        params={"w": numbers(1, 3, 3), "m": numbers(4, 5, 5)},
+    ),
     "complex activations": Feature(
         lambda p, x: torch.fft.fft(F.linear(x, p["w"])).abs().square().sum(-1)
     ),

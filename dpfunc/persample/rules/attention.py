@@ -1,6 +1,7 @@
 """Attention: the fused kernel under vmap, and multi-head attention as linear maps around it."""
 
 import math
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -86,6 +87,9 @@ def _multi_head(
     unusual = add_zero_attn or any(x is not None for x in (bias_k, bias_v, static_k, static_v))
     if unusual or any(map(tape.name, (query, key, value, attn_mask, key_padding_mask))):
         return NotImplemented
+    weights_of_all = (in_proj_weight, in_proj_bias, q_proj_weight, k_proj_weight, v_proj_weight)
+    if not tape.weights_of_all(*weights_of_all, out_proj_weight, out_proj_bias):
+        return NotImplemented
     batched = query.dim() == 3
     inputs = (query, key, value) if batched else [x.unsqueeze(1) for x in (query, key, value)]
     if use_separate_proj_weight:
@@ -117,13 +121,18 @@ def _multi_head(
     return (output if batched else output.squeeze(1)), weights
 
 
-def _multi_head_or_copies(tape: Tape, *args: Any, **kwargs: Any) -> Any:
-    result = _multi_head(tape, *args, **kwargs)
-    if result is NotImplemented:
-        # The attention kernel inside is out of reach of `_fused`, and vmap has no rule for it.
+def _or_by_copies(rule: Callable[..., Any], function: Any) -> Callable[..., Any]:
+    """The rule where it applies; else the function on copies of the parameters in it."""
+
+    def run(tape: Tape, *args: Any, **kwargs: Any) -> Any:
+        result = rule(tape, *args, **kwargs)
+        if result is not NotImplemented or not tape.mentions((args, tuple(kwargs.values()))):
+            return result
+        # The fused kernels have neither a rule under vmap nor gradients for a mask.
         with sdpa_kernel(SDPBackend.MATH):
-            return tape.with_copies(F.multi_head_attention_forward, *args, **kwargs)
-    return result
+            return tape.with_copies(function, *args, **kwargs)
+
+    return run
 
 
 def _packed_linear(
@@ -188,6 +197,9 @@ def _attention_with_weights(
 
 
 ATTENTION_RULES = {
-    F.scaled_dot_product_attention: Rule(_fused, always=True),
-    F.multi_head_attention_forward: Rule(_multi_head_or_copies),
+    function: Rule(_or_by_copies(rule, function), always)
+    for function, rule, always in (
+        (F.scaled_dot_product_attention, _fused, True),
+        (F.multi_head_attention_forward, _multi_head, False),
+    )
 }

@@ -29,6 +29,8 @@ def _convolution(
     padding = _numbers(padding, weight, dilation)
     if tape.name(input) or not tape.name(weight) or padding is None:
         return NotImplemented
+    if not tape.weights_of_all(bias):
+        return NotImplemented
     geometry = Geometry(
         _per_axis(stride, axes), padding, _per_axis(dilation, axes), False, (0,) * axes, groups
     )
@@ -49,7 +51,7 @@ def _transposed(
     dilation: Any = 1,
 ) -> Any:
     axes = weight.dim() - 2
-    if tape.name(input) or not tape.name(weight):
+    if tape.name(input) or not tape.name(weight) or not tape.weights_of_all(bias):
         return NotImplemented
     geometry = Geometry(
         _per_axis(stride, axes),

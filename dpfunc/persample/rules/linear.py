@@ -74,7 +74,9 @@ def affine(
 
 def linear(tape: Tape, input: Tensor, weight: Tensor, bias: Tensor | None = None) -> Any:
     """The rule of F.linear, for others that contain one."""
-    if tape.name(input) or weight.dim() != 2:
+    if tape.name(input) or weight.dim() != 2 or not tape.weights_of_all(weight, bias):
+        return NotImplemented
+    if bias is not None and bias.shape != weight.shape[:1]:  # one number for all outputs
         return NotImplemented
     frozen, frozen_bias = tape.frozen(weight), tape.frozen(bias)
     uses = ((weight, _grad_then_input), (bias, bias_of_last_axis))
@@ -87,7 +89,9 @@ def linear(tape: Tape, input: Tensor, weight: Tensor, bias: Tensor | None = None
 def _addmm(
     tape: Tape, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
 ) -> Any:
-    if tape.name(mat1) or input.dim() != 1 or beta != 1 or alpha != 1:
+    if tape.name(mat1) or input.shape != mat2.shape[1:] or beta != 1 or alpha != 1:
+        return NotImplemented
+    if not tape.weights_of_all(input, mat2):
         return NotImplemented
     bias, matrix = tape.frozen(input), tape.frozen(mat2)
     uses = ((mat2, _input_then_grad), (input, bias_of_last_axis))
@@ -104,6 +108,10 @@ def _matmul(tape: Tape, input: Tensor, other: Tensor) -> Any:
         output = torch.matmul(input.detach(), other)
         return tape.tap(output, other, (input, _grad_then_input))
     return NotImplemented
+
+
+def _mm(tape: Tape, input: Tensor, mat2: Tensor) -> Any:
+    return _matmul(tape, input, mat2)
 
 
 def _rmatmul(tape: Tape, other: Tensor, input: Tensor) -> Any:
@@ -130,9 +138,9 @@ LINEAR_RULES = {
     torch.addmm: Rule(_addmm),
     Tensor.addmm: Rule(_addmm),
     torch.matmul: Rule(_matmul),
-    torch.mm: Rule(_matmul),
+    torch.mm: Rule(_mm),
     Tensor.matmul: Rule(_matmul),
-    Tensor.mm: Rule(_matmul),
+    Tensor.mm: Rule(_mm),
     Tensor.__matmul__: Rule(_matmul),
     Tensor.__rmatmul__: Rule(_rmatmul),
 }

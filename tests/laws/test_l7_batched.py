@@ -5,6 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.utils.checkpoint import checkpoint
 
 import dpfunc as dp
 from dpfunc.persample.batch import take
@@ -288,3 +289,95 @@ def test_a_batch_of_none():
 def test_no_function():
     with pytest.raises(TypeError, match="batched: expected a loss_fn"):
         dp.batched(3)
+
+
+@pytest.mark.parametrize("whole_batch", [True, False])
+def test_autocast_rounds_the_model_and_not_the_norms(whole_batch):
+    model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3))
+    params, x = dp.named_params(model), draw(1, 4, 6).float()
+
+    def losses(params, x):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            return each(functional_call(model, params, (x,)).float())
+
+    loss = dp.batched(losses) if whole_batch else lambda p, x: losses(p, x[None])[0]
+    grads = dp.factored_grad(loss)(params, x)[0]
+    for name, rows in dp.per_sample_grad(dp.batched(losses))(params, x).items():
+        norm_sq = grads[name].norm_sq()
+        assert norm_sq.dtype == torch.float32
+        torch.testing.assert_close(grads[name].dense().float(), rows, rtol=0.05, atol=0.05)
+        own = grads[name].dense().float().flatten(1).square().sum(1)
+        torch.testing.assert_close(norm_sq, own, rtol=1e-2, atol=1e-3)
+
+
+def test_activation_checkpointing():
+    first, second = nn.Linear(6, 8).double(), nn.Linear(8, 3).double()
+    params = {f"first.{n}": p for n, p in dp.named_params(first).items()} | {
+        f"second.{n}": p for n, p in dp.named_params(second).items()
+    }
+
+    def block(params, x):
+        own = {n.removeprefix("first."): p for n, p in params.items() if n.startswith("first.")}
+        return functional_call(first, own, (x,)).tanh()
+
+    def loss_fn(params, x):
+        own = {n.removeprefix("second."): p for n, p in params.items() if n.startswith("second.")}
+        hidden = checkpoint(block, params, x, use_reentrant=False)
+        return each(functional_call(second, own, (hidden,)))
+
+    assert_exact(loss_fn, params, draw(1, 4, 6))
+
+
+def longest_first(params, x, length):
+    """Every loss depends on its sample alone; on the way the samples are in another order."""
+    order = length.argsort(descending=True, stable=True)
+    sorted_output = F.linear(x[order], params["w"]).sum(-1)
+    return sorted_output[order.argsort()] + x @ params["v"]
+
+
+def test_samples_reordered_by_data_that_the_verification_did_not_see():
+    """The norms of different samples would be taken together."""
+    size = 60
+    length = torch.arange(size, 0, -1)
+    length[:3] = size  # what is verified is in order as it is
+    params, loss = {"w": draw(2, 3, 3), "v": draw(3, 3)}, dp.batched(longest_first)
+    dp.factored_grad(loss)(params, draw(1, size, 3), length)
+    length[-1] = size + 1  # the last sample is the longest: it moves all others by one
+    with pytest.raises(RuntimeError, match="leave the samples in their order"):
+        dp.factored_grad(loss)(params, draw(1, size, 3), length)
+
+
+def test_samples_written_in_another_order():
+    def loss_fn(params, x):
+        y, z = torch.zeros_like(x), torch.zeros_like(x)
+        order = x.sum(1).argsort()
+        y[order] = x
+        z.index_copy_(0, order.argsort(), y)
+        return each(z @ params["w"])
+
+    with pytest.raises(RuntimeError, match="expected __setitem__ to leave the samples"):
+        dp.factored_grad(dp.batched(loss_fn))({"w": draw(1, 3, 2)}, draw(2, 4, 3))
+
+
+@pytest.mark.parametrize(
+    "pick",
+    [
+        lambda x, at: x[torch.arange(len(x)), at],
+        lambda x, at: x[torch.arange(len(x))[:, None], at[:, None]].squeeze(1),
+        lambda x, at: x.gather(1, at[:, None, None].expand(-1, 1, x.shape[2]))[:, 0],
+        lambda x, at: x.flatten(0, 1)[torch.arange(len(x)) * x.shape[1] + at],
+        lambda x, at: x.index_select(0, torch.arange(len(x)))[..., [0, 0, 1, 1], :][:, 1],
+    ],
+)
+def test_an_index_that_leaves_each_sample_in_its_place(pick):
+    assert_exact(lambda p, x, at: each(pick(x @ p["w"], at)), {"w": draw(1, 3, 2)},
+                 draw(2, 4, 5, 3), torch.tensor([1, 0, 4, 2]))  # fmt: skip
+
+
+def test_a_dependence_that_shows_in_the_next_batch():
+    """The verification is repeated after 1, 2, 4, 8, ... batches."""
+    loss = dp.batched(lambda p, x: each(x @ p["w"]) * x.sum().clamp(min=100.0))
+    params, x = {"w": draw(1, 3, 2)}, draw(2, 4, 3)
+    dp.factored_grad(loss)(params, x)
+    with pytest.raises(RuntimeError, match="to have the same loss"):
+        dp.factored_grad(loss)(params, x.abs() + 100.0)
