@@ -45,6 +45,7 @@ LADDER = [
         "persample.rules.convolution",
         "persample.rules.lookup",
         "persample.rules.attention",
+        "persample.rules.norm",
         "persample.rules.properties",
         "persample.rules.recurrent",
         "persample.rules",

@@ -19,6 +19,11 @@ _SETTINGS = (
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
+def is_autocast(device: torch.device) -> bool:
+    """Whether autocast is on for ``device``; it does not exist for some."""
+    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+
+
 @contextmanager
 def full_precision() -> Iterator[None]:
     """Inside, float32 products are float32 products. The settings are put back afterwards."""

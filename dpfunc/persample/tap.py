@@ -166,6 +166,9 @@ class _Tap(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         size = info.batch_size
         whole_output = batch_first(output, in_dims[0], size)
-        if whole_output is not output:
-            whole_output = whole_output.clone()  # a view must not be marked dirty
+        if in_dims[0] is None:
+            whole_output = whole_output.clone()  # every sample gets its own
+        elif whole_output._is_view():
+            # Marked dirty, a view would copy the gradient of its base.
+            whole_output = torch.ops.aten._unsafe_view(whole_output, whole_output.shape)
         return tap(whole_output, batch_first(read, in_dims[1], size), probe, tapped), 0

@@ -1,5 +1,6 @@
 """L7: factored = dense = a Python loop of B=1 backward passes, on every rule and every use."""
 
+import copy
 import gc
 from unittest import mock
 
@@ -197,14 +198,9 @@ def test_embedding(size, shape, width, padding_idx, seed):
 @pytest.mark.parametrize(
     "layer",
     [
-        nn.LayerNorm(6),
-        nn.RMSNorm(6),
-        nn.LayerNorm((4, 6)),
-        nn.GroupNorm(2, 4),
         nn.InstanceNorm1d(4, affine=True),
         nn.PReLU(4),
         nn.Bilinear(6, 6, 2),
-        nn.BatchNorm1d(4).eval(),
         nn.Embedding(5, 3, scale_grad_by_freq=True),
     ],
     ids=lambda layer: type(layer).__name__,
@@ -216,6 +212,46 @@ def test_other_layers_are_exact_by_their_copies(layer):
     else:
         batch = (draw(1, 3, 4, 6),) * (2 if isinstance(layer, nn.Bilinear) else 1)
     assert_exact(of_module(layer), dp.named_params(layer), *batch)
+
+
+@pytest.mark.parametrize("trained", ["both", "scale", "shift"])
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (nn.LayerNorm(6), (6,)),
+        (nn.LayerNorm(6), (2, 5, 6)),
+        (nn.LayerNorm((4, 6)), (3, 4, 6)),
+        (nn.RMSNorm(6), (5, 6)),
+        (nn.GroupNorm(2, 4), (4,)),
+        (nn.GroupNorm(2, 4), (4, 3, 5)),
+        (nn.BatchNorm2d(4).eval(), (4, 3, 5)),
+        (nn.BatchNorm1d(4).eval(), (4,)),
+    ],
+    ids=str,
+)
+def test_norms(layer, shape, trained):
+    layer = copy.deepcopy(layer).double()
+    for seed, parameter in enumerate(layer.parameters()):
+        parameter.data = draw(seed, *parameter.shape)
+    for name, parameter in layer.named_parameters():
+        frozen = {"scale": "bias", "shift": "weight"}.get(trained)
+        parameter.requires_grad_(name != frozen or isinstance(layer, nn.RMSNorm))
+    params = dp.named_params(layer)
+    for buffer in layer.buffers():
+        buffer.add_(0.3) if buffer.is_floating_point() else None
+    forms = assert_exact(of_module(layer), params, draw(9, 3, *shape))
+    assert set(forms.values()) == {Dense}
+    notes = dp.explain(of_module(layer), params, draw(9, 3, *shape)).rows
+    assert not any(row.fell_back for row in notes)
+
+
+def test_a_norm_of_several_images_a_sample_with_in_place_use():
+    layer = nn.GroupNorm(2, 4).double()
+
+    def loss_fn(params, x):
+        return (functional_call(layer, params, (x,)).relu_() + x).square().sum()
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(9, 3, 5, 4, 2))
 
 
 @pytest.mark.parametrize("causal", [False, True])

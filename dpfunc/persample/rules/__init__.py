@@ -8,6 +8,7 @@ from dpfunc.persample.rules.attention import ATTENTION_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
 from dpfunc.persample.rules.lookup import LOOKUP_RULES
+from dpfunc.persample.rules.norm import NORM_RULES
 from dpfunc.persample.rules.properties import PROPERTY_RULES
 from dpfunc.persample.rules.recurrent import RECURRENT_RULES
 
@@ -17,6 +18,7 @@ RULES: Mapping[Any, Rule] = {
     **LOOKUP_RULES,
     **ATTENTION_RULES,
     **RECURRENT_RULES,
+    **NORM_RULES,
     **PROPERTY_RULES,
 }
 """By torch function, as a `TorchFunctionMode` sees it."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
+from dpfunc.persample.precision import is_autocast
 
 
 def positions(values: Tensor) -> Tensor:
@@ -67,7 +68,7 @@ def affine(
 ) -> Tensor | None:
     """``input @ matrix + bias``, tapped; None where types differ, as they do under autocast."""
     dtypes = {value.dtype for value in (input, matrix, bias) if value is not None}
-    if len(dtypes) > 1 or torch.is_autocast_enabled(input.device.type):
+    if len(dtypes) > 1 or is_autocast(input.device):
         return None
     return tape.run(_Affine(matrix, bias), input, *uses)
 
