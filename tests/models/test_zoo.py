@@ -6,9 +6,12 @@ from torch import Tensor
 
 import dpfunc as dp
 from dpfunc.types import Tensors
-from tests.models.zoo import CASES, SAMPLES, Case, make
+from tests.models.case import SAMPLES, Case
+from tests.models.zoo import CASES, make
 
 NAMES = list(CASES)
+# Slow and exact: vmap runs some operations (weight norm) sample by sample.
+pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
 
 def looped(case: Case, params: Tensors) -> tuple[Tensors, Tensor]:
@@ -45,7 +48,7 @@ def assert_exact(case: Case, loss_fn) -> None:
         assert_equal(grads[name].weighted_sum(weights), summed, scale)
 
 
-@pytest.mark.parametrize("name", [name for name in NAMES if name not in ("CLIP", "T5")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("CLIP", "Longformer, masked")])
 def test_on_the_whole_batch(name):
     case = make(name)
     assert_exact(case, dp.batched(case.losses))
@@ -57,19 +60,21 @@ def test_by_vmap(name):
     if case.by_vmap:
         assert_exact(case, case.loss)
     else:
-        with pytest.raises(RuntimeError, match="data-dependent control flow"):
+        refusal = "data-dependent control flow|dynamic shape|must override the setup_context"
+        with pytest.raises(RuntimeError, match=refusal):
             dp.factored_grad(case.loss)(dp.named_params(case.model), case.batch)
+
+
+def test_longformer_picks_samples_by_a_mask_and_is_refused():
+    case = make("Longformer, masked")
+    with pytest.raises(RuntimeError, match="leave the samples in their order"):
+        dp.factored_grad(dp.batched(case.losses))(dp.named_params(case.model), case.batch)
 
 
 def test_clip_compares_samples_on_the_whole_batch_and_is_refused():
     case = make("CLIP")
     with pytest.raises(RuntimeError, match="a loss may not compare samples"):
         dp.factored_grad(dp.batched(case.losses))(dp.named_params(case.model), case.batch)
-
-
-def test_t5_without_masks_on_the_whole_batch():
-    case = make("T5")
-    assert_exact(case, dp.batched(case.losses))
 
 
 def test_tied_embeddings_are_one_parameter():
