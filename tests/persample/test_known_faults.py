@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import dpfunc as dp
-from dpfunc.types import Tensors
 from tests.persample.features import Product, numbers
 from tests.persample.test_what_breaks import REFUSALS, assert_exact, looped
 
@@ -28,45 +27,6 @@ def size(y: Tensor) -> Tensor:
 def test_a_loss_compiled_with_the_debugging_backend_eager():
     loss = torch.compile(lambda p, x: size(F.linear(x, p["w"])), backend="eager")
     assert_exact(loss, W, X, looped(loss, W, X))
-
-
-def placed(x: Tensor, order: Tensor) -> Tensor:
-    return F.one_hot(order, len(order)).to(x.dtype)
-
-
-REORDERINGS = {
-    "stack": lambda x, order: torch.stack([x[int(i)] for i in order]),
-    "cat": lambda x, order: torch.cat([x.split(1)[int(i)] for i in order]),
-    "a permutation matrix": lambda x, order: placed(x, order) @ x,
-    "einsum": lambda x, order: torch.einsum("ij,j...->i...", placed(x, order), x),
-    "embedding": lambda x, order: F.embedding(order, x.reshape(len(x), -1)).reshape(x.shape),
-    "an index of NumPy": lambda x, order: x[order.numpy()],
-    "index_put": lambda x, order: torch.zeros_like(x).index_put((order.argsort(),), x),
-}
-
-
-@pytest.mark.xfail(raises=AssertionError, reason="samples are taken for others", strict=True)
-@pytest.mark.parametrize("name", REORDERINGS)
-def test_samples_reordered_by_data(name):
-    """Longest first and back again, where the three samples that are verified are in order."""
-    reorder = REORDERINGS[name]
-
-    def loss(params: Tensors, x: Tensor) -> Tensor:
-        order = x[..., 0].reshape(-1).argsort(descending=True, stable=True)
-        rows = x.reshape(-1, 3)
-        sorted_losses = F.linear(reorder(rows, order), params["w"]).sum(-1)
-        losses = reorder(sorted_losses, order.argsort())
-        return (losses + rows @ params["v"]).reshape(x.shape[:-1])
-
-    x = numbers(5, 12, 3)
-    x[:, 0] = torch.arange(12.0).flip(0)
-    x[:3, 0] = 20.0
-    x[-1, 0] = 30.0
-    params = {**W, "v": numbers(4, 3)}
-    try:
-        assert_exact(dp.batched(loss), params, x, looped(loss, params, x))
-    except REFUSALS as error:
-        print("refused:", error)
 
 
 class Doubled(nn.Module):
