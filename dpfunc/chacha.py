@@ -16,23 +16,35 @@ _ZEROS = memoryview(bytes(2**20))  # what is enciphered, a cache of it at a time
 _MAX_BLOCKS = 2**32  # the block counter of RFC 8439 has 32 bits
 
 
-def keystream(key: bytes, size: int, *, device: torch.device, nonce: bytes = bytes(12)) -> Tensor:
-    """The first ``size`` bytes of the ChaCha20 keystream, block counter from 0: uint8 ``[size]``.
+def keystream(
+    key: bytes,
+    size: int,
+    *,
+    device: torch.device,
+    nonce: bytes = bytes(12),
+    first_block: int = 0,
+) -> Tensor:
+    """``size`` bytes of the ChaCha20 keystream from block ``first_block`` on: uint8 ``[size]``.
 
-    A (key, nonce) pair must serve one purpose only. Raises ValueError past 2**32 blocks (256 GiB).
+    A block is 64 bytes. A (key, nonce) pair must serve one purpose only. Raises ValueError past
+    2**32 blocks (256 GiB), where the counter would begin again.
     """
-    if size > _MAX_BLOCKS * _BLOCK_BYTES:
-        raise ValueError(f"keystream: {size} bytes exceed the 256 GiB of one ChaCha20 key stream.")
-    if device.type == "cpu":
-        return _openssl_keystream(key, size, nonce)
-    return torch_keystream(key, size, device=device, nonce=nonce)
+    if first_block * _BLOCK_BYTES + size > _MAX_BLOCKS * _BLOCK_BYTES:
+        raise ValueError(
+            f"keystream: {size} bytes from block {first_block} exceed the 256 GiB of one key."
+        )
+    backend = _openssl_keystream if device.type == "cpu" else torch_keystream
+    return backend(key, size, device=device, nonce=nonce, first_block=first_block)
 
 
-def _openssl_keystream(key: bytes, size: int, nonce: bytes) -> Tensor:
+def _openssl_keystream(
+    key: bytes, size: int, *, device: torch.device, nonce: bytes, first_block: int
+) -> Tensor:
     if size == 0:
-        return torch.empty(0, dtype=torch.uint8, device="cpu")
-    encryptor = Cipher(algorithms.ChaCha20(key, bytes(4) + nonce), mode=None).encryptor()
-    stream = torch.empty(size, dtype=torch.uint8, device="cpu")
+        return torch.empty(0, dtype=torch.uint8, device=device)
+    counter = first_block.to_bytes(4, "little")
+    encryptor = Cipher(algorithms.ChaCha20(key, counter + nonce), mode=None).encryptor()
+    stream = torch.empty(size, dtype=torch.uint8, device=device)
     view = stream.numpy().data
     for start in range(0, size, len(_ZEROS)):
         part = view[start : start + len(_ZEROS)]
@@ -41,7 +53,12 @@ def _openssl_keystream(key: bytes, size: int, nonce: bytes) -> Tensor:
 
 
 def torch_keystream(
-    key: bytes, size: int, *, device: torch.device, nonce: bytes = bytes(12)
+    key: bytes,
+    size: int,
+    *,
+    device: torch.device,
+    nonce: bytes = bytes(12),
+    first_block: int = 0,
 ) -> Tensor:
     """The same bytes from torch int32 operations, which wrap around as the cipher wants."""
     blocks = -(-size // _BLOCK_BYTES)
@@ -52,7 +69,8 @@ def torch_keystream(
         device=device,
     )
     start = words.view(4, 4, 1).repeat(1, 1, blocks)  # [row, column, block]
-    start[3, 0] = torch.arange(blocks, device=device).to(torch.int32)
+    counters = torch.arange(first_block, first_block + blocks, device=device)
+    start[3, 0] = counters.to(torch.int32)  # a counter past 2**31 wraps around, as it should
     rows = start.unbind(0)
     for _ in range(10):  # 20 rounds: a column round and a diagonal round each
         rows = _quarter_rounds(*rows)

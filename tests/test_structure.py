@@ -21,8 +21,8 @@ LADDER = [
         "accounting.calibrate",
         "accounting",
     ],
+    ["chacha", "random", "exact", "continuous", "discrete", "rounded", "subsets", "lattice"],
     ["types"],
-    ["chacha", "random"],
     [
         "persample.batch",
         "persample.cost",

@@ -30,8 +30,8 @@ MUTANTS = [
     Mutant(
         "noise x 0.95",
         "noise.py",
-        "return self.noise_multiplier * bound",
-        "return 0.95 * self.noise_multiplier * bound",
+        "return self.noise_multiplier * widened(bound)",
+        "return 0.95 * self.noise_multiplier * widened(bound)",
         "l2 l4 l5",
     ),
     Mutant(
@@ -52,15 +52,15 @@ MUTANTS = [
     Mutant(
         "rate x 1.2",
         "sampling.py",
-        "threshold = int(rate * 2.0**64) - 2**63",
-        "threshold = int(min(0.999, 1.2 * rate) * 2.0**64) - 2**63",
+        "probability=rate)",
+        "probability=min(0.999, 1.2 * rate))",
         "l3 l4 l5",
     ),
     Mutant(
         "key reused across steps",
         "noise.py",
-        'key = fold_in(self.key, "noise", step, name)',
-        'key = fold_in(self.key, "noise", name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], name)',
         "l2 l4",
     ),
     Mutant(
@@ -97,15 +97,16 @@ MUTANTS = [
         "part = self._clipped_sum(params, args, state, mask)",
         "part = self._clipped_sum(params, args, state, mask)\n"
         "        for extra in slices(mask.shape[0], self.microbatch_size)[1:]:\n"
-        '            more = self.noise.add(part.summed, {"step": 10**6 + extra.start})[0]\n'
+        '            later = {**state["noise"], "step": 10**6 + extra.start}\n'
+        "            more = self.noise.add(part.summed, later)[0]\n"
         "            part = part._replace(summed=Summed(more, part.summed.bound))",
         "l2 l4 l6",
     ),
     Mutant(
         "one noise for all parameters",
         "noise.py",
-        'key = fold_in(self.key, "noise", step, name)',
-        'key = fold_in(self.key, "noise", step)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step)',
         "l2 l4",
     ),
     Mutant(
@@ -118,8 +119,8 @@ MUTANTS = [
     Mutant(
         "a step is not counted",
         "noise.py",
-        'return released, {"step": step + 1}',
-        'return released, {"step": step + (step != 3)}',
+        "return released, self._state(step + 1, branches)",
+        "return released, self._state(step + (step != 3), branches)",
         "l5",
     ),
     Mutant(

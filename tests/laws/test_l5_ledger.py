@@ -11,7 +11,7 @@ import dpfunc as dp
 from dpfunc import accounting
 from dpfunc.demo import training
 from dpfunc.demo.data import Images
-from tests.laws.matrix import MAX_NORM, NOISES
+from tests.laws.matrix import MAX_NORM, NOISES, WIDENED
 
 SIGMA, RATE, SIZE, STEPS = 1.3, 0.2, 500, 12
 UNLIKELY = 1e-5
@@ -33,7 +33,7 @@ def test_the_event_has_the_noise_the_rate_and_the_steps_of_the_run(noise):
         indices, mask = dp.sampling.poisson(key, step, size=SIZE, rate=RATE)
         grads, state, _ = private.update(params, torch.ones(len(indices), 1), state, mask)
         drawn += len(indices)
-        released.append(grads["w"].double().numpy() / MAX_NORM)
+        released.append(grads["w"].double().numpy() / (WIDENED * MAX_NORM))
     event = private.event(state, sample_rate=RATE)
     assert event == accounting.dp_sgd(noise_multiplier=SIGMA, sample_rate=RATE, steps=STEPS)
     # The numbers in the ledger are those that can be measured.
