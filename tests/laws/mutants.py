@@ -117,6 +117,65 @@ MUTANTS = [
         "l1 l4",
     ),
     Mutant(
+        "the sum rounded after float noise is added, not before",
+        "lattice.py",
+        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid).round_()\n"
+        "        released[where] = steps.add_(on_grid).mul_(grid)",
+        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid)\n"
+        "        released[where] = steps.add_(on_grid).round_().mul_(grid)",
+        "l8",
+    ),
+    Mutant(
+        "the sum not rounded at all",
+        "lattice.py",
+        "mul_(1 / grid).round_()",
+        "mul_(1 / grid)",
+        "l8",
+    ),
+    Mutant(
+        "a grid that depends on the data",
+        "noise.py",
+        "grid = spacing(summed.bound, size) if deviation > 0 else 0.0",
+        "largest = max(float(v.abs().max()) for v in summed.values.values())\n"
+        "        grid = spacing(summed.bound + largest, size)",
+        "l8",
+    ),
+    Mutant(
+        "a grid that forgets the number of coordinates",
+        "lattice.py",
+        "/ math.sqrt(max(size, 1))",
+        "/ math.sqrt(1)",
+        "l8",
+    ),
+    Mutant(
+        "open roundings not decided",
+        "rounded.py",
+        "return suspects[~decided].tolist()",
+        "return suspects[~decided].tolist()[:0]",
+        "l8",
+    ),
+    Mutant(
+        "a bound on the error of float64 that is too small",
+        "rounded.py",
+        "return 2 * _ULP * ((1 + 2.0**-10 / u) / radius + 20 * radius)",
+        "return 2.0**-9 * _ULP * ((1 + 2.0**-10 / u) / radius + 20 * radius)",
+        "l8",
+    ),
+    Mutant(
+        "the noise of a branch is that of the run it left",
+        "noise.py",
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", step, name)',
+        "l6",
+    ),
+    Mutant(
+        "a state of another run accepted",
+        "noise.py",
+        'and state["run"] == self._run(state["branches"])',
+        'and len(state["run"]) == len(self._run(state["branches"]))',
+        "l5",
+    ),
+    Mutant(
         "a step is not counted",
         "noise.py",
         "return released, self._state(step + 1, branches)",

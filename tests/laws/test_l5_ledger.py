@@ -59,6 +59,26 @@ def test_a_resumed_run_goes_on_counting():
         assert private.event(state, sample_rate=RATE).times == count
 
 
+def test_a_state_counts_for_the_noise_that_it_was_made_with_alone():
+    """A run that goes on with another noise multiplier would be told to have had it all along."""
+
+    def private(sigma, seed):
+        return dp.PrivateGrad(
+            lambda params, x: (params["w"] * x).sum(),
+            clip=dp.Clip(1.0),
+            noise=dp.GaussianNoise(sigma, key=dp.key(seed)),
+            expected_batch_size=4.0,
+        )
+
+    params, batch = {"w": torch.zeros(3)}, torch.ones(2, 3)
+    _, state, _ = private(SIGMA, 1).update(params, batch, private(SIGMA, 1).init(params))
+    for other in (private(2 * SIGMA, 1), private(SIGMA, 2)):
+        with pytest.raises(ValueError, match="expected a state of this key and noise_multiplier"):
+            other.event(state, sample_rate=RATE)
+        with pytest.raises(ValueError, match="expected a state of this key and noise_multiplier"):
+            other.update(params, batch, state)
+
+
 def test_the_demo_tells_the_accountant_what_it_does(monkeypatch):
     images = dp.normal(dp.key(1), (40, 1, 28, 28))
     labels = torch.arange(40) % 10
