@@ -21,7 +21,17 @@ LADDER = [
         "accounting.calibrate",
         "accounting",
     ],
-    ["chacha", "random", "exact", "continuous", "discrete", "rounded", "subsets", "lattice"],
+    [
+        "chacha_triton",
+        "chacha",
+        "random",
+        "exact",
+        "continuous",
+        "discrete",
+        "rounded",
+        "subsets",
+        "lattice",
+    ],
     ["types"],
     [
         "persample.batch",
