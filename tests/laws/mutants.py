@@ -183,6 +183,13 @@ MUTANTS = [
         "l5",
     ),
     Mutant(
+        "microbatches joined in float32",
+        "step.py",
+        "value.to(torch.float64) + right.summed.values[name]",
+        "value + right.summed.values[name]",
+        "l1",
+    ),
+    Mutant(
         "norms and sums in the precision of autocast",
         "persample/precision.py",
         "if torch.is_autocast_enabled(device):",

@@ -9,6 +9,7 @@ import torch
 from scipy import stats
 
 import dpfunc as dp
+from dpfunc.random import bits
 from tests.laws.matrix import (
     DEVICES,
     ENGINE_NAMES,
@@ -120,6 +121,36 @@ def test_half_precision_parameters_get_noise_drawn_in_float32(dtype):
     half = releases("GaussianNoise", "auto", None, "cpu", dtype=dtype)["b"]
     single = releases("GaussianNoise", "auto", None, "cpu")["b"]
     np.testing.assert_allclose(half, single, rtol=0.01, atol=1e-3)
+
+
+@pytest.mark.parametrize("draw", ["float32", "float64", "rounded"])
+def test_moments_to_the_sixth_and_tails(draw):
+    """`benchmarks/random.py --law` does the same over 10**8 draws."""
+    size, scale = 2**22, 2.0**21
+    if draw == "rounded":
+        z = dp.rounded_normal(dp.key(1), (size,), scale=scale).numpy() / scale
+    else:
+        z = dp.normal(dp.key(2), (size,), dtype=getattr(torch, draw)).double().numpy()
+    even = {0: 1, 2: 1, 4: 3, 6: 15, 8: 105, 10: 945, 12: 10395}
+    for power in range(1, 7):
+        moment = even.get(power, 0)
+        deviation = math.sqrt((even[2 * power] - moment**2) / size)
+        assert abs((z**power).mean() - moment) < 4.5 * deviation
+    for edge in (3, 4, 4.5, 5):
+        beyond = int((abs(z) > edge).sum())
+        assert stats.binomtest(beyond, size, 2 * stats.norm.sf(edge)).pvalue > UNLIKELY
+    assert stats.kstest(z[: 2**20], "norm").pvalue > UNLIKELY
+
+
+def test_siblings_of_a_key_are_independent():
+    """Pairs of their bytes fill 2**16 cells evenly."""
+    pairs = 2**22
+    left, right = (
+        bits(dp.fold_in(dp.key(1), "sibling", side), pairs // 8).view(torch.uint8).numpy()
+        for side in (0, 1)
+    )
+    counts = np.bincount(left.astype(np.int64) << 8 | right, minlength=2**16)
+    assert UNLIKELY < stats.chisquare(counts).pvalue < 1 - UNLIKELY
 
 
 def test_flat_orders_by_name():
