@@ -2,6 +2,7 @@
 
     python -m benchmarks.random                    speed, on one thread and on two
     python -m benchmarks.random --compiled         with the torch cipher compiled, too (minutes)
+    python -m benchmarks.random --step             what the noise is of a whole step
     python -m benchmarks.random --law 100_000_000  the law instead
 
 The contenders take turns; figures are medians over the rounds.
@@ -12,6 +13,7 @@ import platform
 import statistics
 import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,9 +21,11 @@ from scipy import stats
 from torch import Tensor
 
 import dpfunc as dp
+from benchmarks.workloads import WORKLOADS, Workload
 from dpfunc.chacha import torch_keystream
 from dpfunc.lattice import release, spacing, widened
 from dpfunc.random import bits
+from dpfunc.types import State, Summed, Tensors
 
 CPU = torch.device("cpu")
 KEY = dp.key(1)
@@ -70,14 +74,16 @@ def normal_makers(count: int) -> dict[str, Callable[[], object]]:
     }
 
 
-def medians(makers: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+def medians(
+    makers: dict[str, Callable[[], object]], rounds: int, clock: Callable[[], float]
+) -> dict[str, float]:
     seconds: dict[str, list[float]] = {name: [] for name in makers}
-    for turn in range(rounds + 2):  # two to warm up
+    for turn in range(rounds + 1):  # one to warm up
         for name, make in makers.items():
-            start = time.perf_counter()
+            start = clock()
             make()
-            if turn >= 2:
-                seconds[name].append(time.perf_counter() - start)
+            if turn >= 1:
+                seconds[name].append(clock() - start)
     return {name: statistics.median(own) for name, own in seconds.items()}
 
 
@@ -86,8 +92,10 @@ def speed(options: argparse.Namespace) -> None:
     for threads in options.threads:
         torch.set_num_threads(threads)
         torch.compiler.reset()
-        of_bits = medians(bit_makers(options.count, options.compiled), options.rounds)
-        of_normals = medians(normal_makers(options.count), options.rounds)
+        of_bits = medians(
+            bit_makers(options.count, options.compiled), options.rounds, options.clock
+        )
+        of_normals = medians(normal_makers(options.count), options.rounds, options.clock)
         columns.append((of_bits, of_normals))
     names = [f"{t} thread{'s' * (t > 1)}" for t in options.threads]
     print(f"\n| 64-bit words | {' | '.join(f'{n}, Gbit/s' for n in names)} |")
@@ -103,6 +111,52 @@ def speed(options: argparse.Namespace) -> None:
             for _, own in columns
         ]
         print(f"| {name} | {' | '.join(cells)} |", flush=True)
+
+
+class FloatNoise:
+    """What `GaussianNoise` would be without its lattice: for comparison, not for use."""
+
+    def init(self, _: Tensors) -> State:
+        return {"step": 0}
+
+    def add(self, summed: Summed, state: State) -> tuple[Tensors, State]:
+        released = {}
+        for name, value in summed.values.items():
+            key = dp.fold_in(KEY, state["step"], name)
+            released[name] = dp.normal(key, value.shape).mul_(summed.bound).add_(value)
+        return released, {"step": state["step"] + 1}
+
+    def event(self, state: State, *, sample_rate: float) -> None:
+        raise NotImplementedError("noisy floats protect nothing")
+
+
+def noise_in_a_step(rounds: int, threads: int, clock: Callable[[], float]) -> None:
+    """Milliseconds of the private gradient of each workload, by its noise."""
+    torch.set_num_threads(threads)
+    noises = {
+        "none": dp.GaussianNoise(0.0, key=KEY),
+        "float32": FloatNoise(),
+        "lattice": dp.GaussianNoise(1.0, key=KEY),
+    }
+    print(f"\n| ms of a step, {threads} threads | {' | '.join(noises)} | lattice / float32 |")
+    print("|---|" + "---|" * 4)
+    for workload in ("transformer", "resnet18", "mlp", "mnist_cnn"):
+        work = WORKLOADS[workload]()
+        params = dp.named_params(work.model)
+
+        def loss_fn(params: Tensors, x: Tensor, y: Tensor, work: Workload = work) -> Tensor:
+            logits = torch.func.functional_call(work.model, params, (x[None],))
+            return work.losses(logits, y[None])[0]
+
+        makers: dict[str, Callable[[], object]] = {}
+        for name, noise in noises.items():
+            private = dp.PrivateGrad(loss_fn, clip=dp.Clip(1.0), noise=noise, expected_batch_size=1)
+            state = private.init(params)
+            makers[name] = partial(private.update, params, (work.inputs, work.labels), state)
+        own = medians(makers, rounds, clock)
+        cells = [f"{own[name] * 1e3:.1f}" for name in noises]
+        ratio = own["lattice"] / own["float32"]
+        print(f"| {workload} | {' | '.join(cells)} | {ratio:.2f} |", flush=True)
 
 
 def moments_and_tails(name: str, draw: Callable[[dp.Key, int], np.ndarray], total: int) -> None:
@@ -179,13 +233,25 @@ def main() -> None:
     parser.add_argument("--threads", type=int, nargs="*", default=[1, 2])
     parser.add_argument("--compiled", action="store_true", help="torch.compile the torch cipher")
     parser.add_argument("--law", type=int, metavar="DRAWS", help="law L2 over this many draws")
+    parser.add_argument("--step", action="store_true", help="the noise of whole steps instead")
+    parser.add_argument(
+        "--cpu-time",
+        dest="clock",
+        action="store_const",
+        const=time.process_time,
+        default=time.perf_counter,
+        help="count the time of the processor, on a machine that others use; for one thread",
+    )
     options = parser.parse_args()
     print(
         f"torch {torch.__version__}, NumPy {np.__version__}, Python {platform.python_version()}, "
-        f"{platform.machine()}, {options.count:,} at a time, medians of {options.rounds}"
+        f"{platform.machine()}, {options.count:,} at a time, medians of {options.rounds}, "
+        f"{options.clock.__name__}"
     )
     if options.law:
         law(options.law)
+    elif options.step:
+        noise_in_a_step(options.rounds, options.threads[-1], options.clock)
     else:
         speed(options)
 
