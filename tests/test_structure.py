@@ -134,8 +134,18 @@ FORBIDDEN = (
     "manual_seed",
     "numpy.random",
     "np.random",
-    "torch.randn",
+    "default_rng",
+    "torch.rand",
+    "torch.normal",
+    "torch.bernoulli",
+    "multinomial",
+    "normal_(",
+    "uniform_(",
+    "bernoulli_(",
+    "random_(",
     "import random",
+    "from random",
+    "urandom",
 )
 
 

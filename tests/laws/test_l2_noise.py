@@ -125,7 +125,7 @@ def test_half_precision_parameters_get_noise_drawn_in_float32(dtype):
 
 @pytest.mark.parametrize("draw", ["float32", "float64", "rounded"])
 def test_moments_to_the_sixth_and_tails(draw):
-    """`benchmarks/random.py --law` does the same over 10**8 draws."""
+    """`benchmarks/randomness.py --law` does the same over 10**8 draws."""
     size, scale = 2**22, 2.0**21
     if draw == "rounded":
         z = dp.rounded_normal(dp.key(1), (size,), scale=scale).numpy() / scale

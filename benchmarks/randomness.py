@@ -1,9 +1,9 @@
 """Bits and normals a second, beside torch and NumPy; and law L2 over 10**8 normals.
 
-    python -m benchmarks.random                    speed, on one thread and on two
-    python -m benchmarks.random --compiled         with the torch cipher compiled, too (minutes)
-    python -m benchmarks.random --step             what the noise is of a whole step
-    python -m benchmarks.random --law 100_000_000  the law instead
+    python -m benchmarks.randomness                        speed, on one thread and on two
+    python -m benchmarks.randomness --compiled             with the torch cipher compiled, too (minutes)
+    python -m benchmarks.randomness --step                 what the noise is of a whole step
+    python -m benchmarks.randomness --law 100_000_000      the law instead
 
 The contenders take turns; figures are medians over the rounds.
 """
