@@ -18,6 +18,7 @@ from dpfunc.persample.factors import Factored
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.places import Places, Seen
 from dpfunc.random import key
+from dpfunc.subsets import permutation
 from dpfunc.types import Tensors
 
 FEW_SAMPLES = 3
@@ -50,11 +51,14 @@ RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored]
 def learned_places(
     loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...], samples: int
 ) -> Learned:
-    """The places of ``loss_fn``'s tensors, from the first ``samples`` of ``batch``.
+    """The places of ``loss_fn``'s tensors, from ``samples`` of ``batch`` chosen at random.
 
     RuntimeError where the loss of a sample depends on the others.
     """
     different = min(samples, batch_size(batch))
+    # Any of them, so that what the first ones hide is not hidden for ever.
+    chosen = permutation(key(), batch_size(batch))[:different]
+    batch = map_tensors(lambda values: values[chosen.to(values.device)], batch)
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
         look = _looked_at(loss_fn, params, pair)
