@@ -69,6 +69,22 @@ def test_samples_reordered_by_data(name):
         print("refused:", error)
 
 
+ZEROS_FIRST = torch.cat([torch.zeros(3, 5, 3, dtype=torch.float64), X])
+
+
+@pytest.mark.xfail(raises=AssertionError, reason="all that is verified is zero", strict=True)
+def test_samples_mixed_where_those_that_are_verified_are_zero():
+    def mixing(params: Tensors, x: Tensor) -> Tensor:
+        y = F.linear(x, params["w"])
+        return size(y) + y.mean() ** 2
+
+    expected = looped(lambda p, x: mixing(p, x[None])[0], W, ZEROS_FIRST)
+    try:
+        assert_exact(dp.batched(mixing), W, ZEROS_FIRST, expected)
+    except REFUSALS as error:
+        print("refused:", error)
+
+
 class Doubled(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return 2 * weight
