@@ -104,15 +104,29 @@ def loss_and_grad(
     loss_fn: Batched, params: Tensors, sample: tuple[Any, ...]
 ) -> tuple[Tensor, Tensors]:
     """The loss and the gradient of a batch of one sample, by plain autograd."""
+    losses, grads = _losses_and_grad(loss_fn, params, sample, None)
+    return losses.sum(), grads
+
+
+def weighted_grad(
+    loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], weights: Tensor
+) -> Tensors:
+    """``sum_i weights[i] * gradient[i]`` by one backward pass of plain autograd."""
+    return _losses_and_grad(loss_fn, params, batch, weights)[1]
+
+
+def _losses_and_grad(
+    loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], weights: Tensor | None
+) -> tuple[Tensor, Tensors]:
     leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
     with torch.enable_grad():
-        loss = checked_losses(loss_fn, 1)(leaves, *sample).sum()
-        if not loss.requires_grad:
-            return loss, {name: torch.zeros_like(param) for name, param in params.items()}
+        losses = checked_losses(loss_fn, batch_size(batch))(leaves, *batch)
+        if not losses.requires_grad:
+            return losses, {name: torch.zeros_like(param) for name, param in params.items()}
         grads = torch.autograd.grad(
-            loss, list(leaves.values()), allow_unused=True, materialize_grads=True
+            losses, list(leaves.values()), weights, allow_unused=True, materialize_grads=True
         )
-    return loss.detach(), dict(zip(leaves, grads, strict=True))
+    return losses.detach(), dict(zip(leaves, grads, strict=True))
 
 
 def empty_grads(params: Tensors) -> tuple[Tensors, Tensor]:

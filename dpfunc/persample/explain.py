@@ -11,6 +11,7 @@ from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.loss import LossFn, Randomness, require_randomness_mode
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.scatter import Scatter
+from dpfunc.persample.views import Viewed
 from dpfunc.types import Tensors
 
 
@@ -61,6 +62,8 @@ def _numbers(grad: Factored) -> int:
             return math.prod(index.shape[1:]) + math.prod(rows.shape[1:])
         case Convolution(inputs, outputs, _, _):
             return math.prod(inputs.shape[1:]) + math.prod(outputs.shape[1:])
+        case Viewed(of_view, _):
+            return _numbers(of_view)
         case Sum(parts):
             return sum(map(_numbers, parts))
     raise TypeError(f"explain: expected a form of the engine but got {type(grad).__name__}")

@@ -31,7 +31,7 @@ from dpfunc.persample.places import OffPlanError, Places
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import FEW_SAMPLES, learned_places
+from dpfunc.persample.verify import FEW_SAMPLES, learned_places, require_attributed
 from dpfunc.types import Tensors
 
 
@@ -90,13 +90,16 @@ def _watch_mapped(
     }
     probe = torch.zeros(size, device=batch_device(batch), requires_grad=True)
 
+    samples = Mapped()
+
     def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
-        with Tape(RULES, leaves, record, Mapped(expanded, probe)):
+        with Tape(RULES, leaves, record, samples.enter(expanded, probe)):
             return scalar_loss(leaves, *sample)
 
     with torch.enable_grad():
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
         _backward(losses, probe, leaves, expanded, record)
+        samples.finish(record)
     return _collected(record, params, size), losses.detach()
 
 
@@ -120,10 +123,12 @@ def _watch_rows(
     signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
     for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
         known = loss_fn.verified.get(signature)
-        if known is None or not known.serves(min(size, FEW_SAMPLES)):
-            uses = 0 if known is None else known.uses
-            known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
+        learn = known is None or not known.serves(min(size, FEW_SAMPLES))
         try:
+            if known is None or learn:
+                uses = 0 if known is None else known.uses
+                known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
+                require_attributed(loss_fn, run, known, params, batch)
             result = run(Places(size, known.seen), params, batch)
         except OffPlanError:
             loss_fn.verified.pop(signature, None)

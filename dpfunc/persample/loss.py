@@ -36,11 +36,12 @@ def batched(loss_fn: LossFn) -> Batched:
     `factored_grad` and `PrivateGrad` take the result like any loss. The loss of a sample may depend
     on that sample alone. This is verified at first use, after 1, 2, 4, 8, ... batches, and whenever
     the shapes or the operations change: up to three samples are run one by one, and must have the
-    losses and gradients there that they have in a batch. BatchNorm, a mean over the tokens of the
-    whole batch and ``x - x.mean(0)`` are refused, and so is an index that puts samples into another
-    order. What the verification cannot see is a dependence that shows only in other batches than
-    those it looked at (say, a branch on a rare value): such a loss breaks the guarantee, and
-    keeping it out is up to its author.
+    losses and gradients there that they have in a batch, and a random combination of the gradients
+    of the whole batch must be what plain autograd finds. BatchNorm, a mean over the tokens of the
+    whole batch, ``x - x.mean(0)`` and samples put into another order on the way are refused. What
+    the verification cannot see is a dependence that shows only in other batches than those it
+    looked at (say, a branch on a rare value): such a loss breaks the guarantee, and keeping it out
+    is up to its author.
 
     Samples lie on one axis of each tensor, in their order, perhaps merged with positions
     (``[B * T, d]``). An operation for which that cannot be told is refused by its name.

@@ -12,10 +12,11 @@ from torch.overrides import TorchFunctionMode
 from dpfunc.persample.batch import batch_size, map_tensors, take
 from dpfunc.persample.capture import replace_tensors
 from dpfunc.persample.chance import Chance
-from dpfunc.persample.dense import loss_and_grad
+from dpfunc.persample.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.places import Places, Seen
+from dpfunc.random import key, normal
 from dpfunc.types import Tensors
 
 FEW_SAMPLES = 3
@@ -25,12 +26,14 @@ FEW_SAMPLES = 3
 class Learned(NamedTuple):
     """``seen``: see `Places`. ``different``: from how many different samples it is.
 
+    ``rounding``: of the coarsest number in the loss.
     ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
     dependence that did not show in one batch may show in the next, and this costs next to nothing.
     """
 
     seen: tuple[Seen, ...]
     different: int
+    rounding: float
     uses: int = 0
 
     def serves(self, samples: int) -> bool:
@@ -64,7 +67,35 @@ def learned_places(
             alone = loss_and_grad(loss_fn, params, own)
             inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
             _require_equal(sample, losses[sample], inside, *alone, look.rounding)
-    return Learned(places.finish(), different)
+    return Learned(places.finish(), different, look.rounding)
+
+
+def require_attributed(
+    loss_fn: Batched, run: RunRows, learned: Learned, params: Tensors, batch: tuple[Any, ...]
+) -> None:
+    """RuntimeError unless every gradient of ``batch`` is held as its own sample's.
+
+    For random weights the weighted sum of the gradients is one backward pass of plain autograd. Two
+    sets of gradients that agree in it are the same, except with probability zero.
+    """
+    size = batch_size(batch)
+    with Chance("none"):
+        grads, losses = run(Places(size, learned.seen), params, batch)
+        weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
+        sums = weighted_grad(loss_fn, params, batch, weights)
+    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in sums.values()))
+    relative, small = _tolerances(learned.rounding)
+    differing = [
+        name
+        for name, grad in sums.items()
+        if not _close(grads[name].weighted_sum(weights), grad, relative, floor=small * total)
+    ]
+    if differing:
+        raise RuntimeError(
+            f"batched: expected the gradient of each of the {size} samples in its place but for "
+            f"{differing[:5]} they are held for others: the loss puts samples into another order "
+            "on the way. Write the loss of one sample instead (no batched), or mask, not sort."
+        )
 
 
 def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
@@ -137,7 +168,7 @@ def _require_equal(
     rounding: float,
 ) -> None:
     """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
-    relative, small = math.sqrt(rounding), min(100 * rounding, 0.02)
+    relative, small = _tolerances(rounding)
     total = math.sqrt(sum(float(grad.double().square().sum()) for grad in alone.values()))
     differing = [
         name
@@ -152,6 +183,11 @@ def _require_equal(
             "mixed (BatchNorm, a mean over the tokens of the whole batch), chance is involved, or "
             "samples do not lie in order on one axis. Reduce every sample on its own."
         )
+
+
+def _tolerances(rounding: float) -> tuple[float, float]:
+    """How far gradients may be apart: relative to their own norm, and to that of all together."""
+    return math.sqrt(rounding), min(100 * rounding, 0.02)
 
 
 def _close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:

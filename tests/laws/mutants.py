@@ -172,6 +172,13 @@ MUTANTS = [
         "l7",
     ),
     Mutant(
+        "gradients held for other samples let through",
+        "persample/verify.py",
+        "    if differing:\n",
+        "    if False:\n",
+        "l7",
+    ),
+    Mutant(
         "a constant taken for the samples' own",
         "persample/places.py",
         "return values.expand(size, *values.shape)",

@@ -381,3 +381,39 @@ def test_a_dependence_that_shows_in_the_next_batch():
     dp.factored_grad(loss)(params, x)
     with pytest.raises(RuntimeError, match="to have the same loss"):
         dp.factored_grad(loss)(params, x.abs() + 100.0)
+
+
+def placed(x, order):
+    return F.one_hot(order, len(order)).to(x.dtype)
+
+
+REORDERINGS = {
+    "stack": lambda x, order: torch.stack([x[int(i)] for i in order]),
+    "cat": lambda x, order: torch.cat([x.split(1)[int(i)] for i in order]),
+    "a permutation matrix": lambda x, order: placed(x, order) @ x,
+    "einsum": lambda x, order: torch.einsum("ij,j...->i...", placed(x, order), x),
+    "embedding": lambda x, order: F.embedding(order, x.reshape(len(x), -1)).reshape(x.shape),
+    "an index of NumPy": lambda x, order: x[order.numpy()],
+    "index_put": lambda x, order: torch.zeros_like(x).index_put((order.argsort(),), x),
+}
+
+
+@pytest.mark.parametrize("name", REORDERINGS)
+def test_samples_reordered_by_data(name):
+    """Longest first and back again, where the three samples that are run alone are in order."""
+    reorder = REORDERINGS[name]
+
+    def loss_fn(params, x):
+        order = x[..., 0].reshape(-1).argsort(descending=True, stable=True)
+        rows = x.reshape(-1, 3)
+        sorted_losses = F.linear(reorder(rows, order), params["w"]).sum(-1)
+        losses = reorder(sorted_losses, order.argsort())
+        return (losses + rows @ params["v"]).reshape(x.shape[:-1])
+
+    x = draw(5, 12, 3)
+    x[:, 0] = torch.arange(12.0).flip(0)
+    x[:3, 0] = 20.0
+    x[-1, 0] = 30.0
+    params = {"w": draw(1, 3, 3), "v": draw(4, 3)}
+    with pytest.raises(RuntimeError, match=r"held for others|in their order|two grow|to tell"):
+        dp.factored_grad(dp.batched(loss_fn))(params, x)

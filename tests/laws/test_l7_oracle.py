@@ -21,6 +21,7 @@ from dpfunc.persample.outer import Outer
 from dpfunc.persample.rules import convolution as convolution_rules
 from dpfunc.persample.scatter import Scatter
 from dpfunc.persample.tap import Record
+from dpfunc.persample.views import Viewed
 from dpfunc.types import Tensors
 from tests.devices import DEVICES
 
@@ -212,6 +213,81 @@ def test_other_layers_are_exact_by_their_copies(layer):
     else:
         batch = (draw(1, 3, 4, 6),) * (2 if isinstance(layer, nn.Bilinear) else 1)
     assert_exact(of_module(layer), dp.named_params(layer), *batch)
+
+
+@pytest.mark.parametrize("padding_idx", [None, 2, -1])
+@pytest.mark.parametrize("mode", ["sum", "mean", "max", "weighted"])
+def test_embedding_bags(mode, padding_idx):
+    weighted, mode = mode == "weighted", "sum" if mode == "weighted" else mode
+    params = {"w": draw(1, 7, 3), **({"s": draw(2, 2, 5)} if weighted else {})}
+    index = torch.tensor([[[1, 2, 2, 6, 0], [2, 2, 2, 2, 2]], [[5, 5, 1, 6, 6], [0, 1, 2, 3, 4]]])
+
+    def loss_fn(params, index):
+        options = {"mode": mode, "padding_idx": padding_idx}
+        if weighted:
+            options["per_sample_weights"] = params["s"]
+        return F.embedding_bag(index, params["w"], **options).square().sum()
+
+    forms = assert_exact(loss_fn, params, index)
+    assert forms["w"] is Scatter
+
+
+@pytest.mark.parametrize(
+    ("equation", "shapes", "outer"),
+    [
+        ("td,do->to", ((5, 4), (4, 3)), True),
+        ("td,od->to", ((5, 4), (3, 4)), True),
+        ("td,dhk->htk", ((5, 4), (4, 2, 3)), True),
+        ("thk,hkd->td", ((5, 2, 3), (2, 3, 4)), True),
+        ("tk,hdk->dht", ((5, 3), (2, 4, 3)), True),
+        ("dt,od->ot", ((4, 5), (3, 4)), True),
+        ("thk,hk->th", ((5, 2, 3), (2, 3)), False),
+        ("td,do->t", ((5, 4), (4, 3)), False),
+        ("td,do", ((5, 4), (4, 3)), False),
+    ],
+)
+@pytest.mark.parametrize("flipped", [False, True])
+def test_einsum(equation, shapes, outer, flipped):
+    def loss_fn(params, x):
+        first, _, rest = equation.partition(",")
+        second, arrow, output = rest.partition("->")
+        if flipped:
+            return torch.einsum(f"{second},{first}{arrow}{output}", params["w"], x).square().sum()
+        return torch.einsum(equation, x, params["w"]).square().sum()
+
+    forms = assert_exact(loss_fn, {"w": draw(1, *shapes[1])}, draw(2, 3, *shapes[0]))
+    assert (forms["w"] in (Viewed, Outer)) == outer
+
+
+@pytest.mark.parametrize(
+    ("view", "form"),
+    [
+        (lambda w: w.T, Outer),
+        (lambda w: w.t().contiguous(), Viewed),
+        (lambda w: torch.transpose(w, 0, 1).unsqueeze(0).squeeze(0), Viewed),
+        (lambda w: w.mT.reshape(4, 6), Viewed),
+        (lambda w: w.view(-1).view(4, 6), Viewed),
+        (lambda w: w.permute(1, 0), Outer),
+    ],
+)
+def test_views_of_a_parameter_stay_factors(view, form):
+    assert_exact(
+        lambda p, x: (x @ view(p["w"])).square().sum() + (x @ p["w"].T).sum() + p["w"].sum(),
+        {"w": draw(1, 6, 4)},
+        draw(2, 3, 5, 4),
+    )
+    forms = assert_exact(
+        lambda p, x: (x @ view(p["w"])).square().sum(), {"w": draw(1, 6, 4)}, draw(2, 3, 5, 4)
+    )
+    assert forms["w"] is form
+
+
+def test_an_output_embedding_tied_by_a_transpose():
+    def loss_fn(params, index):
+        return (F.embedding(index, params["w"]).tanh() @ params["w"].T).logsumexp(-1).sum()
+
+    index = torch.arange(15).reshape(3, 5) % 7
+    assert assert_exact(loss_fn, {"w": draw(1, 7, 4)}, index)["w"] is Sum
 
 
 @pytest.mark.parametrize("trained", ["both", "scale", "shift"])

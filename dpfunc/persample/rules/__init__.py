@@ -6,6 +6,7 @@ from typing import Any
 from dpfunc.persample.capture import Rule
 from dpfunc.persample.rules.attention import ATTENTION_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
+from dpfunc.persample.rules.einsum import EINSUM_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
 from dpfunc.persample.rules.lookup import LOOKUP_RULES
 from dpfunc.persample.rules.norm import NORM_RULES
@@ -14,6 +15,7 @@ from dpfunc.persample.rules.recurrent import RECURRENT_RULES
 
 RULES: Mapping[Any, Rule] = {
     **LINEAR_RULES,
+    **EINSUM_RULES,
     **CONVOLUTION_RULES,
     **LOOKUP_RULES,
     **ATTENTION_RULES,

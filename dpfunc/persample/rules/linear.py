@@ -22,7 +22,7 @@ def _grad_then_input(read: Tensor, grad: Tensor) -> Factored:
     return Outer(positions(grad), positions(read))
 
 
-def _input_then_grad(read: Tensor, grad: Tensor) -> Factored:
+def input_then_grad(read: Tensor, grad: Tensor) -> Factored:
     return Outer(positions(read), positions(grad))
 
 
@@ -95,14 +95,14 @@ def _addmm(
     if not tape.weights_of_all(input, mat2):
         return NotImplemented
     bias, matrix = tape.frozen(input), tape.frozen(mat2)
-    uses = ((mat2, _input_then_grad), (input, bias_of_last_axis))
+    uses = ((mat2, input_then_grad), (input, bias_of_last_axis))
     output = affine(tape, mat1, matrix, bias, *uses)
     return tape.tap(torch.addmm(bias, mat1, matrix), mat1, *uses) if output is None else output
 
 
 def _matmul(tape: Tape, input: Tensor, other: Tensor) -> Any:
     if tape.name(other) and not tape.name(input) and other.dim() == 2:
-        use = (other, _input_then_grad)
+        use = (other, input_then_grad)
         output = affine(tape, input, other.detach(), None, use)
         return tape.tap(input @ other.detach(), input, use) if output is None else output
     if tape.name(input) and not tape.name(other) and input.dim() == 2 and other.dim() == 1:

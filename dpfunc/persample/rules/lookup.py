@@ -1,7 +1,8 @@
-"""Lookups in a table that is a parameter: F.embedding."""
+"""Lookups in a table that is a parameter: F.embedding, and F.embedding_bag as sums of them."""
 
 from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,4 +36,37 @@ def _embedding(
     return tape.tap(output, input, (weight, of_table))
 
 
-LOOKUP_RULES = {F.embedding: Rule(_embedding)}
+def _embedding_bag(
+    tape: Tape,
+    input: Tensor,
+    weight: Tensor,
+    offsets: Tensor | None = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Tensor | None = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Any:
+    """Bags of equal length, ``input [N, L]``; the row at ``padding_idx`` is not part of a bag."""
+    if input.dim() != 2 or offsets is not None:
+        return NotImplemented
+    rows = _embedding(tape, input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
+    if rows is NotImplemented:
+        return NotImplemented
+    inside = torch.ones_like(input, dtype=torch.bool)
+    if padding_idx is not None:
+        inside = input != padding_idx % weight.shape[0]
+    inside = inside.unsqueeze(-1)  # [N, L, 1]
+    if mode == "max":
+        largest = rows.masked_fill(~inside, -torch.inf).amax(-2)
+        return torch.where(inside.any(-2), largest, 0.0)
+    if per_sample_weights is not None:
+        rows = rows * tape.copies(per_sample_weights).unsqueeze(-1)
+    total = torch.where(inside, rows, 0.0).sum(-2)
+    return total / inside.sum(-2).clamp(min=1) if mode == "mean" else total
+
+
+LOOKUP_RULES = {F.embedding: Rule(_embedding), F.embedding_bag: Rule(_embedding_bag)}
