@@ -150,7 +150,7 @@ FORBIDDEN = (
     "torch.rand",
     "torch.normal",
     "torch.bernoulli",
-    "multinomial",
+    "multinomial(",
     "normal_(",
     "uniform_(",
     "bernoulli_(",

@@ -247,7 +247,7 @@ def mixing(name):
     "name", ["token_mean", "centred", "normed", "neighbours", "branching", "turned"]
 )
 def test_a_loss_that_mixes_samples_is_refused(name):
-    with pytest.raises(RuntimeError, match=r"batched: expected sample . to have the same loss"):
+    with pytest.raises(RuntimeError, match=r"the same loss and gradient alone|held for others"):
         dp.factored_grad(dp.batched(mixing(name)))({"w": draw(1, 4, 3)}, draw(2, 4, 5, 4))
 
 
@@ -335,16 +335,15 @@ def longest_first(params, x, length):
     return sorted_output[order.argsort()] + x @ params["v"]
 
 
-def test_samples_reordered_by_data_that_the_verification_did_not_see():
-    """The norms of different samples would be taken together."""
-    size = 60
-    length = torch.arange(size, 0, -1)
-    length[:3] = size  # what is verified is in order as it is
+def test_an_index_that_moves_samples_in_a_later_batch():
+    """Alike at first, so that nothing moves: the index is looked at in every batch."""
     params, loss = {"w": draw(2, 3, 3), "v": draw(3, 3)}, dp.batched(longest_first)
-    dp.factored_grad(loss)(params, draw(1, size, 3), length)
-    length[-1] = size + 1  # the last sample is the longest: it moves all others by one
+    length = torch.full((60,), 7)
+    for _ in range(3):
+        dp.factored_grad(loss)(params, draw(1, 60, 3), length)
+    length[-1] = 8  # the last sample is the longest: it moves all others by one
     with pytest.raises(RuntimeError, match="leave the samples in their order"):
-        dp.factored_grad(loss)(params, draw(1, size, 3), length)
+        dp.factored_grad(loss)(params, draw(1, 60, 3), length)
 
 
 def test_samples_written_in_another_order():
@@ -400,7 +399,7 @@ REORDERINGS = {
 
 @pytest.mark.parametrize("name", REORDERINGS)
 def test_samples_reordered_by_data(name):
-    """Longest first and back again, where the three samples that are run alone are in order."""
+    """Largest first and back again, where all but the last one are in order."""
     reorder = REORDERINGS[name]
 
     def loss_fn(params, x):
@@ -412,8 +411,24 @@ def test_samples_reordered_by_data(name):
 
     x = draw(5, 12, 3)
     x[:, 0] = torch.arange(12.0).flip(0)
-    x[:3, 0] = 20.0
     x[-1, 0] = 30.0
     params = {"w": draw(1, 3, 3), "v": draw(4, 3)}
-    with pytest.raises(RuntimeError, match=r"held for others|in their order|two grow|to tell"):
-        dp.factored_grad(dp.batched(loss_fn))(params, x)
+    refused = "held for others|in their order|two grow|to tell|alone as in a batch"
+    for spoilt in (False, True):
+        if spoilt:
+            x[5, 1] = float("nan")
+        with pytest.raises(RuntimeError, match=refused):
+            dp.factored_grad(dp.batched(loss_fn))(params, x)
+
+
+def test_samples_that_are_in_order_by_chance_are_looked_at_in_another():
+    loss_fn = dp.batched(lambda p, x: torch.stack([x[int(i)] for i in x[:, 0].argsort()]) @ p["w"])
+    with pytest.raises(RuntimeError, match="alone as in a batch"):
+        dp.factored_grad(loss_fn)({"w": draw(1, 3)}, draw(2, 12, 3).sort(0).values)
+
+
+def test_samples_that_mix_beside_some_that_are_zero():
+    x = torch.cat([torch.zeros(3, 5, 3, dtype=torch.float64), draw(2, 30, 5, 3)])
+    loss_fn = dp.batched(lambda p, x: each(x @ p["w"]) + (x @ p["w"]).mean() ** 2)
+    with pytest.raises(RuntimeError, match=r"alone as in a batch|held for others"):
+        dp.factored_grad(loss_fn)({"w": draw(1, 3, 2)}, x)

@@ -30,53 +30,6 @@ def test_a_loss_compiled_with_the_debugging_backend_eager():
     assert_exact(loss, W, X, looped(loss, W, X))
 
 
-def largest_first(params: Tensors, x: Tensor) -> Tensor:
-    """The samples ``[3]`` in another order and back again, by no index that could be seen."""
-    rows = x.reshape(-1, 3)
-    order = rows[:, 0].argsort(descending=True, stable=True)
-    turned = F.linear(torch.stack([rows[int(i)] for i in order]), params["w"]).sum(-1)
-    losses = torch.stack([turned[int(i)] for i in order.argsort()]) + rows @ params["v"]
-    return losses.reshape(x.shape[:-1])
-
-
-def falling(size: int) -> Tensor:
-    """Samples in order, the last excepted. Those that are run alone are alike in what is sorted."""
-    x = numbers(5, size, 3)
-    x[:, 0] = torch.arange(size, 0, -1)
-    x[:3, 0] = size
-    x[-1, 0] = size + 1
-    return x
-
-
-def assert_largest_first_exact_or_refused(loss_fn, x: Tensor, finite: Tensor) -> None:
-    params = {**W, "v": numbers(4, 3)}
-    expected = looped(largest_first, params, x)
-    try:
-        grads, _ = dp.factored_grad(loss_fn)(params, x)
-    except REFUSALS as error:
-        print("refused:", error)
-        return
-    for name, rows in expected.items():
-        torch.testing.assert_close(grads[name].dense()[finite], rows[finite])
-
-
-@pytest.mark.xfail(raises=AssertionError, reason="NaN equals NaN in the verification", strict=True)
-def test_samples_out_of_order_beside_one_that_is_not_finite():
-    x = falling(12)
-    x[5, 1] = float("nan")
-    loss_fn = dp.batched(largest_first)
-    assert_largest_first_exact_or_refused(loss_fn, x, torch.arange(12) != 5)
-
-
-@pytest.mark.xfail(raises=AssertionError, reason="not every batch is verified", strict=True)
-def test_samples_out_of_order_in_a_batch_that_is_not_verified():
-    loss_fn, all_of_them = dp.batched(largest_first), torch.arange(12) >= 0
-    in_order = falling(13)[:12]
-    for _ in range(3):
-        assert_largest_first_exact_or_refused(loss_fn, in_order, all_of_them)
-    assert_largest_first_exact_or_refused(loss_fn, falling(12), all_of_them)
-
-
 class Doubled(nn.Module):
     def forward(self, weight: Tensor) -> Tensor:
         return 2 * weight
