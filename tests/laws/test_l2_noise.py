@@ -102,8 +102,9 @@ def test_as_many_values_are_distinct_as_the_grid_allows(noise, dtype):
     """Repeated noise has fewer of them; a grid finer or coarser than promised, more or fewer."""
     values = releases(noise, "auto", None, "cpu", dtype=dtype)
     together = np.concatenate([v.flatten() for v in values.values()])
-    grid = 2.0 ** math.floor(math.log2(2.0**-10 * MAX_NORM / math.sqrt(COORDINATES)))
-    expected = expected_distinct(together.size, SIGMA * WIDENED * MAX_NORM / grid)
+    bound = MAX_NORM / DIVISOR  # the sum comes out divided
+    grid = 2.0 ** math.floor(math.log2(2.0**-10 * bound / math.sqrt(COORDINATES)))
+    expected = expected_distinct(together.size, SIGMA * WIDENED * bound / grid)
     assert np.unique(together).size == pytest.approx(expected, rel=0.01)
 
 

@@ -10,7 +10,6 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 import dpfunc as dp
-from dpfunc.types import Tensors
 from tests.persample.features import Product, numbers
 from tests.persample.test_what_breaks import REFUSALS, assert_exact, looped
 
