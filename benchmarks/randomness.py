@@ -1,7 +1,7 @@
 """Bits and normals a second, beside torch and NumPy; and law L2 over 10**8 normals.
 
     python -m benchmarks.randomness                        speed, on one thread and on two
-    python -m benchmarks.randomness --compiled             with the torch cipher compiled (minutes)
+    python -m benchmarks.randomness --compiled             the torch cipher compiled, too
     python -m benchmarks.randomness --step                 what the noise is of a whole step
     python -m benchmarks.randomness --law 100_000_000      the law instead
 

@@ -87,7 +87,7 @@ class Recorder:
 
 def expected_distinct(draws: int, deviation: float) -> float:
     """How many different whole numbers a rounded normal of this deviation gives in ``draws``."""
-    whole = np.arange(-10 * math.ceil(deviation), 10 * math.ceil(deviation) + 1)
+    whole = np.arange(-6 * math.ceil(deviation), 6 * math.ceil(deviation) + 1)
     chance = stats.norm.pdf(whole / deviation) / deviation
     return float(-np.expm1(draws * np.log1p(-chance)).sum())
 

@@ -249,7 +249,7 @@ def mixing(name):
 def test_a_loss_that_mixes_samples_is_refused(name):
     x = draw(2, 5, 4).abs()
     batch = torch.stack([x, -x.cos()])
-    with pytest.raises(RuntimeError, match="the same loss and gradient alone|held for others"):
+    with pytest.raises(RuntimeError, match=r"the same loss and gradient alone|held for others"):
         dp.factored_grad(dp.batched(mixing(name)))({"w": draw(1, 4, 3)}, batch)
 
 
