@@ -3,6 +3,12 @@ from dpfunc import sampling as sampling
 from dpfunc.clip import AutoClip as AutoClip
 from dpfunc.clip import Clip as Clip
 from dpfunc.clip import ClipPerLayer as ClipPerLayer
+from dpfunc.continuous import laplace as laplace
+from dpfunc.continuous import normal as normal
+from dpfunc.continuous import uniform as uniform
+from dpfunc.discrete import bernoulli as bernoulli
+from dpfunc.discrete import discrete_gaussian as discrete_gaussian
+from dpfunc.discrete import discrete_laplace as discrete_laplace
 from dpfunc.modules import check_module as check_module
 from dpfunc.modules import fix_module as fix_module
 from dpfunc.modules import named_params as named_params
@@ -19,8 +25,10 @@ from dpfunc.persample.reduce import weighted_sum as weighted_sum
 from dpfunc.random import Key as Key
 from dpfunc.random import fold_in as fold_in
 from dpfunc.random import key as key
-from dpfunc.random import normal as normal
+from dpfunc.rounded import rounded_normal as rounded_normal
 from dpfunc.step import PrivateGrad as PrivateGrad
+from dpfunc.subsets import permutation as permutation
+from dpfunc.subsets import subset as subset
 
 __version__: str
 __all__: list[str]

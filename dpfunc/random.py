@@ -1,4 +1,4 @@
-"""Keys, bits and normals: the only place in dpfunc where randomness is made.
+"""Keys and bits: the only place in dpfunc where randomness is made.
 
 A `Key` is 256 secret bits. Every random value is a pure function of a key: there is no hidden
 generator, no default seed, and no order in which things must be drawn. `fold_in` derives
@@ -6,9 +6,8 @@ independent keys for independent purposes.
 """
 
 import hashlib
-import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -18,7 +17,9 @@ from dpfunc.chacha import keystream
 from dpfunc.checks import is_count, require
 
 _KEY_BYTES = 32
-_BLOCK = 2**16  # pairs of normals that are made together: half a MiB of each intermediate
+_BLOCK_WORDS = 8  # of 64 bits, in a block of the cipher
+_CPU_RUN = 2**16  # half a MiB of each float64 intermediate
+_DEVICE_RUN = 2**24
 
 
 def key(seed: int | None = None) -> "Key":
@@ -59,7 +60,7 @@ def fold_in(key: "Key", *data: str | int) -> "Key":
     >>> fold_in(k, "noise", 3) == fold_in(k, "noise", 3), fold_in(k, "noise", 3) == fold_in(k, 3)
     (True, False)
     """
-    _require_key("fold_in", key)
+    require_key("fold_in", key)
     message = b"".join(_encode(item) for item in data)
     digest = hashlib.blake2b(
         message, key=key.secret_bytes, digest_size=_KEY_BYTES, person=b"dpfunc.fold_in"
@@ -67,91 +68,48 @@ def fold_in(key: "Key", *data: str | int) -> "Key":
     return Key(digest.digest())
 
 
-def bits(key: "Key", count: int, *, device: torch.device | str = "cpu") -> Tensor:
+def bits(key: "Key", count: int, *, device: torch.device | str = "cpu", start: int = 0) -> Tensor:
     """``count`` independent uniform 64-bit words, int64 ``[count]``: the key's ChaCha20 stream.
 
-    The same key gives the same bits on every device. Use one key for one purpose: derive others
-    with `fold_in`.
+    The same key gives the same bits on every device. ``start`` skips words, a multiple of 8, so
+    that a stream can be read in parts. Use one key for one purpose: derive others with `fold_in`.
 
-    >>> bits(key(0), 2).shape
-    torch.Size([2])
+    >>> import torch
+    >>> whole = bits(key(0), 20)
+    >>> torch.equal(bits(key(0), 4, start=16), whole[16:])
+    True
     """
-    _require_key("bits", key)
+    require_key("bits", key)
     require(is_count(count), "bits", "an int count >= 0", count, "pass how many words you need")
-    return keystream(key.secret_bytes, 8 * count, device=torch.device(device)).view(torch.int64)
-
-
-def normal(
-    key: "Key",
-    shape: Sequence[int],
-    *,
-    dtype: torch.dtype = torch.float32,
-    device: torch.device | str = "cpu",
-) -> Tensor:
-    """Independent standard normals of the given ``shape``: a pure function of ``key``.
-
-    Box and Muller (1958) on the ChaCha20 stream, ``sqrt(-2 log u) cos(2 pi v)`` and its sine. The
-    radius has 32 bits for float32 (``|z| <= 6.77``) and 53 bits for float64 (``|z| <= 8.66``); what
-    lies beyond has probability below 2e-11 and 1e-17 a draw. Half precision is refused: draw in
-    float32 and cast last.
-
-    | case | result |
-    |---|---|
-    | a size of 0 in ``shape`` | an empty tensor |
-    | ``shape == ()`` | one normal, no axis |
-    | another dtype | ValueError |
-
-    >>> normal(key(0), (2, 3)).shape
-    torch.Size([2, 3])
-    """
     require(
-        dtype in (torch.float32, torch.float64),
-        "normal",
-        "dtype float32 or float64",
-        dtype,
-        "draw in float32 and cast the result",
+        is_count(start) and start % _BLOCK_WORDS == 0,
+        "bits",
+        f"a start that is a multiple of {_BLOCK_WORDS}",
+        start,
+        "begin at a block of the cipher",
     )
-    count = math.prod(shape)
-    pairs = -(-count // 2)
-    if dtype == torch.float32:
-        words = bits(key, pairs, device=device).view(torch.int32)
-    else:
-        words = bits(key, 2 * pairs, device=device)
-    z = torch.empty(2 * pairs, dtype=dtype, device=words.device)
-    for start, stop, block in _blocks(pairs, on_cpu=words.device.type == "cpu"):
-        part = words[2 * start : 2 * stop].view(-1, 2, block)
-        z[2 * start : 2 * stop] = _box_muller(part, dtype).flatten()
-    return z[:count].reshape(tuple(shape))
+    stream = keystream(
+        key.secret_bytes,
+        8 * count,
+        device=torch.device(device),
+        first_block=start // _BLOCK_WORDS,
+    )
+    return stream.view(torch.int64)
 
 
-def _blocks(pairs: int, *, on_cpu: bool) -> Iterator[tuple[int, int, int]]:
-    """Runs of pairs and the block size within each: the same blocks on every device.
+def runs(count: int, device: torch.device) -> Iterator[slice]:
+    """``range(count)`` in runs to be worked on together, each beginning at a multiple of 2**16.
 
-    A CPU takes them one at a time, while they are in its cache; other devices all at once.
+    A CPU goes faster when it makes what is still in its cache; other devices like long runs.
+    Values must not depend on the runs: word ``i`` of a stream belongs to item ``i``.
     """
-    full = pairs // _BLOCK * _BLOCK
-    step = _BLOCK if on_cpu else max(full, 1)
-    for start in range(0, full, step):
-        yield start, start + step, _BLOCK
-    if full < pairs:
-        yield full, pairs, pairs - full
+    step = _CPU_RUN if device.type == "cpu" else _DEVICE_RUN
+    for start in range(0, count, step):
+        yield slice(start, min(start + step, count))
 
 
-def _box_muller(words: Tensor, dtype: torch.dtype) -> Tensor:
-    """``[..., 2, n]`` uniform words, for radius and angle, to ``[..., 2 n]`` normals."""
-    radius_words, angle_words = words.unbind(-2)
-    if dtype == torch.float32:
-        # The radius in float64: a float32 cannot hold the uniforms near 0 that make the tail.
-        uniform = radius_words.to(torch.float64).add_(2.0**31 + 0.5).mul_(2.0**-32)  # in (0, 1)
-        angle = angle_words.to(dtype).mul_(math.pi * 2.0**-31)
-    else:
-        uniform = ((radius_words >> 11) & (2**53 - 1)).to(dtype).add_(0.5).mul_(2.0**-53)
-        angle = angle_words.to(dtype).mul_(math.pi * 2.0**-63)
-    radius = uniform.log_().mul_(-2.0).to(dtype).sqrt_()
-    return torch.cat([radius * angle.cos(), radius.mul_(angle.sin_())], -1)
-
-
-def _require_key(subject: str, value: object) -> None:
+def require_key(subject: str, value: object) -> None:
+    """TypeError unless ``value`` is a `Key`."""
     require(
         isinstance(value, Key),
         subject,

@@ -7,7 +7,8 @@ from scipy import stats
 from torch import Tensor
 
 from dpfunc.checks import is_count, is_real, require
-from dpfunc.random import Key, bits, fold_in
+from dpfunc.discrete import bernoulli
+from dpfunc.random import Key, fold_in
 
 
 def poisson(
@@ -44,10 +45,7 @@ def poisson(
     """
     _require_rate("poisson", size, rate)
     require(is_count(step), "poisson", "an int step >= 0", step, "count your steps from 0")
-    words = bits(fold_in(key, "poisson sampling", step), size)  # uniform on [-2**63, 2**63)
-    # rate * 2**64 is exact: multiplying a float by a power of two only moves its exponent.
-    threshold = int(rate * 2.0**64) - 2**63
-    drawn = torch.ones_like(words, dtype=torch.bool) if rate == 1 else words < threshold
+    drawn = bernoulli(fold_in(key, "poisson sampling", step), (size,), probability=rate)
     indices = drawn.nonzero().squeeze(1)
     count = indices.shape[0]
     mask = torch.ones_like(indices, dtype=torch.bool)

@@ -16,6 +16,7 @@ from dpfunc.persample.dense import per_sample_grad_and_loss
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.loss import LossFn, Randomness
 from dpfunc.persample.reduce import PerSample, global_norm, leaf_norms, weighted_sum
+from dpfunc.random import Key
 from dpfunc.types import ClipRule, NoiseMechanism, State, Summed, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -47,8 +48,14 @@ class _Part(NamedTuple):
 
 
 def _join(left: _Part, right: _Part) -> _Part:
-    """Two disjoint parts of one batch. A sample is in one of them, so the bound stays."""
-    values = {name: value + right.summed.values[name] for name, value in left.summed.values.items()}
+    """Two disjoint parts of one batch. A sample is in one of them, so the bound stays.
+
+    In float64: parts of one sample each are then added almost exactly, whatever their number.
+    """
+    values = {
+        name: value.to(torch.float64) + right.summed.values[name]
+        for name, value in left.summed.values.items()
+    }
     return _Part(
         Summed(values, max(left.summed.bound, right.summed.bound)),
         {name: torch.cat([norm, right.norms[name]]) for name, norm in left.norms.items()},
@@ -172,6 +179,27 @@ class PrivateGrad:
         clip_state = self.clip.update(part.norms, mask, state["clip"])
         aux = Aux(part.losses, global_norm(part.norms))
         return grads, {"clip": clip_state, "noise": noise_state}, aux
+
+    def resume(self, state: State, *, key: Key) -> State:
+        """The state to go on from after a crash, or in another direction.
+
+        With the ``key`` of the run: the same state, checked to be one of this run. The next step
+        then releases, bit for bit, what it would have released, if the batch and the parameters are
+        the same; without that a step would be released twice under one noise. With a new key, from
+        `dpfunc.key`: a branch of the run with fresh noise, for other data or hyperparameters. Draw
+        its samples with that key, too, and compose its event with those of the other branches.
+
+        >>> import dpfunc as dp
+        >>> key = dp.key()
+        >>> noise = dp.GaussianNoise(1.0, key=key)
+        >>> private = PrivateGrad(lambda params, x: params["w"] * x, clip=dp.Clip(1.0),
+        ...                       noise=noise, expected_batch_size=1)
+        >>> state = private.init({})
+        >>> private.resume(state, key=key) == state, private.resume(state, key=dp.key()) == state
+        (True, False)
+        """
+        _require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
+        return {**state, "noise": self.noise.resume(state["noise"], key=key)}
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         """What the steps up to ``state`` released, for `accounting.epsilon`.

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from dpfunc.accounting import Event
+from dpfunc.random import Key
 
 Tensors = dict[str, Tensor]
 """Tensors keyed by parameter name: parameters, gradients, norms."""
@@ -33,8 +34,9 @@ class Weights(NamedTuple):
 class Summed(NamedTuple):
     """The weighted sum over a batch, and how far one sample can move it.
 
-    ``values``: ``{name: shape}``. ``bound``: the L2 sensitivity of ``values``, all parameters taken
-    as one vector, under adding or removing one sample.
+    ``values``: ``{name: shape}``. ``bound``: the L2 sensitivity of ``values`` in real numbers, all
+    parameters taken as one vector, under adding or removing one sample. What float arithmetic and
+    rounding to a lattice add to it is `dpfunc.lattice.widened`.
     """
 
     values: Tensors
@@ -75,4 +77,11 @@ class NoiseMechanism(Protocol):
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         """What was released up to ``state``, each time on a Poisson sample: for the accountant."""
+        ...
+
+    def resume(self, state: State, *, key: Key) -> State:
+        """The state to go on from: of the same run with its own key, of a branch with a new one.
+
+        Only `PrivateGrad.resume` asks for it.
+        """
         ...

@@ -1,14 +1,18 @@
+import os
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dpfunc.chacha import keystream, torch_keystream
+import dpfunc.chacha as chacha
+from dpfunc.chacha import keystream, torch_keystream, triton_keystream
 from tests.devices import DEVICES
 
 CPU = torch.device("cpu")
 BACKENDS = [keystream, torch_keystream]
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"  # Triton on the CPU, slowly
 
 
 def as_hex(words):
@@ -38,15 +42,46 @@ def test_rfc_8439_section_2_3_2_block(backend):
     )
 
 
-@given(
-    st.binary(min_size=32, max_size=32), st.integers(0, 1000), st.binary(min_size=12, max_size=12)
+STREAMS = given(
+    key=st.binary(min_size=32, max_size=32),
+    size=st.integers(0, 1000),
+    nonce=st.binary(min_size=12, max_size=12),
+    first_block=st.one_of(st.integers(0, 2**32 - 16), st.just(2**31 - 5), st.just(2**32 - 16)),
 )
-def test_both_backends_give_the_same_bits(key, size, nonce):
-    ours = torch_keystream(key, size, device=CPU, nonce=nonce)
-    openssl = keystream(key, size, device=CPU, nonce=nonce)
-    assert ours.dtype == openssl.dtype == torch.uint8
-    assert ours.shape == (size,)
-    assert torch.equal(ours, openssl)
+
+
+def same_bits(ours, key, size, nonce, first_block, device=CPU):
+    stream = ours(key, size, device=device, nonce=nonce, first_block=first_block)
+    openssl = keystream(key, size, device=CPU, nonce=nonce, first_block=first_block)
+    assert stream.dtype == openssl.dtype == torch.uint8
+    assert stream.shape == (size,)
+    assert torch.equal(stream.cpu(), openssl)
+
+
+@STREAMS
+def test_both_backends_give_the_same_bits(key, size, nonce, first_block):
+    same_bits(torch_keystream, key, size, nonce, first_block)
+
+
+@pytest.mark.skipif(not (torch.cuda.is_available() or INTERPRETED), reason="needs CUDA")
+@STREAMS
+def test_the_triton_kernel_gives_the_same_bits(key, size, nonce, first_block):
+    pytest.importorskip("triton")
+    device = CPU if INTERPRETED else torch.device("cuda")
+    same_bits(triton_keystream, key, size, nonce, first_block, device)
+
+
+def test_a_kernel_with_a_wrong_answer_is_not_used(monkeypatch):
+    def wrong(*arguments, **options):
+        stream = torch_keystream(*arguments, **options)
+        stream[-1] ^= 1
+        return stream
+
+    monkeypatch.setattr(chacha, "triton_keystream", wrong)
+    with pytest.raises(RuntimeError, match="the Triton kernel is wrong on cpu"):
+        chacha._check_triton(CPU)
+    monkeypatch.setattr(chacha, "triton_keystream", torch_keystream)
+    chacha._check_triton(CPU)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -69,3 +104,6 @@ def test_every_bit_is_balanced():
 def test_a_stream_past_the_block_counter_is_refused():
     with pytest.raises(ValueError, match="256 GiB"):
         keystream(bytes(32), 64 * 2**32 + 1, device=CPU)
+    with pytest.raises(ValueError, match="256 GiB"):
+        keystream(bytes(32), 65, device=CPU, first_block=2**32 - 1)
+    assert keystream(bytes(32), 64, device=CPU, first_block=2**32 - 1).shape == (64,)

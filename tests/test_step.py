@@ -31,6 +31,17 @@ def private_grad(**changes):
     return dp.PrivateGrad(linear_loss, **(options | changes))
 
 
+GRID = 2.0**-13  # a power of two up to 2**-10 * 0.5 / sqrt(8 coordinates)
+
+
+def noise(name, deviation):
+    """What step 0 adds to this parameter, its deviation widened for the grid."""
+    key = dp.fold_in(KEY, "noise", 0, name)
+    scale = deviation * (1 + 2**-9) / GRID
+    steps = dp.rounded_normal(key, PARAMS[name].shape, scale=scale)
+    return (steps * GRID).to(torch.float32)
+
+
 def test_a_step_is_the_clipped_mean_plus_noise():
     private = private_grad(noise=dp.GaussianNoise(2.0, key=KEY))
     grads, state, aux = private.update(PARAMS, BATCH, private.init(PARAMS))
@@ -45,9 +56,12 @@ def test_a_step_is_the_clipped_mean_plus_noise():
         for name, grad in zip(PARAMS, own, strict=True):
             expected[name] += grad * min(1, 0.5 / norm)
     for name in PARAMS:
-        z = dp.normal(dp.fold_in(KEY, "noise", 0, name), PARAMS[name].shape)
-        torch.testing.assert_close(grads[name], (expected[name] + 2.0 * 0.5 * z) / 4.0)
-    assert state == {"clip": {}, "noise": {"step": 1}}
+        # Rounded to the grid: half a step of it each for the sum and for the noise.
+        torch.testing.assert_close(
+            grads[name], (expected[name] + noise(name, 2.0 * 0.5)) / 4.0, rtol=1e-6, atol=GRID / 4
+        )
+    assert state["clip"] == {}
+    assert state["noise"]["step"] == 1
 
 
 @pytest.mark.parametrize("microbatch", [None, 2])
@@ -55,8 +69,7 @@ def test_an_empty_batch_releases_noise_alone(microbatch):
     private = private_grad(noise=dp.GaussianNoise(2.0, key=KEY), microbatch_size=microbatch)
     empty = tuple(part[:0] for part in BATCH)
     grads, state, aux = private.update(PARAMS, empty, private.init(PARAMS))
-    z = dp.normal(dp.fold_in(KEY, "noise", 0, "w"), (2, 3))
-    torch.testing.assert_close(grads["w"], z * 2.0 * 0.5 / 4.0)
+    assert torch.equal(grads["w"], noise("w", 2.0 * 0.5) / 4.0)
     assert aux.losses.shape == aux.norms.shape == (0,)
     assert state["noise"]["step"] == 1
 
@@ -210,7 +223,21 @@ def test_auto_is_one_of_the_engines():
         grads, _, _ = private_grad(engine=engine).update(PARAMS, BATCH, private_grad().init(PARAMS))
         torch.testing.assert_close(
             grads,
-            private_grad(engine="dense").update(PARAMS, BATCH, {"clip": {}, "noise": {"step": 0}})[
-                0
-            ],
+            private_grad(engine="dense").update(PARAMS, BATCH, private_grad().init(PARAMS))[0],
         )
+
+
+def test_a_noise_stage_that_cannot_resume_is_told_so():
+    class Unable:
+        def init(self, params):
+            return {}
+
+        def add(self, summed, state):
+            return summed.values, state
+
+        def event(self, state, *, sample_rate):
+            raise NotImplementedError
+
+    private = private_grad(noise=Unable())
+    with pytest.raises(TypeError, match="a noise stage with the methods resume"):
+        private.resume(private.init(PARAMS), key=KEY)

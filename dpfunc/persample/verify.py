@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
+from dpfunc.continuous import normal
 from dpfunc.persample.batch import batch_size, map_tensors, take
 from dpfunc.persample.capture import replace_tensors
 from dpfunc.persample.chance import Chance
@@ -16,7 +17,7 @@ from dpfunc.persample.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.places import Places, Seen
-from dpfunc.random import key, normal
+from dpfunc.random import key
 from dpfunc.types import Tensors
 
 FEW_SAMPLES = 3

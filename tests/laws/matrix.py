@@ -1,8 +1,11 @@
 """What every law is tested over: a new engine, clip rule or noise mechanism joins by one line."""
 
+import math
 from typing import NamedTuple
 
+import numpy as np
 import torch
+from scipy import stats
 from torch import Tensor
 
 import dpfunc as dp
@@ -21,6 +24,7 @@ CLIPS = {
 MICROBATCHES = [None, 1, 3]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 NOISES = {"GaussianNoise": dp.GaussianNoise}
+WIDENED = 1 + 2.0**-9  # the sensitivity of a sum rounded to its grid, over the bound
 
 
 def clipped(rule: str, grad: Tensors) -> Tensors:
@@ -79,6 +83,13 @@ class Recorder:
 
     def event(self, state: State, *, sample_rate: float) -> None:
         raise NotImplementedError("a recorder protects nothing")
+
+
+def expected_distinct(draws: int, deviation: float) -> float:
+    """How many different whole numbers a rounded normal of this deviation gives in ``draws``."""
+    whole = np.arange(-10 * math.ceil(deviation), 10 * math.ceil(deviation) + 1)
+    chance = stats.norm.pdf(whole / deviation) / deviation
+    return float(-np.expm1(draws * np.log1p(-chance)).sum())
 
 
 def flat(values: Tensors) -> Tensor:

@@ -30,8 +30,8 @@ MUTANTS = [
     Mutant(
         "noise x 0.95",
         "noise.py",
-        "return self.noise_multiplier * bound",
-        "return 0.95 * self.noise_multiplier * bound",
+        "return self.noise_multiplier * widened(bound)",
+        "return 0.95 * self.noise_multiplier * widened(bound)",
         "l2 l4 l5",
     ),
     Mutant(
@@ -52,15 +52,15 @@ MUTANTS = [
     Mutant(
         "rate x 1.2",
         "sampling.py",
-        "threshold = int(rate * 2.0**64) - 2**63",
-        "threshold = int(min(0.999, 1.2 * rate) * 2.0**64) - 2**63",
+        "probability=rate)",
+        "probability=min(0.999, 1.2 * rate))",
         "l3 l4 l5",
     ),
     Mutant(
         "key reused across steps",
         "noise.py",
-        'key = fold_in(self.key, "noise", step, name)',
-        'key = fold_in(self.key, "noise", name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], name)',
         "l2 l4",
     ),
     Mutant(
@@ -97,15 +97,16 @@ MUTANTS = [
         "part = self._clipped_sum(params, args, state, mask)",
         "part = self._clipped_sum(params, args, state, mask)\n"
         "        for extra in slices(mask.shape[0], self.microbatch_size)[1:]:\n"
-        '            more = self.noise.add(part.summed, {"step": 10**6 + extra.start})[0]\n'
+        '            later = {**state["noise"], "step": 10**6 + extra.start}\n'
+        "            more = self.noise.add(part.summed, later)[0]\n"
         "            part = part._replace(summed=Summed(more, part.summed.bound))",
         "l2 l4 l6",
     ),
     Mutant(
         "one noise for all parameters",
         "noise.py",
-        'key = fold_in(self.key, "noise", step, name)',
-        'key = fold_in(self.key, "noise", step)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", *branches[-1:], step)',
         "l2 l4",
     ),
     Mutant(
@@ -116,11 +117,77 @@ MUTANTS = [
         "l1 l4",
     ),
     Mutant(
+        "the sum rounded after float noise is added, not before",
+        "lattice.py",
+        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid).round_()\n"
+        "        released[where] = steps.add_(on_grid).mul_(grid)",
+        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid)\n"
+        "        released[where] = steps.add_(on_grid).round_().mul_(grid)",
+        "l8",
+    ),
+    Mutant(
+        "the sum not rounded at all",
+        "lattice.py",
+        "mul_(1 / grid).round_()",
+        "mul_(1 / grid)",
+        "l8",
+    ),
+    Mutant(
+        "a grid that depends on the data",
+        "noise.py",
+        "grid = spacing(summed.bound, size) if deviation > 0 else 0.0",
+        "largest = max(float(v.abs().max()) for v in summed.values.values())\n"
+        "        grid = spacing(summed.bound + largest, size)",
+        "l8",
+    ),
+    Mutant(
+        "a grid that forgets the number of coordinates",
+        "lattice.py",
+        "/ math.sqrt(max(size, 1))",
+        "/ math.sqrt(1)",
+        "l8",
+    ),
+    Mutant(
+        "open roundings not decided",
+        "rounded.py",
+        "return suspects[~decided].tolist()",
+        "return suspects[~decided].tolist()[:0]",
+        "l8",
+    ),
+    Mutant(
+        "a bound on the error of float64 that is too small",
+        "rounded.py",
+        "return 2 * _ULP * ((1 + 2.0**-10 / u) / radius + 20 * radius)",
+        "return 2.0**-9 * _ULP * ((1 + 2.0**-10 / u) / radius + 20 * radius)",
+        "l8",
+    ),
+    Mutant(
+        "the noise of a branch is that of the run it left",
+        "noise.py",
+        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
+        'key = fold_in(self.key, "noise", step, name)',
+        "l6",
+    ),
+    Mutant(
+        "a state of another run accepted",
+        "noise.py",
+        'and state["run"] == self._run(state["branches"])',
+        'and len(state["run"]) == len(self._run(state["branches"]))',
+        "l5",
+    ),
+    Mutant(
         "a step is not counted",
         "noise.py",
-        'return released, {"step": step + 1}',
-        'return released, {"step": step + (step != 3)}',
+        "return released, self._state(step + 1, branches)",
+        "return released, self._state(step + (step != 3), branches)",
         "l5",
+    ),
+    Mutant(
+        "microbatches joined in float32",
+        "step.py",
+        "value.to(torch.float64) + right.summed.values[name]",
+        "value + right.summed.values[name]",
+        "l1",
     ),
     Mutant(
         "norms and sums in the precision of autocast",

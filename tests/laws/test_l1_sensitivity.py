@@ -133,7 +133,8 @@ def test_a_bad_sample_changes_no_exception_shape_or_dtype(engine, rule):
     for scale_x, scale_y in SAMPLES.values():
         summed = clipped_sum(with_sample(at, at.x[0] * scale_x, at.y[0] * scale_y), rule, engine, 2)
         assert {n: (v.shape, v.dtype) for n, v in summed.values.items()} == {
-            n: (p.shape, torch.float32) for n, p in at.params.items()
+            n: (p.shape, torch.float64)  # microbatches are joined in it
+            for n, p in at.params.items()
         }
         assert flat(summed.values).isfinite().all()
 
@@ -187,3 +188,16 @@ def test_sums_are_in_full_precision_whatever_the_settings(engine, precision):
     moved = (flat(with_one.values) - flat(without.values)).norm()
     # What is left is the rounding of a float32 sum, about 1e-6 of the sum of 4096.
     assert moved == pytest.approx(1.0, abs=0.005)
+
+
+@pytest.mark.parametrize("engine", ENGINE_NAMES)
+def test_one_record_at_a_time_the_sum_is_as_good_as_its_terms(engine):
+    """Then a record moves the computed sum by what it adds alone: nothing is left to rounding."""
+    at = setting(torch.float32, "cpu")
+    many = Setting(at.params, at.x.repeat(80, 1), at.y.repeat(80, 1))
+    alone = [
+        flat(clipped_sum(Setting(at.params, x[None], y[None]), "Clip", engine, 1).values)
+        for x, y in zip(at.x, at.y, strict=True)
+    ]
+    computed = flat(clipped_sum(many, "Clip", engine, 1).values)
+    torch.testing.assert_close(computed, 80 * torch.stack(alone).sum(0), rtol=1e-12, atol=1e-12)

@@ -14,7 +14,14 @@ from scipy import stats
 
 import dpfunc as dp
 from dpfunc.accounting.pair import cdf_with, cdf_without
-from tests.laws.matrix import DEVICES, ENGINE_NAMES, MICROBATCHES, NOISES
+from tests.laws.matrix import (
+    DEVICES,
+    ENGINE_NAMES,
+    MICROBATCHES,
+    NOISES,
+    WIDENED,
+    expected_distinct,
+)
 
 RECORDS, RATE, SIGMA, MAX_NORM, STEPS = 300, 0.2, 0.8, 0.7, 400
 UNLIKELY = 1e-5
@@ -70,7 +77,9 @@ def test_the_step_releases_the_accountants_pair(rule, microbatch, pad, engine, n
     spread = ((SIGMA**2 + RATE * (1 - RATE)) / STEPS) ** 0.5
     assert (abs(values[:, :RECORDS].mean(0) - RATE) < 5 * spread).all()
     # The tests above assume independent draws; a repeated noise would satisfy it with fewer.
-    assert np.unique(without).size > 0.99 * without.size
+    grid = 2.0 ** np.floor(np.log2(2.0**-10 * MAX_NORM / (4 * RECORDS) ** 0.5))
+    deviation = 2**0.5 * SIGMA * MAX_NORM * WIDENED / grid  # of u + v
+    assert np.unique(without).size > 0.99 * expected_distinct(without.size, deviation)
     step_means = values[:, RECORDS:].mean(1) * RECORDS**0.5 / SIGMA
     assert stats.kstest(step_means, "norm").pvalue > UNLIKELY
 

@@ -11,7 +11,7 @@ import dpfunc as dp
 from dpfunc import accounting
 from dpfunc.demo import training
 from dpfunc.demo.data import Images
-from tests.laws.matrix import MAX_NORM, NOISES
+from tests.laws.matrix import MAX_NORM, NOISES, WIDENED
 
 SIGMA, RATE, SIZE, STEPS = 1.3, 0.2, 500, 12
 UNLIKELY = 1e-5
@@ -33,7 +33,7 @@ def test_the_event_has_the_noise_the_rate_and_the_steps_of_the_run(noise):
         indices, mask = dp.sampling.poisson(key, step, size=SIZE, rate=RATE)
         grads, state, _ = private.update(params, torch.ones(len(indices), 1), state, mask)
         drawn += len(indices)
-        released.append(grads["w"].double().numpy() / MAX_NORM)
+        released.append(grads["w"].double().numpy() / (WIDENED * MAX_NORM))
     event = private.event(state, sample_rate=RATE)
     assert event == accounting.dp_sgd(noise_multiplier=SIGMA, sample_rate=RATE, steps=STEPS)
     # The numbers in the ledger are those that can be measured.
@@ -57,6 +57,26 @@ def test_a_resumed_run_goes_on_counting():
     for count in range(1, 4):
         _, state, _ = private.update(params, torch.ones(2, 3), state)
         assert private.event(state, sample_rate=RATE).times == count
+
+
+def test_a_state_counts_for_the_noise_that_it_was_made_with_alone():
+    """A run that goes on with another noise multiplier would be told to have had it all along."""
+
+    def private(sigma, seed):
+        return dp.PrivateGrad(
+            lambda params, x: (params["w"] * x).sum(),
+            clip=dp.Clip(1.0),
+            noise=dp.GaussianNoise(sigma, key=dp.key(seed)),
+            expected_batch_size=4.0,
+        )
+
+    params, batch = {"w": torch.zeros(3)}, torch.ones(2, 3)
+    _, state, _ = private(SIGMA, 1).update(params, batch, private(SIGMA, 1).init(params))
+    for other in (private(2 * SIGMA, 1), private(SIGMA, 2)):
+        with pytest.raises(ValueError, match="expected a state of this key and noise_multiplier"):
+            other.event(state, sample_rate=RATE)
+        with pytest.raises(ValueError, match="expected a state of this key and noise_multiplier"):
+            other.update(params, batch, state)
 
 
 def test_the_demo_tells_the_accountant_what_it_does(monkeypatch):

@@ -1,6 +1,7 @@
 """L6: how a step is computed changes nothing but rounding; the divisor is a constant."""
 
 import io
+import itertools
 
 import pytest
 import torch
@@ -99,6 +100,24 @@ def test_a_run_saved_and_loaded_in_the_middle_releases_the_same(rule, noise):
     assert all(torch.equal(a, b) for a, b in zip(straight, first + second, strict=True))
 
 
+def test_a_branch_of_a_run_has_fresh_noise_and_the_run_itself_does_not():
+    at = setting(torch.float32, "cpu")
+    private = private_grad("Clip")
+    _, state, _ = step(private, at)
+    other = Setting(at.params, at.x.flip(0), at.y * 2)
+    straight, _, _ = private.update(at.params, (at.x, at.y), state)
+    resumed, _, _ = private.update(at.params, (at.x, at.y), private.resume(state, key=dp.key(2)))
+    assert torch.equal(flat(resumed), flat(straight))
+    branches = [private.resume(state, key=dp.key(seed)) for seed in (3, 4)]
+    noises = [
+        flat(private.update(at.params, (at.x[:0], at.y[:0]), s)[0]) for s in (state, *branches)
+    ]
+    assert all((a != b).all() for a, b in itertools.combinations(noises, 2))
+    moved, branch, _ = private.update(at.params, (other.x, other.y), branches[0])
+    assert not torch.equal(flat(moved), flat(straight))
+    assert private.event(branch, sample_rate=0.1).times == 2
+
+
 def test_update_is_pure():
     at = setting(torch.float32, "cpu")
     private = private_grad("Clip")
@@ -114,8 +133,10 @@ def test_update_is_pure():
 def test_the_state_holds_no_key():
     at = setting(torch.float32, "cpu")
     _, state, _ = step(private_grad("Clip", key=77), at)
-    assert dp.key(77).secret_bytes not in repr(state).encode()
-    assert state == {"clip": {}, "noise": {"step": 1}}
+    secret = dp.key(77).secret_bytes
+    assert secret.hex() not in repr(state)
+    assert repr(secret) not in repr(state)
+    assert state["noise"]["step"] == 1
 
 
 def test_without_noise_epsilon_is_infinite():
