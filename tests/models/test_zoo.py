@@ -27,7 +27,7 @@ def looped(case: Case, params: Tensors) -> tuple[Tensors, Tensor]:
     return dict(zip(params, columns, strict=True)), torch.stack(losses)
 
 
-def assert_exact(case: Case, loss_fn, rtol: float = 1e-9) -> None:
+def assert_exact(case: Case, loss_fn, *, rtol: float = 1e-9) -> None:
     def assert_equal(actual: Tensor, expected: Tensor, scale: float) -> None:
         torch.testing.assert_close(actual, expected, rtol=rtol, atol=1e-3 * rtol * scale)
 
@@ -91,7 +91,7 @@ def test_the_loss_that_the_model_itself_computes():
         batch=case.batch | {"labels": case.batch["input_ids"]},
         score=lambda output: output["loss"].reshape(1),
     )
-    assert_exact(own, own.loss, rtol=1e-5)  # it takes the loss in float32
+    assert_exact(own, own.loss, rtol=1e-4)  # it computes in float32, whatever the model does
     with pytest.raises(ValueError, match=r"batched: expected the losses of \d+ samples"):
         dp.factored_grad(dp.batched(own.losses))(dp.named_params(own.model), own.batch)
 
