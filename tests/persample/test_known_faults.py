@@ -90,17 +90,6 @@ def parametrized(layer: nn.Module, name: str = "weight") -> tuple:
     return of_module(layer)
 
 
-def recurrent(layer: nn.Module) -> tuple:
-    nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", Doubled())
-    layer = layer.double()
-    return (lambda p, x: size(functional_call(layer, p, (x,))[0])), dp.named_params(layer)
-
-
-def projected() -> tuple:
-    layer = nn.LSTM(3, 4, proj_size=2, batch_first=True).double()
-    return (lambda p, x: size(functional_call(layer, p, (x,))[0])), dp.named_params(layer)
-
-
 def masked_attention(params: Tensors, x: Tensor) -> Tensor:
     heads = (x @ params["w"])[None, None]
     return F.scaled_dot_product_attention(heads, heads, heads, params["m"]).square().sum()
@@ -114,8 +103,6 @@ REFUSED = {
         LINEAR,
         "vmap",
     ),
-    "an LSTM with a parametrized weight": (*recurrent(nn.LSTM(3, 4, batch_first=True)), "vmap"),
-    "an LSTM with projections": (*projected(), "vmap"),
     "mm with keywords": (lambda p, x: size(torch.mm(input=x, mat2=p["w"])), W, "vmap"),
     "attention with a parameter as its mask": (
         masked_attention,

@@ -26,10 +26,10 @@ class ElmanScan:
         order = Order(len(gates), self.backward)
         states = order.room(state[0])
         self._outputs, self._previous = order.after(states), order.before(states)
-        h, after, x = (v.unbind(0) for v in (self._previous, self._outputs, gates))
+        after, x, h = self._outputs.unbind(0), gates.unbind(0), order.start(self._previous)
         weight, bend = transposed(self.weight), torch.relu_ if self.relu else torch.tanh_
         for t in order:
-            bend(torch.addmm(x[t], h[t], weight, out=after[t]))
+            h = bend(torch.addmm(x[t], h, weight, out=after[t]))
         return outputs_of(self._outputs), order.last(states)
 
     def pull(self, gates: Tensor, output: Tensor, last: tuple[Tensor | None, ...]) -> State:

@@ -41,16 +41,17 @@ class GRUScan:
 
     def _step(self, order: Order, gates: Tensor, outputs: Tensor) -> None:
         size = outputs.shape[2]
-        h, u, after = (v.unbind(0) for v in (self._previous, self._of_state, outputs))
+        u, after = self._of_state.unbind(0), outputs.unbind(0)
         r, z, n = (part.unbind(0) for part in gates.chunk(3, 2))
         r_and_z = gates[..., : 2 * size].unbind(0)
         of_r_and_z, of_n = map(transposed, self.weight.split((2 * size, size)))
         bias = self.weight.new_zeros(size) if self.bias is None else self.bias
+        h = order.start(self._previous)
         for t in order:
-            r_and_z[t].addmm_(h[t], of_r_and_z).sigmoid_()
-            torch.addmm(bias, h[t], of_n, out=u[t])
+            r_and_z[t].addmm_(h, of_r_and_z).sigmoid_()
+            torch.addmm(bias, h, of_n, out=u[t])
             n[t].addcmul_(r[t], u[t]).tanh_()
-            torch.lerp(n[t], h[t], z[t], out=after[t])
+            h = torch.lerp(n[t], h, z[t], out=after[t])
 
     def pull(self, gates: Tensor, output: Tensor, last: tuple[Tensor | None, ...]) -> State:
         order, size = Order(len(gates), self.backward), output.shape[2]

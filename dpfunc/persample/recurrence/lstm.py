@@ -45,23 +45,22 @@ class LSTMScan:
         return outputs_of(outputs), order.last(states), order.last(cells)
 
     def _step(self, order: Order, gates: Tensor, outputs: Tensor) -> None:
-        h, m, every, after = (
-            values.unbind(0) for values in (self._previous, self._unprojected, gates, outputs)
-        )
-        c, c_next = order.before(self._cells).unbind(0), order.after(self._cells).unbind(0)
+        cells = order.after(self._cells).unbind(0)
+        m, every, after = (v.unbind(0) for v in (self._unprojected, gates, outputs))
+        h, c = order.start(self._previous), order.start(order.before(self._cells))
         i_and_f = gates[..., : gates.shape[2] // 2].unbind(0)
         i, f, g, o = (part.unbind(0) for part in _parts(gates))
-        weight, squashed = transposed(self.weight), torch.empty_like(c[0])
+        weight, squashed = transposed(self.weight), torch.empty_like(c)
         projection = None if self.projection is None else transposed(self.projection)
         for t in order:
-            every[t].addmm_(h[t], weight)
+            every[t].addmm_(h, weight)
             i_and_f[t].sigmoid_()
             g[t].tanh_()
             o[t].sigmoid_()
-            torch.mul(f[t], c[t], out=c_next[t]).addcmul_(i[t], g[t])
-            torch.mul(o[t], torch.tanh(c_next[t], out=squashed), out=m[t])
+            c = torch.mul(f[t], c, out=cells[t]).addcmul_(i[t], g[t])
+            h = torch.mul(o[t], torch.tanh(c, out=squashed), out=m[t])
             if projection is not None:
-                torch.mm(m[t], projection, out=after[t])
+                h = torch.mm(h, projection, out=after[t])
 
     def pull(self, gates: Tensor, output: Tensor, last: tuple[Tensor | None, ...]) -> State:
         order = Order(len(gates), self.backward)

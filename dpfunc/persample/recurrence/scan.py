@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.persample.batch import slices
+from dpfunc.persample.precision import without_autocast
 from dpfunc.persample.recurrence.cells import State
 
 
@@ -75,6 +76,10 @@ class Order:
         """The state after each step."""
         return states[:-1] if self.backward else states[1:]
 
+    def start(self, by_step: Tensor) -> Tensor:
+        """What belongs to the first step."""
+        return by_step[-1 if self.backward else 0]
+
     def last(self, states: Tensor) -> Tensor:
         """A copy of the state after all steps."""
         return states[0 if self.backward else -1].clone()
@@ -122,6 +127,6 @@ class _RunScan(torch.autograd.Function):
         gates = gates.detach()
         if output is None:
             output = states.new_zeros(()).expand(states.shape)
-        with torch.autocast(gates.device.type, enabled=False):
+        with without_autocast(gates.device):
             first = ctx.steps.pull(gates, output, last)
         return None, gates, *first

@@ -49,15 +49,16 @@ class _Affine:
             output = flat @ self.matrix
         else:
             output = torch.addmm(self.bias, flat, self.matrix)
-        return _in_shape(output, (*read.shape[:-1], self.matrix.shape[1]))
+        return in_shape(output, (*read.shape[:-1], self.matrix.shape[1]))
 
     def pull(self, read: Tensor, grad: Tensor) -> Tensor:
         flat = grad.reshape(-1, grad.shape[-1])
         return (flat @ self.matrix.T).view(read.shape)
 
 
-def _in_shape(fresh: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Not a view for autograd, whose in-place operations on views copy the whole gradient."""
+def in_shape(fresh: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``fresh`` in another shape. No view for autograd, which copies the whole gradient of a view
+    that is changed in place."""
     whole: Tensor = torch.ops.aten._unsafe_view(fresh, shape)
     return whole
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from dpfunc.checks import require
 from dpfunc.persample.capture import Rule, Tape, require_randomness
+from dpfunc.persample.precision import autocast_dtype, without_autocast
 from dpfunc.persample.recurrence.cells import (
     Cell,
     State,
@@ -61,16 +62,16 @@ class _Network:
     ) -> tuple[Tensor, ...]:
         """``x [B, T, N, I]`` and states ``[B, L, N, H]``; the results likewise."""
         require_randomness(randomness, self.dropout, "recurrent")
-        size, kind = len(inputs[0]), inputs[0].device.type
-        if torch.is_autocast_enabled(kind):
-            dtype = torch.get_autocast_dtype(kind)
-            inputs = tuple(values.to(dtype) for values in inputs)
-        else:
+        size, device = len(inputs[0]), inputs[0].device
+        dtype = autocast_dtype(device)
+        if dtype is None:
             _require_one_dtype((*inputs, *_tensors(self.weights)))
+        else:
+            inputs = tuple(values.to(dtype) for values in inputs)
         # Steps in front; the rows of a sequence are those of its samples, one after the other.
         x, *states = (v.permute(1, 2, 0, 3).flatten(1, 2) for v in inputs)
         direction = WatchedPass(self.tape, self.cell, size, probe)
-        with torch.autocast(kind, enabled=False):
+        with without_autocast(device):
             results = self._layers(direction, self.weights, x, states)
         return tuple(v.unflatten(1, (-1, size)).permute(2, 0, 1, 3) for v in results)
 

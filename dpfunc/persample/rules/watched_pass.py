@@ -29,7 +29,7 @@ from dpfunc.persample.recurrence.elman import ElmanScan
 from dpfunc.persample.recurrence.gru import GRUScan
 from dpfunc.persample.recurrence.lstm import LSTMScan
 from dpfunc.persample.recurrence.scan import Scan, scan
-from dpfunc.persample.rules.linear import sum_over_positions
+from dpfunc.persample.rules.linear import in_shape, sum_over_positions
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,9 @@ class WatchedPass:
     ) -> tuple[Tensor, State]:
         frozen = weights.map(lambda weight: weight.detach().to(x.dtype))
         steps = _SCANS[self.cell](frozen, backward)
-        gates = F.linear(x, frozen.input, _constant(self.cell, frozen))
+        # As one matrix: of rows that do not lie one after the other, F.linear would make many.
+        gates = F.linear(x.flatten(0, 1), frozen.input, _constant(self.cell, frozen))
+        gates = in_shape(gates, (*x.shape[:2], gates.shape[1]))
         uses = _Gradients(steps, self.size).uses(weights)
         return scan(steps, self.tape.tap_rows(gates, x, self.probe, *uses), state)
 
@@ -85,6 +87,7 @@ class _Gradients:
     steps: Scan
     size: int
     _known: list[tuple[Tensor, Tensor]] | None = field(default=None, init=False)
+    _summed: tuple[Tensor, Tensor] | None = field(default=None, init=False)
 
     def uses(self, weights: Weights) -> list[tuple[Any, Factor]]:
         return [
@@ -102,7 +105,9 @@ class _Gradients:
         return _product(*map(self._rows, self._products(grad)[0]))
 
     def _of_bias(self, grad: Tensor) -> Factored:
-        return Dense(sum_over_positions(self._rows(grad)))
+        if self._summed is None or self._summed[0] is not grad:  # both biases may have the same
+            self._summed = grad, sum_over_positions(self._rows(grad))
+        return Dense(self._summed[1])
 
     def _of_projection(self, _: Tensor, grad: Tensor) -> Factored:
         return _product(*map(self._rows, self._products(grad)[1]))
