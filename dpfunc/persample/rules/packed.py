@@ -38,6 +38,18 @@ def run_packed(
     return output, *last
 
 
+def require_one_sample(tape: Tape) -> None:
+    """In a packed batch the samples lie step by step, each batch in another way."""
+    require(
+        tape.samples.mapped,
+        "batched",
+        "to tell the samples apart",
+        "packed sequences",
+        "pad and mask the loss, or write the loss of one sample (no batched)",
+        error=NotImplementedError,
+    )
+
+
 def _places(batch_sizes: Sequence[int]) -> Tensor:
     """Where step t of sequence n is in the data, ``[T, N]``; -1 where it has ended."""
     places = torch.full((len(batch_sizes), batch_sizes[0]), -1)

@@ -28,7 +28,7 @@ from dpfunc.persample.recurrence.cells import (
     tanh_cell,
 )
 from dpfunc.persample.rules.linear import linear
-from dpfunc.persample.rules.packed import PACKING_RULES, run_packed
+from dpfunc.persample.rules.packed import PACKING_RULES, require_one_sample, run_packed
 from dpfunc.persample.rules.watched_pass import WatchedPass
 
 _Direction = Callable[[Tensor, State, Weights, bool], tuple[Tensor, State]]
@@ -131,6 +131,7 @@ def _recurrent(cell: Cell, tape: Tape, x: Tensor, *args: Any, **kwargs: Any) -> 
     each, directions = grouped(weights, has_biases, projects), 2 if bidirectional else 1
     network = _Network(tape, cell, each, directions, dropout if train else 0.0)
     if batch_sizes is not None:
+        require_one_sample(tape)
         return run_packed(network.run, x, batch_sizes, states)
     if not any(batch_first):
         return network.run(x, states)
