@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "squares added in a row",
         "persample/factors.py",
-        "return accumulable(_as_rows(values)).square().sum(1)",
-        "return torch.linalg.vector_norm(accumulable(_as_rows(values)), dim=1).square()",
+        "return accumulable(_as_rows(in_order)).square().sum(1)",
+        "return torch.linalg.vector_norm(accumulable(_as_rows(in_order)), dim=1).square()",
         "l1",
     ),
     Mutant(
@@ -155,6 +155,13 @@ MUTANTS = [
         "persample/outer.py",
         "return gram.sum((1, 2)).clamp_(min=0.0)",
         "return gram.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=0.0)",
+        "l7",
+    ),
+    Mutant(
+        "a state's gradient of the wrong step",
+        "persample/recurrence/lstm.py",
+        "dc.mul_(forget[t - where.start])",
+        "dc.mul_(forget[0])",
         "l7",
     ),
     Mutant(
