@@ -19,9 +19,22 @@ _SETTINGS = (
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 
 
-def is_autocast(device: torch.device) -> bool:
-    """Whether autocast is on for ``device``; it does not exist for some."""
-    return torch.amp.is_autocast_available(device.type) and torch.is_autocast_enabled(device.type)
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """The dtype that autocast computes in on ``device``, where it is on."""
+    kind = device.type
+    if not torch.amp.is_autocast_available(kind) or not torch.is_autocast_enabled(kind):
+        return None
+    return torch.get_autocast_dtype(kind)
+
+
+@contextmanager
+def without_autocast(device: torch.device) -> Iterator[None]:
+    """Inside, operations on ``device`` compute in the dtype of what they are given."""
+    if autocast_dtype(device) is None:
+        yield
+        return
+    with torch.autocast(device.type, enabled=False):
+        yield
 
 
 @contextmanager

@@ -199,8 +199,8 @@ MUTANTS = [
     Mutant(
         "squares added in a row",
         "persample/factors.py",
-        "return accumulable(_as_rows(values)).square().sum(1)",
-        "return torch.linalg.vector_norm(accumulable(_as_rows(values)), dim=1).square()",
+        "return accumulable(_as_rows(in_order)).square().sum(1)",
+        "return torch.linalg.vector_norm(accumulable(_as_rows(in_order)), dim=1).square()",
         "l1",
     ),
     Mutant(
@@ -250,6 +250,13 @@ MUTANTS = [
         "persample/places.py",
         "return values.expand(size, *values.shape)",
         "return values.expand(size, *values.shape) / size",
+        "l7",
+    ),
+    Mutant(
+        "a state's gradient of the wrong step",
+        "persample/recurrence/lstm.py",
+        "dc.mul_(forget[t - where.start])",
+        "dc.mul_(forget[0])",
         "l7",
     ),
     Mutant(

@@ -1,5 +1,7 @@
 """`batched`: losses of the whole batch, exact against batches of one, or refused by name."""
 
+from functools import partial
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -161,9 +163,12 @@ def test_modules(layer, shape):
 
 
 @pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
-def test_recurrent_layers(kind, batch_first):
+@pytest.mark.parametrize("kind", [nn.LSTM, partial(nn.LSTM, proj_size=2), nn.GRU, nn.RNN])
+@pytest.mark.parametrize("parametrized", [True, False])
+def test_recurrent_layers(kind, parametrized, batch_first):
     layer = kind(3, 4, 2, bidirectional=True, batch_first=batch_first).double()
+    if parametrized:
+        nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", nn.Tanh())
 
     def loss_fn(params, x):
         output, last = functional_call(layer, params, (x if batch_first else x.transpose(0, 1),))

@@ -2,15 +2,17 @@
 
 import copy
 import gc
+from functools import partial
 from unittest import mock
 
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import dpfunc as dp
 from dpfunc.persample import convolution
@@ -18,7 +20,9 @@ from dpfunc.persample.combine import Sum
 from dpfunc.persample.convolution import Convolution
 from dpfunc.persample.factors import Dense
 from dpfunc.persample.outer import Outer
+from dpfunc.persample.recurrence import gru, lstm
 from dpfunc.persample.rules import convolution as convolution_rules
+from dpfunc.persample.rules import watched_pass
 from dpfunc.persample.scatter import Scatter
 from dpfunc.persample.tap import Record
 from dpfunc.persample.views import Viewed
@@ -415,9 +419,11 @@ def test_recurrent_layers(kind, layers, bidirectional, options):
         return output.square().sum() + sum((part * 1.3).sum() for part in last)
 
     shape = (2, 5, 3) if options.get("batch_first") else (5, 2, 3)
-    forms = assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, *shape))
+    with mock.patch.object(watched_pass, "worth_forming", return_value=False):
+        forms = assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, *shape))
     assert forms["weight_hh_l0"] is Outer
-    assert_exact(loss_fn, dp.named_params(layer), draw(2, 3, 5, 3))  # without the axis N
+    forms = assert_exact(loss_fn, dp.named_params(layer), draw(2, 3, 5, 3))  # no axis N
+    assert forms["weight_hh_l0"] is Dense
 
 
 @pytest.mark.parametrize("kind", [nn.LSTM, nn.GRU, nn.RNN])
@@ -433,6 +439,163 @@ def test_recurrent_layers_from_a_learned_state_and_with_frozen_weights(kind):
 
     params = {**dp.named_params(layer), "start": draw(5, 4)}
     assert_exact(loss_fn, params, draw(1, 3, 5, 3))
+
+
+def of_layer(layer: nn.Module):
+    """A loss that tells the outputs and all last states apart, and each step from the others."""
+
+    def loss_fn(params, x, *state):
+        output, last = functional_call(layer, params, (x, *state))
+        last = last if isinstance(last, tuple) else (last,)
+        steps = torch.arange(1.0, 1 + len(output), dtype=x.dtype)[:, None, None]
+        return (output.square() * steps).sum() + sum((part * 1.3).sin().sum() for part in last)
+
+    return loss_fn
+
+
+RECURRENT = {
+    "LSTM": nn.LSTM,
+    "LSTM with projections": partial(nn.LSTM, proj_size=2),
+    "GRU": nn.GRU,
+    "RNN": nn.RNN,
+    "RNN relu": partial(nn.RNN, nonlinearity="relu"),
+}
+
+
+@given(
+    kind=st.sampled_from(sorted(RECURRENT)),
+    size=SMALL,
+    steps=st.integers(1, 6),
+    sequences=SMALL,
+    width=SMALL,
+    state=st.integers(3, 5),
+    layers=st.integers(1, 2),
+    bidirectional=st.booleans(),
+    bias=st.booleans(),
+    at_once=st.integers(1, 3),
+    formed=st.booleans(),
+    dtype=st.sampled_from([torch.float32, torch.float64]),
+)
+@settings(max_examples=60)
+@pytest.mark.filterwarnings("ignore:LSTM with projections")  # PyTorch's own, of its speed
+def test_recurrent_layers_of_any_shape(
+    kind, size, steps, sequences, width, state, layers, bidirectional, bias, at_once, formed, dtype
+):
+    layer = RECURRENT[kind](width, state, layers, bias=bias, bidirectional=bidirectional).to(dtype)
+    with (
+        mock.patch.object(watched_pass, "worth_forming", return_value=formed),
+        mock.patch.object(lstm, "steps_at_once", return_value=at_once),
+        mock.patch.object(gru, "steps_at_once", return_value=at_once),
+    ):
+        x = draw(1, size, steps, sequences, width, dtype=dtype)
+        assert_exact(of_layer(layer), dp.named_params(layer), x, dtype=dtype)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers_from_a_state_of_the_batch(kind):
+    """And between layers, which see the gradient of their input and of every state."""
+    layer = RECURRENT[kind](3, 4).double()
+    states = [draw(2, 3, 1, 2, 2 if "proj" in kind else 4), draw(3, 3, 1, 2, 4)]
+
+    def loss_fn(params, x, *state):
+        own = {name: value for name, value in params.items() if name != "before"}
+        state = [part * params["before"].sum() for part in state]
+        state = tuple(state) if "LSTM" in kind else state[0]
+        return of_layer(layer)(own, x @ params["before"], state)
+
+    params = {**dp.named_params(layer), "before": draw(5, 3, 3)}
+    batch = (draw(1, 3, 5, 2, 3), *states[: 2 if "LSTM" in kind else 1])
+    assert_exact(loss_fn, params, *batch)
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers_with_a_weight_made_of_a_parameter(kind):
+    layer = RECURRENT[kind](3, 4, 2, bidirectional=True).double()
+    nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", Doubled())
+    assert_exact(of_layer(layer), dp.named_params(layer), draw(1, 3, 5, 2, 3))
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers_used_twice(kind):
+    layer = RECURRENT[kind](4, 4).double()
+    apart = of_layer(layer)
+    loss_fn = lambda params, x: apart(params, x) + apart(params, x[1:].cos())  # noqa: E731
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 5, 2, 4))
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_packed_sequences(kind):
+    layer = RECURRENT[kind](3, 5, 2, bidirectional=True).double()
+    lengths = torch.tensor([4, 2, 5, 2])
+
+    def loss_fn(params, x):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        output, last = functional_call(layer, params, (packed,))
+        last = last if isinstance(last, tuple) else (last,)
+        padded, _ = pad_packed_sequence(output, padding_value=0.5, total_length=7)
+        return padded.square().sum() + sum((part**3).sum() for part in last)
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 6, 4, 3))
+
+
+def test_packed_sequences_whose_lengths_are_data_are_refused():
+    layer = nn.LSTM(3, 4).double()
+
+    def loss_fn(params, x, lengths):
+        packed = pack_padded_sequence(x, lengths, enforce_sorted=False)
+        return functional_call(layer, params, (packed,))[0].data.sum()
+
+    lengths = torch.tensor([[2, 3], [3, 1]])
+    with pytest.raises(RuntimeError):
+        dp.factored_grad(loss_fn)(dp.named_params(layer), draw(1, 2, 3, 2, 3), lengths)
+
+
+def test_recurrent_outputs_changed_in_place_are_refused():
+    layer = nn.GRU(3, 4).double()
+
+    def loss_fn(params, x):
+        return functional_call(layer, params, (x,))[0].mul_(2.0).square().sum()
+
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        dp.factored_grad(loss_fn)(dp.named_params(layer), draw(1, 2, 5, 1, 3))
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_recurrent_layers_in_low_precision(kind, dtype):
+    """Parameters of that dtype; and under autocast, parameters of float32."""
+    exact = RECURRENT[kind](3, 4, 2)
+    x = draw(1, 3, 5, 2, 3, dtype=torch.float32)
+    expected, _ = dp.factored_grad(of_layer(exact))(dp.named_params(exact), x)
+    low = RECURRENT[kind](3, 4, 2).to(dtype)
+    low.load_state_dict(exact.state_dict())
+
+    def under_autocast(params, x):
+        with torch.autocast("cpu", dtype=dtype):
+            return of_layer(exact)(params, x)
+
+    cast, _ = dp.factored_grad(under_autocast)(dp.named_params(exact), x)
+    native, _ = dp.factored_grad(of_layer(low))(dp.named_params(low), x.to(dtype))
+    for name, factor in expected.items():
+        scale = factor.dense().abs().max()
+        for other in (cast, native):
+            torch.testing.assert_close(
+                other[name].dense().float() / scale, factor.dense() / scale, rtol=0.0, atol=0.06
+            )
+            assert other[name].norm_sq().dtype == torch.float32
+
+
+@pytest.mark.parametrize("kind", RECURRENT)
+def test_recurrent_layers_without_numbers(kind):
+    """On the device meta, shapes alone."""
+    layer = RECURRENT[kind](3, 4, 2, device="meta")
+    loss_fn = lambda params, x: functional_call(layer, params, (x,))[0].sum()  # noqa: E731
+    params = dp.named_params(layer)
+    grads, losses = dp.factored_grad(loss_fn)(params, torch.empty(3, 5, 2, 3, device="meta"))
+    assert losses.shape == (3,)
+    assert {name: f.weighted_sum(losses).shape for name, f in grads.items()} == {
+        name: param.shape for name, param in params.items()
+    }
 
 
 @pytest.mark.parametrize("kind", [nn.LSTMCell, nn.GRUCell, nn.RNNCell])
@@ -458,6 +621,11 @@ def test_recurrent_dropout_is_refused_unless_asked_for():
     with pytest.raises(RuntimeError, match="randomness error mode"):
         dp.factored_grad(loss_fn)(params, x)
     dp.factored_grad(loss_fn, randomness="different")(params, x)
+
+
+class Doubled(nn.Module):
+    def forward(self, weight: Tensor) -> Tensor:
+        return 2 * weight
 
 
 class Tied(nn.Module):

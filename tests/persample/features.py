@@ -175,9 +175,13 @@ def _routed_by_mask(params: Tensors, x: Tensor) -> Tensor:
 
 
 def _packed(params: Tensors, x: Tensor) -> Tensor:
-    packed = nn.utils.rnn.pack_padded_sequence(x, torch.full((len(x),), 3), batch_first=True)
+    sequences = x.reshape(-1, 3, 3)
+    packed = nn.utils.rnn.pack_padded_sequence(
+        sequences, torch.full((len(sequences),), 2), batch_first=True
+    )
     output, _ = functional_call(_LSTM, params, (packed,))
-    return nn.utils.rnn.unpack_sequence(output)[0].square().sum(-1)
+    padded, _ = nn.utils.rnn.pad_packed_sequence(output, batch_first=True)
+    return padded.square().sum((1, 2)).reshape(x.shape[:-2])
 
 
 def _with_forward_hooks() -> nn.Module:
@@ -256,9 +260,7 @@ FEATURES: dict[str, Feature] = {
         shape=(2, 4, 4),
     ),
     "TransformerEncoder in eval mode": Feature(**_of_module(_ENCODER.eval(), axes=2), shape=(5, 4)),
-    "packed sequences": Feature(
-        _packed, "item", "rule not implemented", (3, 3), dp.named_params(_LSTM)
-    ),
+    "packed sequences": Feature(_packed, EXACT, "packed sequences", (3, 3), dp.named_params(_LSTM)),
     # Compilation, memory and precision
     "non-reentrant checkpoint": Feature(
         lambda p, x: _size(

@@ -6,8 +6,7 @@ Strict: a fault that is mended turns red here, and moves to where it then belong
 import pytest
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
-from torch.func import functional_call
+from torch import Tensor
 
 import dpfunc as dp
 from tests.persample.features import Product, numbers
@@ -27,36 +26,6 @@ def size(y: Tensor) -> Tensor:
 def test_a_loss_compiled_with_the_debugging_backend_eager():
     loss = torch.compile(lambda p, x: size(F.linear(x, p["w"])), backend="eager")
     assert_exact(loss, W, X, looped(loss, W, X))
-
-
-class Doubled(nn.Module):
-    def forward(self, weight: Tensor) -> Tensor:
-        return 2 * weight
-
-
-def recurrent(layer: nn.Module) -> tuple:
-    nn.utils.parametrize.register_parametrization(layer, "weight_hh_l0", Doubled())
-    layer = layer.double()
-    return (lambda p, x: size(functional_call(layer, p, (x,))[0])), dp.named_params(layer)
-
-
-def projected() -> tuple:
-    layer = nn.LSTM(3, 4, proj_size=2, batch_first=True).double()
-    return (lambda p, x: size(functional_call(layer, p, (x,))[0])), dp.named_params(layer)
-
-
-BY_VMAP = {
-    "an LSTM with a parametrized weight": recurrent(nn.LSTM(3, 4, batch_first=True)),
-    "an LSTM with projections": projected(),
-}
-
-
-@pytest.mark.xfail(raises=REFUSALS, reason="refused", strict=True)
-@pytest.mark.filterwarnings("ignore::UserWarning")
-@pytest.mark.parametrize("name", BY_VMAP)
-def test_should_work_on_one_sample(name):
-    loss, params = BY_VMAP[name]
-    assert_exact(loss, params, X, looped(loss, params, X))
 
 
 BY_BATCH = {

@@ -12,7 +12,7 @@ from dpfunc.persample.capture import Rule, Tape
 from dpfunc.persample.convolution import Convolution, Geometry, convolution_backward
 from dpfunc.persample.cost import worth_forming
 from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.precision import is_autocast
+from dpfunc.persample.precision import autocast_dtype
 
 
 def _convolution(
@@ -87,7 +87,7 @@ def _run(
         return Dense(accumulable(_images(grad, axes)).flatten(3).sum((1, 3)))
 
     uses = ((weight, of_weight), (bias, of_bias))
-    if is_autocast(input.device):
+    if autocast_dtype(input.device) is not None:
         return tape.tap(function(input, frozen, tape.frozen(bias), *options), input, *uses)
     return tape.run(operation, input, *uses)
 

@@ -10,7 +10,7 @@ from torch import Tensor
 from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
 from dpfunc.persample.outer import Outer
-from dpfunc.persample.precision import is_autocast
+from dpfunc.persample.precision import autocast_dtype
 
 
 def positions(values: Tensor) -> Tensor:
@@ -50,15 +50,16 @@ class _Affine:
             output = flat @ self.matrix
         else:
             output = torch.addmm(self.bias, flat, self.matrix)
-        return _in_shape(output, (*read.shape[:-1], self.matrix.shape[1]))
+        return in_shape(output, (*read.shape[:-1], self.matrix.shape[1]))
 
     def pull(self, read: Tensor, grad: Tensor) -> Tensor:
         flat = grad.reshape(-1, grad.shape[-1])
         return (flat @ self.matrix.T).view(read.shape)
 
 
-def _in_shape(fresh: Tensor, shape: tuple[int, ...]) -> Tensor:
-    """Not a view for autograd, whose in-place operations on views copy the whole gradient."""
+def in_shape(fresh: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """``fresh`` in another shape. No view for autograd, which copies the whole gradient of a view
+    that is changed in place."""
     whole: Tensor = torch.ops.aten._unsafe_view(fresh, shape)
     return whole
 
@@ -68,7 +69,7 @@ def affine(
 ) -> Tensor | None:
     """``input @ matrix + bias``, tapped; None where types differ, as they do under autocast."""
     dtypes = {value.dtype for value in (input, matrix, bias) if value is not None}
-    if len(dtypes) > 1 or is_autocast(input.device):
+    if len(dtypes) > 1 or autocast_dtype(input.device) is not None:
         return None
     return tape.run(_Affine(matrix, bias), input, *uses)
 

@@ -1,168 +1,146 @@
-"""Recurrent layers and cells: the recurrence runs once over the whole batch, watched at its gates.
+"""Recurrent layers and cells: their passes over time run over the whole batch.
 
 With ``gates_t = W_ih x_t + b_ih + (W_hh h_{t-1} + b_hh)``, one tap on the input's part of all gates
-sees ``d loss / d gates_t`` for every t, which serves all four parameters.
+sees ``d loss / d gates_t`` for every t, which serves all parameters.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Factor, Rule, Tape, require_randomness
-from dpfunc.persample.factors import Factored
-from dpfunc.persample.outer import Outer
-from dpfunc.persample.rules.linear import bias_of_last_axis, linear, positions
+from dpfunc.checks import require
+from dpfunc.persample.capture import Rule, Tape, require_randomness
+from dpfunc.persample.precision import autocast_dtype, without_autocast
+from dpfunc.persample.recurrence.cells import (
+    Cell,
+    State,
+    Weights,
+    grouped,
+    gru_cell,
+    lstm_cell,
+    relu_cell,
+    step_by_step,
+    tanh_cell,
+)
+from dpfunc.persample.rules.linear import linear
+from dpfunc.persample.rules.packed import PACKING_RULES, require_one_sample, run_packed
+from dpfunc.persample.rules.watched_pass import WatchedPass
 
-# (the input's gates, the state's gates, h, c) -> (h, c, factor of the state's gates' gradient)
-_Cell = Callable[[Tensor, Tensor, Tensor, Any], tuple[Tensor, Any, Tensor | None]]
-
-
-def _lstm_cell(x: Tensor, hidden: Tensor, h: Tensor, c: Any) -> tuple[Tensor, Any, None]:
-    i, f, g, o = (x + hidden).chunk(4, -1)
-    c = f.sigmoid() * c + i.sigmoid() * g.tanh()
-    return o.sigmoid() * c.tanh(), c, None
-
-
-def _gru_cell(x: Tensor, hidden: Tensor, h: Tensor, c: Any) -> tuple[Tensor, Any, Tensor]:
-    size = h.shape[-1]
-    r, z = (x[..., : 2 * size] + hidden[..., : 2 * size]).sigmoid().chunk(2, -1)
-    n = (x[..., 2 * size :] + r * hidden[..., 2 * size :]).tanh()
-    return n + z * (h - n), c, r
-
-
-def _tanh_cell(x: Tensor, hidden: Tensor, h: Tensor, c: Any) -> tuple[Tensor, Any, None]:
-    return (x + hidden).tanh(), c, None
-
-
-def _relu_cell(x: Tensor, hidden: Tensor, h: Tensor, c: Any) -> tuple[Tensor, Any, None]:
-    return (x + hidden).relu(), c, None
-
-
-@dataclass
-class _Trace:
-    """What a pass of a layer leaves for its parameters, by time; detached, see `_Tap.backward`."""
-
-    previous: dict[int, Tensor] = field(default_factory=dict)
-    factor: dict[int, Tensor] = field(default_factory=dict)
-
-    def hidden_grad(self, grad: Tensor) -> Tensor:
-        """The gradient of the state's gates, from the input's: in a GRU, r scales the last."""
-        if not self.factor:
-            return grad
-        r = _in_time(self.factor)
-        size = r.shape[-1]
-        return torch.cat([grad[..., : 2 * size], grad[..., 2 * size :] * r], -1)
-
-
-def _in_time(by_time: dict[int, Tensor]) -> Tensor:
-    return torch.stack([by_time[t] for t in range(len(by_time))], 2)  # [B, N, T, H]
-
-
-@dataclass(frozen=True)
-class _Layer:
-    """One layer in one direction."""
-
-    weights: Sequence[Tensor]  # W_ih, W_hh and, unless there are none, b_ih, b_hh
-
-    def uses(self, trace: _Trace) -> list[tuple[Tensor, Factor]]:
-        def of_hidden_weight(_: Tensor, grad: Tensor) -> Factored:
-            hidden = positions(trace.hidden_grad(grad))
-            return Outer(hidden, positions(_in_time(trace.previous)))
-
-        def of_hidden_bias(read: Tensor, grad: Tensor) -> Factored:
-            return bias_of_last_axis(read, trace.hidden_grad(grad))
-
-        def of_input_weight(read: Tensor, grad: Tensor) -> Factored:
-            return Outer(positions(grad), positions(read))
-
-        factors = (of_input_weight, of_hidden_weight, bias_of_last_axis, of_hidden_bias)
-        return list(zip(self.weights, factors, strict=False))
+_Direction = Callable[[Tensor, State, Weights, bool], tuple[Tensor, State]]
 
 
 @dataclass(frozen=True)
 class _Network:
-    """A stack of layers, to be run on whole batches: ``x [B, N, T, I]``, states ``[B, N, H]``."""
+    """A stack of layers in one or two directions; ``weights`` by layer, then by direction."""
 
     tape: Tape
-    cell: _Cell
-    layers: Sequence[Sequence[_Layer]]  # a layer in one or two directions
+    cell: Cell
+    weights: Sequence[Weights]
+    directions: int
     dropout: float
 
-    def run(
-        self, randomness: str, probe: Tensor, x: Tensor, h: Tensor, c: Tensor | None
+    def run(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """``x [T, N, I]`` and states ``[L, N, H]`` of one sample, or with B samples in an axis."""
+        require(len(x) > 0, "recurrent layer", "at least one step", "none", "leave it out")
+        if self.tape.samples.mapped and any(map(_differs, _tensors(self.weights))):
+            return self._by_equations(x, states)
+        return self.tape.on_whole_batch(self._on_whole_batch, x, *states)
+
+    def _by_equations(self, x: Tensor, states: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """With weights that every sample has its own of: parameters are then copied, too."""
+        copied = [weights.map(self.tape.copies) for weights in self.weights]
+        direction = partial(step_by_step, self.cell)
+        return self._layers(direction, copied, x, states)
+
+    def _on_whole_batch(
+        self, randomness: str, probe: Tensor, *inputs: Tensor
     ) -> tuple[Tensor, ...]:
+        """``x [B, T, N, I]`` and states ``[B, L, N, H]``; the results likewise."""
         require_randomness(randomness, self.dropout, "recurrent")
-        last_h: list[Tensor] = []
-        last_c: list[Tensor] = []
-        for depth, directions in enumerate(self.layers):
-            if depth > 0 and self.dropout > 0:
+        size, device = len(inputs[0]), inputs[0].device
+        dtype = autocast_dtype(device)
+        if dtype is None:
+            _require_one_dtype((*inputs, *_tensors(self.weights)))
+        else:
+            inputs = tuple(values.to(dtype) for values in inputs)
+        # Steps in front; the rows of a sequence are those of its samples, one after the other.
+        x, *states = (v.permute(1, 2, 0, 3).flatten(1, 2) for v in inputs)
+        direction = WatchedPass(self.tape, self.cell, size, probe)
+        with without_autocast(device):
+            results = self._layers(direction, self.weights, x, states)
+        return tuple(v.unflatten(1, (-1, size)).permute(2, 0, 1, 3) for v in results)
+
+    def _layers(
+        self,
+        direction: _Direction,
+        weights: Sequence[Weights],
+        x: Tensor,
+        states: Sequence[Tensor],
+    ) -> tuple[Tensor, ...]:
+        """The outputs of the last layer ``[T, R, H]``, the last states ``[L, R, H]``."""
+        last: list[State] = []
+        while len(last) < len(weights):
+            if last and self.dropout > 0:
                 x = F.dropout(x, self.dropout)
             outputs = []
-            for backward, layer in enumerate(directions):
-                place = len(last_h)
-                cell_state = None if c is None else c[:, place]
-                output, h_end, c_end = self._scan(
-                    probe, x, h[:, place], cell_state, layer, bool(backward)
-                )
+            for backward in (False, True)[: self.directions]:
+                place = len(last)
+                first = tuple(state[place] for state in states)
+                output, end = direction(x, first, weights[place], backward)
                 outputs.append(output)
-                last_h.append(h_end)
-                last_c.append(c_end)
-            x = torch.cat(outputs, -1)
-        ends = (last_h,) if c is None else (last_h, last_c)
-        return x, *(torch.stack(end, 1) for end in ends)
-
-    def _scan(
-        self, probe: Tensor, x: Tensor, h: Tensor, c: Any, layer: _Layer, backward: bool
-    ) -> tuple[Tensor, Tensor, Any]:
-        weights, trace = [self.tape.frozen(w) for w in layer.weights], _Trace()
-        input_bias, hidden_bias = weights[2:4] if len(weights) == 4 else (None, None)
-        gates = F.linear(x, weights[0], input_bias)  # [B, N, T, gates]
-        gates = self.tape.tap_rows(gates, x, probe, *layer.uses(trace))
-        outputs: dict[int, Tensor] = {}
-        times = range(x.shape[2])
-        steps = gates.unbind(2)
-        for t in reversed(times) if backward else times:
-            trace.previous[t] = h.detach()
-            h, c, factor = self.cell(steps[t], F.linear(h, weights[1], hidden_bias), h, c)
-            if factor is not None:
-                trace.factor[t] = factor.detach()
-            outputs[t] = h
-        return _in_time(outputs), h, c
+                last.append(end)
+            x = outputs[0] if self.directions == 1 else torch.cat(outputs, -1)
+        return x, *(torch.stack(ends) for ends in zip(*last, strict=True))
 
 
-def _recurrent(
-    cell: _Cell,
-    tape: Tape,
-    x: Tensor,
-    state: Any,
-    weights: Any,
-    has_biases: bool,
-    num_layers: int,
-    dropout: float,
-    train: bool,
-    bidirectional: bool,
-    batch_first: bool = False,
-) -> Any:
-    each = 4 if has_biases else 2
-    directions = 2 if bidirectional else 1
-    if not isinstance(weights, tuple | list) or len(weights) != each * num_layers * directions:
-        return NotImplemented  # a packed sequence, or projections
+def _differs(weight: Tensor) -> bool:
+    """Whether vmap has another tensor for every sample, as it does of what is made of copies."""
+    return torch.func.debug_unwrap(weight, recurse=False) is not weight
+
+
+def _require_one_dtype(tensors: Sequence[Tensor]) -> None:
+    found = sorted({str(values.dtype) for values in tensors})
+    require(
+        len(found) == 1,
+        "recurrent layer",
+        "its input, states and weights in one dtype",
+        found,
+        "cast them, or use autocast",
+    )
+
+
+def _tensors(weights: Sequence[Weights]) -> list[Tensor]:
+    return [weight for each in weights for weight in each if weight is not None]
+
+
+def _recurrent(cell: Cell, tape: Tape, x: Tensor, *args: Any, **kwargs: Any) -> Any:
+    """``(x, state, weights, has_biases, ...)``, or packed ``(x, batch_sizes, state, ...)``."""
+    if kwargs:
+        return NotImplemented  # the layers of torch.nn pass none
+    batch_sizes = args[0] if isinstance(args[2], tuple | list) else None
+    state, weights, *options = args if batch_sizes is None else args[1:]
+    has_biases, _, dropout, train, bidirectional, *batch_first = options
     x, state = tape.copies((x, state))
-    h, c = state if isinstance(state, tuple) else (state, None)
-    layers = [_Layer(weights[i : i + each]) for i in range(0, len(weights), each)]
-    stacked = [layers[i : i + directions] for i in range(0, len(layers), directions)]
-    network = _Network(tape, cell, stacked, dropout if train else 0.0)
-    x = x if batch_first else x.transpose(0, 1)  # [N, T, I]
-    output, *last = tape.on_whole_batch(network.run, x, h, c)
-    return (output if batch_first else output.transpose(0, 1)), *last
+    states = state if isinstance(state, tuple | list) else (state,)
+    projects = states[0].shape[-1] != states[-1].shape[-1]
+    each, directions = grouped(weights, has_biases, projects), 2 if bidirectional else 1
+    network = _Network(tape, cell, each, directions, dropout if train else 0.0)
+    if batch_sizes is not None:
+        require_one_sample(tape)
+        return run_packed(network.run, x, batch_sizes, states)
+    if not any(batch_first):
+        return network.run(x, states)
+    output, *last = network.run(x.transpose(0, 1), states)
+    return output.transpose(0, 1), *last
 
 
 def _recurrent_cell(
-    cell: _Cell,
+    cell: Cell,
     tape: Tape,
     x: Tensor,
     state: Any,
@@ -172,36 +150,37 @@ def _recurrent_cell(
     b_hh: Tensor | None = None,
 ) -> Any:
     x, state = tape.copies((x, state))
-    h, c = state if isinstance(state, tuple) else (state, None)
-    gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, h, w_hh, b_hh)
-    h, c, _ = cell(gates, hidden, h, c)
-    return h if c is None else (h, c)
+    state = state if isinstance(state, tuple | list) else (state,)
+    gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, state[0], w_hh, b_hh)
+    state = cell(gates, hidden, state)
+    return state if len(state) > 1 else state[0]
 
 
-def _rules(run: Callable[..., Any], functions: dict[Any, _Cell]) -> dict[Any, Rule]:
-    def bound(cell: _Cell) -> Callable[..., Any]:
+def _rules(run: Callable[..., Any], functions: dict[Any, Cell]) -> dict[Any, Rule]:
+    def bound(cell: Cell) -> Callable[..., Any]:
         return lambda tape, *args, **kwargs: run(cell, tape, *args, **kwargs)
 
     return {function: Rule(bound(cell), always=True) for function, cell in functions.items()}
 
 
 RECURRENT_RULES = {
+    **PACKING_RULES,
     **_rules(
         _recurrent,
         {
-            torch.lstm: _lstm_cell,
-            torch.gru: _gru_cell,
-            torch.rnn_tanh: _tanh_cell,
-            torch.rnn_relu: _relu_cell,
+            torch.lstm: lstm_cell,
+            torch.gru: gru_cell,
+            torch.rnn_tanh: tanh_cell,
+            torch.rnn_relu: relu_cell,
         },
     ),
     **_rules(
         _recurrent_cell,
         {
-            torch.lstm_cell: _lstm_cell,
-            torch.gru_cell: _gru_cell,
-            torch.rnn_tanh_cell: _tanh_cell,
-            torch.rnn_relu_cell: _relu_cell,
+            torch.lstm_cell: lstm_cell,
+            torch.gru_cell: gru_cell,
+            torch.rnn_tanh_cell: tanh_cell,
+            torch.rnn_relu_cell: relu_cell,
         },
     ),
 }
