@@ -3,6 +3,7 @@ from dpfunc import sampling as sampling
 from dpfunc.clip import AutoClip as AutoClip
 from dpfunc.clip import Clip as Clip
 from dpfunc.clip import ClipPerLayer as ClipPerLayer
+from dpfunc.compiled import compile as compile
 from dpfunc.modules import check_module as check_module
 from dpfunc.modules import fix_module as fix_module
 from dpfunc.modules import named_params as named_params

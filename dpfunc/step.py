@@ -38,18 +38,22 @@ def divided(weights: Weights, by: float) -> Weights:
     return Weights(values, weights.bound / by)
 
 
-class _Part(NamedTuple):
-    """What one microbatch contributes, or several joined."""
+class Part(NamedTuple):
+    """What one microbatch contributes, or several joined. Not private: no noise is in it yet."""
 
     summed: Summed
     norms: Tensors
     losses: Tensor
 
 
-def _join(left: _Part, right: _Part) -> _Part:
+ClippedSum = Callable[[Tensors, tuple[Any, ...], State, Tensor], Part]
+"""``(params, args, clip_state, mask) -> Part``: see `PrivateGrad.clipped_sum`."""
+
+
+def _join(left: Part, right: Part) -> Part:
     """Two disjoint parts of one batch. A sample is in one of them, so the bound stays."""
     values = {name: value + right.summed.values[name] for name, value in left.summed.values.items()}
-    return _Part(
+    return Part(
         Summed(values, max(left.summed.bound, right.summed.bound)),
         {name: torch.cat([norm, right.norms[name]]) for name, norm in left.norms.items()},
         torch.cat([left.losses, right.losses]),
@@ -164,9 +168,20 @@ class PrivateGrad:
         arguments of ``loss_fn`` after ``params``. ``mask``: bool ``[B]``, False for padding.
         ``grads``: private, of the parameters' shapes and dtypes.
         """
+        return self.update_by(self.clipped_sum, params, batch, state, mask)
+
+    def update_by(
+        self,
+        clipped_sum: ClippedSum,
+        params: Tensors,
+        batch: Any,
+        state: State,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensors, State, Aux]:
+        """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
         mask = _whole_mask(mask, args)
-        part = self._clipped_sum(params, args, state, mask)
+        part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)
         noisy, noise_state = self.noise.add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
@@ -180,20 +195,34 @@ class PrivateGrad:
         """
         return self.noise.event(state["noise"], sample_rate=sample_rate)
 
-    def _clipped_sum(
-        self, params: Tensors, args: tuple[Any, ...], state: State, mask: Tensor
-    ) -> _Part:
-        engine = self._engine()
+    def clipped_sum(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
+    ) -> Part:
+        """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
+        grads, losses = self._engine()(params, *args)
+        norms = leaf_norms(grads)
+        weights = self.weights(norms, clip_state, mask)
+        return Part(weighted_sum(grads, weights), norms, losses.detach())
+
+    def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
+        """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""
+        weights = masked(self.clip.weights(norms, clip_state), mask)
+        return divided(weights, self.expected_batch_size)
+
+    def _in_microbatches(
+        self,
+        clipped_sum: ClippedSum,
+        params: Tensors,
+        args: tuple[Any, ...],
+        clip_state: State,
+        mask: Tensor,
+    ) -> Part:
         detached = {name: param.detach() for name, param in params.items()}
 
-        def clip_slice(where: slice) -> _Part:
-            grads, losses = engine(detached, *take(args, where))
-            norms = leaf_norms(grads)
-            weights = masked(self.clip.weights(norms, state["clip"]), mask[where])
-            weights = divided(weights, self.expected_batch_size)
-            return _Part(weighted_sum(grads, weights), norms, losses.detach())
+        def of_slice(where: slice) -> Part:
+            return clipped_sum(detached, take(args, where), clip_state, mask[where])
 
-        return reduce(_join, map(clip_slice, slices(mask.shape[0], self.microbatch_size)))
+        return reduce(_join, map(of_slice, slices(mask.shape[0], self.microbatch_size)))
 
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         name = _AUTO if self.engine == "auto" else self.engine

@@ -37,9 +37,9 @@ MUTANTS = [
     Mutant(
         "clip skipped for one parameter",
         "step.py",
-        'weights = masked(self.clip.weights(norms, state["clip"]), mask[where])',
-        'weights = masked(self.clip.weights(norms, state["clip"]), mask[where])\n'
-        "            weights.values[next(iter(norms))] = mask[where].to(losses.dtype)",
+        "weights = masked(self.clip.weights(norms, clip_state), mask)",
+        "weights = masked(self.clip.weights(norms, clip_state), mask)\n"
+        "        weights.values[next(iter(norms))] = mask.to(norms[next(iter(norms))].dtype)",
         "l1 l4",
     ),
     Mutant(
@@ -94,8 +94,8 @@ MUTANTS = [
     Mutant(
         "noise added for every microbatch",
         "step.py",
-        "part = self._clipped_sum(params, args, state, mask)",
-        "part = self._clipped_sum(params, args, state, mask)\n"
+        'part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)',
+        'part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)\n'
         "        for extra in slices(mask.shape[0], self.microbatch_size)[1:]:\n"
         '            more = self.noise.add(part.summed, {"step": 10**6 + extra.start})[0]\n'
         "            part = part._replace(summed=Summed(more, part.summed.bound))",
