@@ -11,11 +11,12 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from dpfunc.accounting import Event
 from dpfunc.checks import require
+from dpfunc.microbatch import Part
 from dpfunc.persample.capture import replace_tensors
 from dpfunc.persample.graph import captured
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.precision import autocast_dtypes, full_precision
-from dpfunc.step import Aux, Part, PrivateGrad
+from dpfunc.step import Aux, PrivateGrad
 from dpfunc.types import State, Summed, Tensors
 
 Backend = str | Callable[..., Any]

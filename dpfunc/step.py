@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
-from functools import reduce
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
-from dpfunc.persample.batch import as_args, batch_device, batch_size, slices, take
+from dpfunc.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
+from dpfunc.persample.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.dense import per_sample_grad_and_loss
 from dpfunc.persample.factored import factored_grad
-from dpfunc.persample.loss import LossFn, Randomness
+from dpfunc.persample.loss import Batched, LossFn, Randomness
+from dpfunc.persample.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.persample.reduce import PerSample, global_norm, leaf_norms, weighted_sum
-from dpfunc.types import ClipRule, NoiseMechanism, State, Summed, Tensors, Weights
+from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
 
@@ -36,28 +37,6 @@ def divided(weights: Weights, by: float) -> Weights:
     """Weights of a sum that comes out divided, with its bound: B numbers instead of P."""
     values = {name: value / by for name, value in weights.values.items()}
     return Weights(values, weights.bound / by)
-
-
-class Part(NamedTuple):
-    """What one microbatch contributes, or several joined. Not private: no noise is in it yet."""
-
-    summed: Summed
-    norms: Tensors
-    losses: Tensor
-
-
-ClippedSum = Callable[[Tensors, tuple[Any, ...], State, Tensor], Part]
-"""``(params, args, clip_state, mask) -> Part``: see `PrivateGrad.clipped_sum`."""
-
-
-def _join(left: Part, right: Part) -> Part:
-    """Two disjoint parts of one batch. A sample is in one of them, so the bound stays."""
-    values = {name: value + right.summed.values[name] for name, value in left.summed.values.items()}
-    return Part(
-        Summed(values, max(left.summed.bound, right.summed.bound)),
-        {name: torch.cat([norm, right.norms[name]]) for name, norm in left.norms.items()},
-        torch.cat([left.losses, right.losses]),
-    )
 
 
 class Aux(NamedTuple):
@@ -87,17 +66,22 @@ class PrivateGrad:
     not depend on the private data. ``aux`` is not private.
 
     ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
-    sample draws). ``engine`` computes the per-sample gradients: "factored" never forms them,
-    "dense" is the definition, and "auto" is the faster, factored. ``randomness`` is that of
-    `per_sample_grad`. With "different", masks come from torch's generator in the order of the
-    batch: the guarantee then needs that generator to be secret too, so do not seed it with a known
-    number.
+    sample draws). With "auto" it is the largest whose tensors fit ``memory_budget`` bytes, by
+    default half of what is free at the first step, on top of parameters, batch and noise. A run on
+    shapes alone, without data, counts them, once for every power of two that batch sizes reach; see
+    `dpfunc.persample.memory.peak_bytes` for what it cannot see.
+
+    ``engine`` computes the per-sample gradients: "factored" never forms them, "dense" is the
+    definition, and "auto" is the faster, factored. ``randomness`` is that of `per_sample_grad`.
+    With "different", masks come from torch's generator in the order of the batch: the guarantee
+    then needs that generator to be secret too, so do not seed it with a known number.
 
     | case | result |
     |---|---|
     | ``B == 0``, or all masked | noise alone over ``expected_batch_size``; take the step |
     | a sample with a NaN or infinite gradient | adds zero |
     | a wrong mask or batch | an error; nothing has changed |
+    | "auto", and one sample exceeds the budget | ValueError; nothing has changed |
 
     >>> import torch, dpfunc as dp
     >>> private = dp.PrivateGrad(
@@ -115,9 +99,11 @@ class PrivateGrad:
     clip: ClipRule
     noise: NoiseMechanism
     expected_batch_size: float
-    microbatch_size: int | None = None
+    microbatch_size: int | Literal["auto"] | None = None
+    memory_budget: int | None = None
     engine: str = "auto"
     randomness: Randomness = "error"
+    _fitting: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(
@@ -138,14 +124,7 @@ class PrivateGrad:
             size,
             "pass sample_rate * dataset size, a constant of the run",
         )
-        require(
-            self.microbatch_size is None
-            or (is_count(self.microbatch_size) and self.microbatch_size >= 1),
-            "PrivateGrad",
-            "microbatch_size >= 1 or None",
-            self.microbatch_size,
-            "use None for the whole batch at once",
-        )
+        self._check_microbatches()
         require(
             self.engine in ("auto", *ENGINES),
             "PrivateGrad",
@@ -154,6 +133,30 @@ class PrivateGrad:
             "use auto",
         )
         self._engine()  # refuses a wrong randomness here rather than at the first step
+
+    def _check_microbatches(self) -> None:
+        size, budget = self.microbatch_size, self.memory_budget
+        require(
+            size is None or size == "auto" or (is_count(size) and size >= 1),
+            "PrivateGrad",
+            'microbatch_size >= 1, "auto" or None',
+            size,
+            "use None for the whole batch at once",
+        )
+        require(
+            size != "auto" or not isinstance(self.loss_fn, Batched),
+            "PrivateGrad",
+            'a loss of one sample with microbatch_size="auto"',
+            "a loss marked by batched",
+            "its Python code may depend on data, which the count goes without; choose a number",
+        )
+        require(
+            budget is None or (size == "auto" and is_count(budget)),
+            "PrivateGrad",
+            'memory_budget as a number of bytes, beside microbatch_size="auto"',
+            (budget, size),
+            'pass microbatch_size="auto", or leave memory_budget out',
+        )
 
     def init(self, params: Tensors) -> State:
         """The state before the first step. It holds no secret: keys stay in the mechanisms."""
@@ -181,7 +184,8 @@ class PrivateGrad:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
         mask = _whole_mask(mask, args)
-        part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)
+        at_a_time = self._samples_at_a_time(params, args, state["clip"])
+        part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         noisy, noise_state = self.noise.add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
@@ -209,20 +213,24 @@ class PrivateGrad:
         weights = masked(self.clip.weights(norms, clip_state), mask)
         return divided(weights, self.expected_batch_size)
 
-    def _in_microbatches(
-        self,
-        clipped_sum: ClippedSum,
-        params: Tensors,
-        args: tuple[Any, ...],
-        clip_state: State,
-        mask: Tensor,
-    ) -> Part:
-        detached = {name: param.detach() for name, param in params.items()}
-
-        def of_slice(where: slice) -> Part:
-            return clipped_sum(detached, take(args, where), clip_state, mask[where])
-
-        return reduce(_join, map(of_slice, slices(mask.shape[0], self.microbatch_size)))
+    def _samples_at_a_time(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State
+    ) -> int | None:
+        """``microbatch_size`` as a number; "auto" is counted once for each power of two."""
+        if self.microbatch_size != "auto":
+            return self.microbatch_size
+        device, most = batch_device(args), 1 << max(0, batch_size(args) - 1).bit_length()
+        shapes = map_tensors(lambda part: (part.dtype, part.shape[1:]), args)
+        of_params = [(param.dtype, param.shape) for param in params.values()]
+        key = repr((most, device, shapes, of_params))
+        if key not in self._fitting:
+            budget = self.memory_budget
+            if budget is None:
+                budget = int(DEFAULT_SHARE * free_bytes(device))
+            self._fitting[key] = largest_microbatch(
+                self.clipped_sum, params, args, clip_state, most, budget
+            )
+        return self._fitting[key]
 
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         name = _AUTO if self.engine == "auto" else self.engine

@@ -94,11 +94,11 @@ MUTANTS = [
     Mutant(
         "noise added for every microbatch",
         "step.py",
-        'part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)',
-        'part = self._in_microbatches(clipped_sum, params, args, state["clip"], mask)\n'
-        "        for extra in slices(mask.shape[0], self.microbatch_size)[1:]:\n"
-        '            more = self.noise.add(part.summed, {"step": 10**6 + extra.start})[0]\n'
-        "            part = part._replace(summed=Summed(more, part.summed.bound))",
+        'part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)',
+        'part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)\n'
+        "        for extra in range(at_a_time or 10**6, len(mask), at_a_time or 10**6):\n"
+        '            more = self.noise.add(part.summed, {"step": 10**6 + extra})[0]\n'
+        "            part = part._replace(summed=part.summed._replace(values=more))",
         "l2 l4 l6",
     ),
     Mutant(
@@ -135,6 +135,34 @@ MUTANTS = [
         "return accumulable(_as_rows(values)).square().sum(1)",
         "return torch.linalg.vector_norm(accumulable(_as_rows(values)), dim=1).square()",
         "l1",
+    ),
+    Mutant(
+        "compiled sums added in a row",
+        "persample/graph.py",
+        "    _add_in_float64(graph)\n    return graph",
+        "    return graph",
+        "l8",
+    ),
+    Mutant(
+        "compiled norms of unrounded numbers",
+        "compiled.py",
+        '"emulate_precision_casts": True',
+        '"emulate_precision_casts": False',
+        "l8",
+    ),
+    Mutant(
+        "one graph with autocast and without",
+        "compiled.py",
+        "repr((shapes, autocast_dtypes(), torch.get_default_dtype()))",
+        "repr((shapes, torch.get_default_dtype()))",
+        "l8",
+    ),
+    Mutant(
+        "graphs run in the precision of autocast",
+        "compiled.py",
+        "with torch.no_grad(), full_precision():",
+        "with torch.no_grad():",
+        "l8",
     ),
     Mutant(
         "norms of two uses added",
