@@ -151,13 +151,6 @@ MUTANTS = [
         "l8",
     ),
     Mutant(
-        "one graph with autocast and without",
-        "compiled.py",
-        "repr((shapes, autocast_dtypes(), torch.get_default_dtype()))",
-        "repr((shapes, torch.get_default_dtype()))",
-        "l8",
-    ),
-    Mutant(
         "graphs run in the precision of autocast",
         "compiled.py",
         "with torch.no_grad(), full_precision():",
