@@ -35,6 +35,7 @@ _HOMES = {
     "ClipPerLayer": "dpfunc.clip",
     "GaussianNoise": "dpfunc.noise",
     "PrivateGrad": "dpfunc.step",
+    "compile": "dpfunc.compiled",
     "check_module": "dpfunc.modules",
     "fix_module": "dpfunc.modules",
     "named_params": "dpfunc.modules",

@@ -3,6 +3,7 @@ from dpfunc import sampling as sampling
 from dpfunc.clip import AutoClip as AutoClip
 from dpfunc.clip import Clip as Clip
 from dpfunc.clip import ClipPerLayer as ClipPerLayer
+from dpfunc.compiled import compile as compile
 from dpfunc.continuous import laplace as laplace
 from dpfunc.continuous import normal as normal
 from dpfunc.continuous import uniform as uniform

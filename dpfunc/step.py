@@ -2,22 +2,23 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
-from functools import reduce
-from typing import Any, NamedTuple
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
-from dpfunc.persample.batch import as_args, batch_device, batch_size, slices, take
+from dpfunc.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
+from dpfunc.persample.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.dense import per_sample_grad_and_loss
 from dpfunc.persample.factored import factored_grad
-from dpfunc.persample.loss import LossFn, Randomness
+from dpfunc.persample.loss import Batched, LossFn, Randomness
+from dpfunc.persample.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.persample.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.random import Key
-from dpfunc.types import ClipRule, NoiseMechanism, State, Summed, Tensors, Weights
+from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
 
@@ -37,30 +38,6 @@ def divided(weights: Weights, by: float) -> Weights:
     """Weights of a sum that comes out divided, with its bound: B numbers instead of P."""
     values = {name: value / by for name, value in weights.values.items()}
     return Weights(values, weights.bound / by)
-
-
-class _Part(NamedTuple):
-    """What one microbatch contributes, or several joined."""
-
-    summed: Summed
-    norms: Tensors
-    losses: Tensor
-
-
-def _join(left: _Part, right: _Part) -> _Part:
-    """Two disjoint parts of one batch. A sample is in one of them, so the bound stays.
-
-    In float64: parts of one sample each are then added almost exactly, whatever their number.
-    """
-    values = {
-        name: value.to(torch.float64) + right.summed.values[name]
-        for name, value in left.summed.values.items()
-    }
-    return _Part(
-        Summed(values, max(left.summed.bound, right.summed.bound)),
-        {name: torch.cat([norm, right.norms[name]]) for name, norm in left.norms.items()},
-        torch.cat([left.losses, right.losses]),
-    )
 
 
 class Aux(NamedTuple):
@@ -90,17 +67,22 @@ class PrivateGrad:
     not depend on the private data. ``aux`` is not private.
 
     ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
-    sample draws). ``engine`` computes the per-sample gradients: "factored" never forms them,
-    "dense" is the definition, and "auto" is the faster, factored. ``randomness`` is that of
-    `per_sample_grad`. With "different", masks come from torch's generator in the order of the
-    batch: the guarantee then needs that generator to be secret too, so do not seed it with a known
-    number.
+    sample draws). With "auto" it is the largest whose tensors fit ``memory_budget`` bytes, by
+    default half of what is free at the first step, on top of parameters, batch and noise. A run on
+    shapes alone, without data, counts them, once for every power of two that batch sizes reach; see
+    `dpfunc.persample.memory.peak_bytes` for what it cannot see.
+
+    ``engine`` computes the per-sample gradients: "factored" never forms them, "dense" is the
+    definition, and "auto" is the faster, factored. ``randomness`` is that of `per_sample_grad`.
+    With "different", masks come from torch's generator in the order of the batch: the guarantee
+    then needs that generator to be secret too, so do not seed it with a known number.
 
     | case | result |
     |---|---|
     | ``B == 0``, or all masked | noise alone over ``expected_batch_size``; take the step |
     | a sample with a NaN or infinite gradient | adds zero |
     | a wrong mask or batch | an error; nothing has changed |
+    | "auto", and one sample exceeds the budget | ValueError; nothing has changed |
 
     >>> import torch, dpfunc as dp
     >>> private = dp.PrivateGrad(
@@ -118,9 +100,11 @@ class PrivateGrad:
     clip: ClipRule
     noise: NoiseMechanism
     expected_batch_size: float
-    microbatch_size: int | None = None
+    microbatch_size: int | Literal["auto"] | None = None
+    memory_budget: int | None = None
     engine: str = "auto"
     randomness: Randomness = "error"
+    _fitting: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(
@@ -141,14 +125,7 @@ class PrivateGrad:
             size,
             "pass sample_rate * dataset size, a constant of the run",
         )
-        require(
-            self.microbatch_size is None
-            or (is_count(self.microbatch_size) and self.microbatch_size >= 1),
-            "PrivateGrad",
-            "microbatch_size >= 1 or None",
-            self.microbatch_size,
-            "use None for the whole batch at once",
-        )
+        self._check_microbatches()
         require(
             self.engine in ("auto", *ENGINES),
             "PrivateGrad",
@@ -157,6 +134,30 @@ class PrivateGrad:
             "use auto",
         )
         self._engine()  # refuses a wrong randomness here rather than at the first step
+
+    def _check_microbatches(self) -> None:
+        size, budget = self.microbatch_size, self.memory_budget
+        require(
+            size is None or size == "auto" or (is_count(size) and size >= 1),
+            "PrivateGrad",
+            'microbatch_size >= 1, "auto" or None',
+            size,
+            "use None for the whole batch at once",
+        )
+        require(
+            size != "auto" or not isinstance(self.loss_fn, Batched),
+            "PrivateGrad",
+            'a loss of one sample with microbatch_size="auto"',
+            "a loss marked by batched",
+            "its Python code may depend on data, which the count goes without; choose a number",
+        )
+        require(
+            budget is None or (size == "auto" and is_count(budget)),
+            "PrivateGrad",
+            'memory_budget as a number of bytes, beside microbatch_size="auto"',
+            (budget, size),
+            'pass microbatch_size="auto", or leave memory_budget out',
+        )
 
     def init(self, params: Tensors) -> State:
         """The state before the first step. It holds no secret: keys stay in the mechanisms."""
@@ -171,9 +172,21 @@ class PrivateGrad:
         arguments of ``loss_fn`` after ``params``. ``mask``: bool ``[B]``, False for padding.
         ``grads``: private, of the parameters' shapes and dtypes.
         """
+        return self.update_by(self.clipped_sum, params, batch, state, mask)
+
+    def update_by(
+        self,
+        clipped_sum: ClippedSum,
+        params: Tensors,
+        batch: Any,
+        state: State,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensors, State, Aux]:
+        """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
         mask = _whole_mask(mask, args)
-        part = self._clipped_sum(params, args, state, mask)
+        at_a_time = self._samples_at_a_time(params, args, state["clip"])
+        part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         noisy, noise_state = self.noise.add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
@@ -208,20 +221,38 @@ class PrivateGrad:
         """
         return self.noise.event(state["noise"], sample_rate=sample_rate)
 
-    def _clipped_sum(
-        self, params: Tensors, args: tuple[Any, ...], state: State, mask: Tensor
-    ) -> _Part:
-        engine = self._engine()
-        detached = {name: param.detach() for name, param in params.items()}
+    def clipped_sum(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
+    ) -> Part:
+        """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
+        grads, losses = self._engine()(params, *args)
+        norms = leaf_norms(grads)
+        weights = self.weights(norms, clip_state, mask)
+        return Part(weighted_sum(grads, weights), norms, losses.detach())
 
-        def clip_slice(where: slice) -> _Part:
-            grads, losses = engine(detached, *take(args, where))
-            norms = leaf_norms(grads)
-            weights = masked(self.clip.weights(norms, state["clip"]), mask[where])
-            weights = divided(weights, self.expected_batch_size)
-            return _Part(weighted_sum(grads, weights), norms, losses.detach())
+    def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
+        """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""
+        weights = masked(self.clip.weights(norms, clip_state), mask)
+        return divided(weights, self.expected_batch_size)
 
-        return reduce(_join, map(clip_slice, slices(mask.shape[0], self.microbatch_size)))
+    def _samples_at_a_time(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State
+    ) -> int | None:
+        """``microbatch_size`` as a number; "auto" is counted once for each power of two."""
+        if self.microbatch_size != "auto":
+            return self.microbatch_size
+        device, most = batch_device(args), 1 << max(0, batch_size(args) - 1).bit_length()
+        shapes = map_tensors(lambda part: (part.dtype, part.shape[1:]), args)
+        of_params = [(param.dtype, param.shape) for param in params.values()]
+        key = repr((most, device, shapes, of_params))
+        if key not in self._fitting:
+            budget = self.memory_budget
+            if budget is None:
+                budget = int(DEFAULT_SHARE * free_bytes(device))
+            self._fitting[key] = largest_microbatch(
+                self.clipped_sum, params, args, clip_state, most, budget
+            )
+        return self._fitting[key]
 
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         name = _AUTO if self.engine == "auto" else self.engine

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.persample.cost import form_in_slices
-from dpfunc.persample.factors import Dense, Factored, accumulable, row_norm_sq
+from dpfunc.persample.factors import Dense, Factored, accumulable, at_least_rounding, row_norm_sq
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.scatter import Scatter
 
@@ -56,9 +56,13 @@ class Sum:
                 return _norm_sq_of_outer_and_scatter(outer, scatter)
         size, *shape = self.parts[0].take(slice(0, 1)).dense().shape
         size = self.parts[0].norm_sq().shape[0]
-        return form_in_slices(
+        norm_sq = form_in_slices(
             lambda where: row_norm_sq(self.take(where).dense()), size, math.prod(shape)
         )
+        return at_least_rounding(norm_sq, self.sizes())
+
+    def sizes(self) -> Tensor:
+        return reduce(torch.add, (part.sizes() for part in self.parts))
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return reduce(torch.add, (part.weighted_sum(weights) for part in self.parts))
@@ -78,4 +82,5 @@ def _norm_sq_of_outer_and_scatter(outer: Outer, scatter: Scatter) -> Tensor:
     index = scatter.index.unsqueeze(1).expand(-1, outer.left.shape[1], -1)  # [B, T, S]
     picked = accumulable(outer.left.gather(2, index))
     crossed = picked.mul_(accumulable(outer.right) @ accumulable(scatter.rows).mT).sum((1, 2))
-    return (outer.norm_sq() + scatter.norm_sq() + 2 * crossed).clamp_(min=0.0)
+    norm_sq = (outer.norm_sq() + scatter.norm_sq() + 2 * crossed).clamp_(min=0.0)
+    return at_least_rounding(norm_sq, outer.sizes() + scatter.sizes())

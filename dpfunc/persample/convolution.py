@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.cost import form_in_slices, loop_pays, prefers_pixel_gram
-from dpfunc.persample.factors import accumulable, keep, row_norm_sq, weigh
+from dpfunc.persample.factors import accumulable, at_least_rounding, keep, row_norm_sq, weigh
 
 
 class Geometry(NamedTuple):
@@ -77,12 +77,27 @@ class Convolution:
         if self.geometry.groups == 1 and prefers_pixel_gram(
             self._positions(), pixels, self.weight.shape[0], tuple(self.weight.shape[1:])
         ):
-            return form_in_slices(
+            norm_sq = form_in_slices(
                 lambda where: self.take(where)._gram_norm_sq(), size, pixels * pixels
             )
-        return form_in_slices(
-            lambda where: row_norm_sq(self.take(where).dense()), size, self.weight.numel()
-        )
+        else:
+            norm_sq = form_in_slices(
+                lambda where: row_norm_sq(self.take(where).dense()), size, self.weight.numel()
+            )
+        return at_least_rounding(norm_sq, self.sizes())
+
+    def sizes(self) -> Tensor:
+        """Of the products of a position with its patch, over all channels."""
+        fixed, moving = (accumulable(part).square().sum(2) for part in self._fixed_and_moving())
+        geometry = (self.weight.shape[2:], self.geometry.stride, self.geometry.dilation)
+        for axis, (kernel, step, gap, length) in enumerate(
+            zip(*geometry, fixed.shape[2:], strict=True), start=2
+        ):
+            span = step * (length - 1) + 1
+            every = (slice(None),) * axis + (slice(None, None, step),)
+            windows = [moving.narrow(axis, k * gap, span)[every] for k in range(kernel)]
+            moving = torch.stack(windows).sum(0)
+        return (fixed * moving).sqrt().flatten(1).sum(1)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         inputs = keep(self.inputs, weights).flatten(0, 1)

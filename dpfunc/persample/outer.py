@@ -12,7 +12,12 @@ from torch import Tensor
 
 from dpfunc.persample.batch import slices
 from dpfunc.persample.cost import form_in_slices, prefers_gram, samples_of_a_product
-from dpfunc.persample.factors import accumulable, keep, row_norm_sq, weigh
+from dpfunc.persample.factors import accumulable, at_least_rounding, keep, row_norm_sq, weigh
+
+
+def _lengths(values: Tensor) -> Tensor:
+    """The norm at each position, ``[B, T]``."""
+    return row_norm_sq(values.flatten(0, 1)).sqrt().view(values.shape[:2])
 
 
 @dataclass(frozen=True)
@@ -28,8 +33,14 @@ class Outer:
         if positions == 1:
             return row_norm_sq(self.left) * row_norm_sq(self.right)
         if prefers_gram(positions, rows, columns):
-            return form_in_slices(self._gram_norm_sq, size, positions * positions)
-        return form_in_slices(self._formed_norm_sq, size, rows * columns)
+            norm_sq = form_in_slices(self._gram_norm_sq, size, positions * positions)
+        else:
+            norm_sq = form_in_slices(self._formed_norm_sq, size, rows * columns)
+        return at_least_rounding(norm_sq, self.sizes())
+
+    def sizes(self) -> Tensor:
+        """See `at_least_rounding`."""
+        return (_lengths(self.left) * _lengths(self.right)).sum(1)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """One product over the batch, in slices: both sides are copied to keep NaN out of it."""

@@ -52,3 +52,12 @@ def full_precision() -> Iterator[None]:
         finally:
             for setting, value in zip(_SETTINGS, before, strict=True):
                 setting.fp32_precision = value
+
+
+def autocast_dtypes() -> dict[str, torch.dtype]:
+    """The devices for which autocast is on, and the dtype that it casts to."""
+    return {
+        device: torch.get_autocast_dtype(device)
+        for device in _AUTOCAST_DEVICES
+        if torch.is_autocast_enabled(device)
+    }

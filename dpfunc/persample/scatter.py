@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.factors import accumulable, row_norm_sq, weigh
+from dpfunc.persample.factors import accumulable, at_least_rounding, row_norm_sq, weigh
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,13 @@ class Scatter:
         place += positions * torch.arange(size, device=place.device).unsqueeze(1)
         rows = accumulable(self.rows).flatten(0, 1)
         added = torch.zeros_like(rows).index_add_(0, place.flatten(), rows)
-        return row_norm_sq(added.unflatten(0, (size, positions)))
+        norm_sq = row_norm_sq(added.unflatten(0, (size, positions)))
+        return at_least_rounding(norm_sq, self.sizes())
+
+    def sizes(self) -> Tensor:
+        """See `at_least_rounding`."""
+        rows = self.rows.flatten(0, 1)
+        return row_norm_sq(rows).sqrt().view(self.rows.shape[:2]).sum(1)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         rows = weigh(self.rows, weights).flatten(0, 1)

@@ -83,9 +83,17 @@ def require_attributed(
     For random weights the weighted sum of the gradients is one backward pass of plain autograd. Two
     sets of gradients that agree in it are the same, except with probability zero.
     """
-    size = batch_size(batch)
     with Chance("none"):
-        grads, losses = run(Places(size, learned.seen), params, batch)
+        grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+        # One that is not finite would make every sum so, and hide what is wrong with the others.
+        finite = torch.stack([losses, *(grad.norm_sq() for grad in grads.values())])
+        finite = finite.isfinite().all(0)
+        if not bool(finite.all()):
+            batch = map_tensors(lambda values: values[finite.to(values.device)], batch)
+            if batch_size(batch) == 0:
+                return
+            grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+        size = batch_size(batch)
         weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
         sums = weighted_grad(loss_fn, params, batch, weights)
     total = math.sqrt(sum(float(grad.double().square().sum()) for grad in sums.values()))

@@ -42,6 +42,9 @@ class Viewed:
     def norm_sq(self) -> Tensor:
         return self.of_view.norm_sq()
 
+    def sizes(self) -> Tensor:
+        return self.of_view.sizes()
+
     def weighted_sum(self, weights: Tensor) -> Tensor:
         return self.put_back(self.of_view.weighted_sum(weights))
 

@@ -12,6 +12,7 @@ from benchmarks.workloads.workload import Workload, classification
 CONTENDERS = {
     "dpfunc": dpfunc_steps.without_noise,
     "dpfunc in microbatches": dpfunc_steps.microbatched,
+    "dpfunc compiled": dpfunc_steps.compiled,
     "dpfunc dense": dpfunc_steps.dense,
     "Opacus hooks": opacus_steps.hooks,
     "Opacus functorch": opacus_steps.functorch,
@@ -46,7 +47,9 @@ def stepped_by_hand(work: Workload) -> list[Tensor]:
     ]
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::FutureWarning")
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning", "ignore::FutureWarning", "ignore::DeprecationWarning"
+)
 @pytest.mark.parametrize("name", CONTENDERS)
 def test_every_contender_takes_the_same_step(name, monkeypatch):
     for package in ("opacus", "opake"):

@@ -37,9 +37,9 @@ MUTANTS = [
     Mutant(
         "clip skipped for one parameter",
         "step.py",
-        'weights = masked(self.clip.weights(norms, state["clip"]), mask[where])',
-        'weights = masked(self.clip.weights(norms, state["clip"]), mask[where])\n'
-        "            weights.values[next(iter(norms))] = mask[where].to(losses.dtype)",
+        "weights = masked(self.clip.weights(norms, clip_state), mask)",
+        "weights = masked(self.clip.weights(norms, clip_state), mask)\n"
+        "        weights.values[next(iter(norms))] = mask.to(norms[next(iter(norms))].dtype)",
         "l1 l4",
     ),
     Mutant(
@@ -94,12 +94,12 @@ MUTANTS = [
     Mutant(
         "noise added for every microbatch",
         "step.py",
-        "part = self._clipped_sum(params, args, state, mask)",
-        "part = self._clipped_sum(params, args, state, mask)\n"
-        "        for extra in slices(mask.shape[0], self.microbatch_size)[1:]:\n"
-        '            later = {**state["noise"], "step": 10**6 + extra.start}\n'
+        'part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)',
+        'part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)\n'
+        "        for extra in range(at_a_time or 10**6, len(mask), at_a_time or 10**6):\n"
+        '            later = {**state["noise"], "step": 10**6 + extra}\n'
         "            more = self.noise.add(part.summed, later)[0]\n"
-        "            part = part._replace(summed=Summed(more, part.summed.bound))",
+        "            part = part._replace(summed=part.summed._replace(values=more))",
         "l2 l4 l6",
     ),
     Mutant(
@@ -202,6 +202,34 @@ MUTANTS = [
         "return accumulable(_as_rows(in_order)).square().sum(1)",
         "return torch.linalg.vector_norm(accumulable(_as_rows(in_order)), dim=1).square()",
         "l1",
+    ),
+    Mutant(
+        "a norm that cancellation left taken as it is",
+        "persample/factors.py",
+        "return torch.maximum(norm_sq, floor * sizes.square())",
+        "return norm_sq",
+        "l1",
+    ),
+    Mutant(
+        "compiled sums added in a row",
+        "persample/graph.py",
+        "    _add_in_float64(graph)\n    return graph",
+        "    return graph",
+        "l9",
+    ),
+    Mutant(
+        "compiled norms of unrounded numbers",
+        "compiled.py",
+        '"emulate_precision_casts": True',
+        '"emulate_precision_casts": False',
+        "l9",
+    ),
+    Mutant(
+        "graphs run in the precision of autocast",
+        "compiled.py",
+        "with torch.no_grad(), full_precision():",
+        "with torch.no_grad():",
+        "l9",
     ),
     Mutant(
         "norms of two uses added",

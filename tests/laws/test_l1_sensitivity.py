@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 import dpfunc as dp
@@ -201,3 +202,42 @@ def test_one_record_at_a_time_the_sum_is_as_good_as_its_terms(engine):
     ]
     computed = flat(clipped_sum(many, "Clip", engine, 1).values)
     torch.testing.assert_close(computed, 80 * torch.stack(alone).sum(0), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("kind", ["linear", "embedding", "tied", "conv", "conv in slices"])
+@pytest.mark.parametrize("common", [1e2, 1e5, 1e8])
+def test_a_record_whose_gradient_is_what_cancellation_left_is_clipped(kind, common):
+    """Large terms that cancel, in the gradient or in its norm alone: an attack on float norms."""
+    positions, width = 16, 64
+    part = dp.normal(dp.key(1), (1, positions, width)) + common
+    cotangent = dp.normal(dp.key(2), (1, positions, width))
+    cotangent = cotangent - cotangent.mean(1, keepdim=True)  # it cancels what is common
+    x, g = part.double().float(), cotangent
+    index = torch.zeros(1, positions, dtype=torch.int64)
+    image = x.mT.reshape(1, width, 4, 4)
+    image_g = g.mT.reshape(1, width, 4, 4)
+    losses = {
+        "linear": lambda p, x, g: (F.linear(x, p["w"]) * g).sum(),
+        "embedding": lambda p, x, g: (F.embedding(index[0], p["w"]) * g * common).sum(),
+        "tied": lambda p, x, g: (
+            (F.linear(x, p["w"]) * g).sum() + (F.embedding(index[0], p["w"]) * g).sum()
+        ),
+        "conv": lambda p, x, g: (F.conv2d(x[None], p["c"], padding=1) * g).sum(),
+        "conv in slices": lambda p, x, g: (F.conv2d(x[None], p["d"]) * g).sum(),
+    }
+    params = {
+        "linear": {"w": torch.zeros(width, width)},
+        "embedding": {"w": torch.zeros(width, width)},
+        "tied": {"w": torch.zeros(width, width)},
+        "conv": {"c": torch.zeros(width, width, 3, 3)},
+        "conv in slices": {"d": torch.zeros(width, width, 1, 1)},
+    }[kind]
+    batch = (image, image_g) if "conv" in kind else (x, g)
+    private = dp.PrivateGrad(
+        losses[kind],
+        clip=dp.Clip(1.0),
+        noise=dp.GaussianNoise(0.0, key=dp.key()),
+        expected_batch_size=1,
+    )
+    grads, _, _ = private.update(params, batch, private.init(params))
+    assert flat(grads).norm() <= 1.0 + 2.0**-7
