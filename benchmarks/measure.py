@@ -4,7 +4,7 @@ import multiprocessing
 import time
 import warnings
 from collections.abc import Callable
-from functools import partial
+from concurrent.futures import ProcessPoolExecutor
 
 import torch
 
@@ -59,8 +59,8 @@ def peak_memory(make: Callable[[], Workload], builder: Builder, threads: int) ->
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["benchmarks.measure"])
-    with context.Pool(1) as pool:
-        return pool.apply(partial(_peak_memory, make, builder, threads))
+    with ProcessPoolExecutor(1, mp_context=context) as pool:  # a Pool waits for a dead process
+        return pool.submit(_peak_memory, make, builder, threads).result()
 
 
 def _peak_memory(make: Callable[[], Workload], builder: Builder, threads: int) -> float:

@@ -34,22 +34,36 @@ def measure(workload: str, options: argparse.Namespace) -> None:
     steps, failures = built(work, names)
     seconds = timings(steps, options.rounds, options.seconds)
     steps.clear()  # those in other processes end here
+    peaks = {name: _peak(workload, name, options) for name in seconds}
     parameters = sum(p.numel() for p in work.model.parameters())
     print(f"\n### {workload}: B={len(work.labels)}, {parameters:,} parameters\n")
     print("| step | ms | ratio to plain | rounds | peak MiB | ratio to plain |")
     print("|---|---|---|---|---|---|")
-    base_peak = None
     for name, own in seconds.items():
         ratios = [mine / base for mine, base in zip(own, seconds[PLAIN], strict=False)]
         columns = [name, f"{statistics.median(own) * 1e3:.1f}", f"{statistics.median(ratios):.2f}"]
-        columns += [str(len(own)), "-", "-"]
-        if options.memory:
-            peak = peak_memory(partial(make, workload), CONTENDERS[name], options.threads)
-            base_peak = base_peak or peak
-            columns[-2:] = [f"{peak:.0f}", f"{peak / base_peak:.2f}"]
+        columns += [str(len(own)), *_memory(peaks[name], peaks[PLAIN])]
         print(f"| {' | '.join(columns)} |", flush=True)
     for name, failure in failures.items():
         print(f"| {name} | cannot run it: {failure} | | | | |", flush=True)
+
+
+def _peak(workload: str, name: str, options: argparse.Namespace) -> float | None:
+    """None where it was not asked for, or where the process ran out of memory."""
+    if not options.memory:
+        return None
+    try:
+        return peak_memory(partial(make, workload), CONTENDERS[name], options.threads)
+    except Exception as error:
+        print(f"<!-- {name}: no peak memory, {type(error).__name__}: {str(error)[:80]} -->")
+        return None
+
+
+def _memory(peak: float | None, base: float | None) -> tuple[str, str]:
+    """A peak and its ratio to the plain step's, "-" where one is missing or next to nothing."""
+    if peak is None:
+        return "-", "-"
+    return f"{peak:.0f}", "-" if base is None or base < 0.1 else f"{peak / base:.2f}"
 
 
 def machine(options: argparse.Namespace) -> str:
