@@ -9,14 +9,29 @@ adversary who sees every release, and assumes that the sampling really is what t
 '2.590'
 """
 
+from dpfunc.accounting.algebra import Compose as Compose
+from dpfunc.accounting.algebra import Event as Event
+from dpfunc.accounting.algebra import Repeat as Repeat
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
-from dpfunc.accounting.events import Compose as Compose
-from dpfunc.accounting.events import Event as Event
-from dpfunc.accounting.events import Gaussian as Gaussian
-from dpfunc.accounting.events import Poisson as Poisson
-from dpfunc.accounting.events import Repeat as Repeat
 from dpfunc.accounting.events import dp_sgd as dp_sgd
+from dpfunc.accounting.mechanisms import ZCDP as ZCDP
+from dpfunc.accounting.mechanisms import ApproxDP as ApproxDP
+from dpfunc.accounting.mechanisms import DiscreteGaussian as DiscreteGaussian
+from dpfunc.accounting.mechanisms import DiscreteLaplace as DiscreteLaplace
+from dpfunc.accounting.mechanisms import ExponentialMechanism as ExponentialMechanism
+from dpfunc.accounting.mechanisms import Gaussian as Gaussian
+from dpfunc.accounting.mechanisms import Laplace as Laplace
+from dpfunc.accounting.mechanisms import NonPrivate as NonPrivate
+from dpfunc.accounting.mechanisms import PureDP as PureDP
+from dpfunc.accounting.mechanisms import RandomizedResponse as RandomizedResponse
 from dpfunc.accounting.questions import delta as delta
 from dpfunc.accounting.questions import epsilon as epsilon
+from dpfunc.accounting.schemes import Group as Group
+from dpfunc.accounting.schemes import Poisson as Poisson
+from dpfunc.accounting.schemes import RandomAllocation as RandomAllocation
+from dpfunc.accounting.schemes import Shuffled as Shuffled
+from dpfunc.accounting.schemes import TruncatedPoisson as TruncatedPoisson
+from dpfunc.accounting.schemes import WithoutReplacement as WithoutReplacement
+from dpfunc.accounting.schemes import WithReplacement as WithReplacement

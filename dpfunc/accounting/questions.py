@@ -2,7 +2,8 @@
 
 import math
 
-from dpfunc.accounting.events import Event, Phase, phases
+from dpfunc.accounting.algebra import Event
+from dpfunc.accounting.events import Phase, phases
 from dpfunc.accounting.gaussian import gaussian_delta, gaussian_epsilon
 from dpfunc.accounting.rdp import rdp_epsilon, rdp_log_delta
 from dpfunc.checks import is_real, require
