@@ -15,6 +15,8 @@ from dpfunc.accounting.algebra import Repeat as Repeat
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
+from dpfunc.accounting.dp_event import from_dp_event as from_dp_event
+from dpfunc.accounting.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events import dp_sgd as dp_sgd
 from dpfunc.accounting.mechanisms import ZCDP as ZCDP
 from dpfunc.accounting.mechanisms import ApproxDP as ApproxDP
@@ -23,6 +25,7 @@ from dpfunc.accounting.mechanisms import DiscreteLaplace as DiscreteLaplace
 from dpfunc.accounting.mechanisms import ExponentialMechanism as ExponentialMechanism
 from dpfunc.accounting.mechanisms import Gaussian as Gaussian
 from dpfunc.accounting.mechanisms import Laplace as Laplace
+from dpfunc.accounting.mechanisms import MixtureOfGaussians as MixtureOfGaussians
 from dpfunc.accounting.mechanisms import NonPrivate as NonPrivate
 from dpfunc.accounting.mechanisms import PureDP as PureDP
 from dpfunc.accounting.mechanisms import RandomizedResponse as RandomizedResponse
@@ -35,3 +38,5 @@ from dpfunc.accounting.schemes import Shuffled as Shuffled
 from dpfunc.accounting.schemes import TruncatedPoisson as TruncatedPoisson
 from dpfunc.accounting.schemes import WithoutReplacement as WithoutReplacement
 from dpfunc.accounting.schemes import WithReplacement as WithReplacement
+from dpfunc.accounting.serialise import from_json as from_json
+from dpfunc.accounting.serialise import to_json as to_json

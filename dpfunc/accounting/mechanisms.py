@@ -33,6 +33,46 @@ class Gaussian(Event):
 
 
 @dataclass(frozen=True, repr=False)
+class MixtureOfGaussians(Event):
+    """Gaussian noise on a sum that a record moves by ``shifts[i]`` with probability ``weights[i]``.
+
+    The dominating pair of Choquette-Choo et al. 2023 (arXiv:2310.15526): with the record
+    ``sum_i weights[i] Normal(shifts[i], noise_multiplier**2)``, without it
+    ``Normal(0, noise_multiplier**2)``.
+    """
+
+    noise_multiplier: float
+    shifts: tuple[float, ...]
+    weights: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        require(
+            is_real(self.noise_multiplier) and self.noise_multiplier >= 0,
+            "MixtureOfGaussians",
+            "noise_multiplier >= 0",
+            self.noise_multiplier,
+            "pass the standard deviation of the noise in the units of the shifts",
+        )
+        for name, values in (("shifts", self.shifts), ("weights", self.weights)):
+            require(
+                isinstance(values, tuple)
+                and len(values) == len(self.shifts) > 0
+                and all(is_real(value) and 0 <= value < math.inf for value in values),
+                "MixtureOfGaussians",
+                f"a tuple of {name}, finite and >= 0, one for each shift",
+                values,
+                "list how far the record can move the sum, and with what probabilities",
+            )
+        require(
+            abs(math.fsum(self.weights) - 1) <= 1e-12,
+            "MixtureOfGaussians",
+            "weights that sum to 1",
+            math.fsum(self.weights),
+            "divide by their sum",
+        )
+
+
+@dataclass(frozen=True, repr=False)
 class Laplace(Event):
     """A sum of L1 sensitivity 1 with noise of density ``exp(-|x| / b) / (2 b)`` on each coordinate.
 
@@ -199,6 +239,7 @@ class NonPrivate(Event):
 
 Mechanism = (
     Gaussian
+    | MixtureOfGaussians
     | Laplace
     | DiscreteGaussian
     | DiscreteLaplace

@@ -161,6 +161,17 @@ class Group(Event):
         require_event("Group", self.event)
 
 
+Scheme = (
+    Poisson
+    | TruncatedPoisson
+    | WithoutReplacement
+    | WithReplacement
+    | RandomAllocation
+    | Shuffled
+    | Group
+)
+
+
 def _require_rate(subject: str, sample_rate: float) -> None:
     require(
         is_real(sample_rate) and 0 <= sample_rate <= 1,

@@ -12,6 +12,7 @@ from dpfunc.accounting import (
     Gaussian,
     Group,
     Laplace,
+    MixtureOfGaussians,
     NonPrivate,
     Poisson,
     PureDP,
@@ -25,10 +26,12 @@ from dpfunc.accounting import (
 )
 
 NUMBER = st.one_of(st.floats(0, 1e6), st.just(float("inf")), st.integers(0, 9))
+SHIFT = st.floats(0, 9)
 PROBABILITY = st.floats(0, 1)
 COUNT = st.integers(1, 1000)
 MECHANISMS = st.one_of(
     st.builds(Gaussian, NUMBER),
+    st.builds(MixtureOfGaussians, NUMBER, st.tuples(SHIFT, SHIFT), st.just((0.25, 0.75))),
     st.builds(Laplace, NUMBER),
     st.builds(DiscreteGaussian, NUMBER, COUNT),
     st.builds(DiscreteLaplace, NUMBER, COUNT),

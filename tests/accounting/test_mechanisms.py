@@ -12,6 +12,7 @@ from dpfunc.accounting import (
     ExponentialMechanism,
     Gaussian,
     Laplace,
+    MixtureOfGaussians,
     PureDP,
     RandomizedResponse,
 )
@@ -26,6 +27,7 @@ from dpfunc.accounting import (
         PureDP,
         ZCDP,
         lambda bad: ZCDP(1.0, bad),
+        lambda bad: MixtureOfGaussians(bad, (1.0,), (1.0,)),
         lambda bad: DiscreteGaussian(bad, 1),
         lambda bad: DiscreteLaplace(bad, 1),
         lambda bad: ApproxDP(bad, 0.0),
@@ -53,3 +55,20 @@ def test_a_bad_count_is_refused(bad):
         DiscreteLaplace(1.0, bad)
     with pytest.raises(ValueError, match="an int values >= 1"):
         RandomizedResponse(0.5, bad)
+
+
+@pytest.mark.parametrize(
+    ("shifts", "weights", "message"),
+    [
+        ((), (), "a tuple of shifts"),
+        ([1.0], (1.0,), "a tuple of shifts"),
+        ((-1.0,), (1.0,), "a tuple of shifts"),
+        ((math.inf,), (1.0,), "a tuple of shifts"),
+        ((1.0,), (0.5, 0.5), "a tuple of weights"),
+        ((1.0, 2.0), (1.5, -0.5), "a tuple of weights"),
+        ((1.0, 2.0), (0.5, 0.4), "weights that sum to 1"),
+    ],
+)
+def test_a_bad_mixture_is_refused(shifts, weights, message):
+    with pytest.raises(ValueError, match=f"MixtureOfGaussians: expected {message}"):
+        MixtureOfGaussians(1.0, shifts, weights)
