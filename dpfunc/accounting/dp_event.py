@@ -85,7 +85,8 @@ def from_dp_event(dp_event: Any) -> Event:
             f"but got {name}; describe the mechanism with an event of dpfunc.accounting."
         )
     kind: type[Any] = _KINDS[name]
-    return kind(*(_read(getattr(dp_event, field)) for field in _NAMES[kind][1:]))
+    event: Event = kind(*(_read(getattr(dp_event, field)) for field in _NAMES[kind][1:]))
+    return event
 
 
 def to_dp_event(event: Event) -> Any:
