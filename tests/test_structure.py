@@ -15,6 +15,8 @@ LADDER = [
     [
         "accounting.events",
         "accounting.pair",
+        "accounting.mixture",
+        "accounting.domination",
         "accounting.gaussian",
         "accounting.rdp",
         "accounting.questions",

@@ -33,25 +33,48 @@ class Phase(NamedTuple):
 
 
 def phases(event: "Event") -> list[Phase]:
-    """The event flattened; equal phases joined, those that release nothing left out."""
-    counts: dict[tuple[float, float], int] = {}
-    for sigma, rate, times in _flatten(event, 1):
-        if times > 0 and rate > 0 and sigma < math.inf:
-            sigma = min(sigma, _MOST_NOISE)
-            counts[sigma, rate] = counts.get((sigma, rate), 0) + times
-    return [Phase(sigma, rate, times) for (sigma, rate), times in counts.items()]
+    """The `leaves` of an event of Gaussian releases, as numbers."""
+    released = []
+    for leaf, times in leaves(event):
+        rate = leaf.sample_rate if isinstance(leaf, Poisson) else 1.0
+        gaussian = leaf.event if isinstance(leaf, Poisson) else leaf
+        released.append(Phase(gaussian.noise_multiplier, rate, times))
+    return released
 
 
-def _flatten(event: "Event", times: int) -> list[Phase]:
-    match event:
-        case Gaussian(sigma):
-            return [Phase(sigma, 1.0, times)]
+def leaves(event: "Event") -> list[tuple["Leaf", int]]:
+    """The single releases of an event and how often each happens; equal ones are joined.
+
+    What releases nothing (rate 0, infinite noise, no times) is left out, and an unsampled release
+    is the same leaf whether it is written as a sample at rate 1 or not.
+    """
+    counts: dict[Leaf, int] = {}
+    for leaf, times in _flatten(event, 1):
+        if times > 0 and (kept := _canonical(leaf)) is not None:
+            counts[kept] = counts.get(kept, 0) + times
+    return list(counts.items())
+
+
+def _canonical(leaf: "Leaf") -> "Leaf | None":
+    match leaf:
         case Poisson(rate, Gaussian(sigma)):
-            return [Phase(sigma, rate, times)]
+            if rate == 0 or sigma == math.inf:
+                return None
+            gaussian = Gaussian(min(sigma, _MOST_NOISE))
+            return gaussian if rate == 1 else Poisson(rate, gaussian)
+        case Gaussian(sigma):
+            return None if sigma == math.inf else Gaussian(min(sigma, _MOST_NOISE))
+    return leaf
+
+
+def _flatten(event: "Event", times: int) -> list[tuple["Leaf", int]]:
+    match event:
+        case Gaussian() | Poisson():
+            return [(event, times)]
         case Repeat(inner, repeats):
             return _flatten(inner, times * repeats)
         case Compose(parts):
-            return [phase for part in parts for phase in _flatten(part, times)]
+            return [leaf for part in parts for leaf in _flatten(part, times)]
     raise TypeError(
         f"accounting: expected an event but got {type(event).__name__}; "
         "build one with dpfunc.accounting.dp_sgd(...)."
@@ -129,4 +152,5 @@ class Compose:
     events: tuple["Event", ...]
 
 
-Event = Gaussian | Poisson | Repeat | Compose
+Leaf = Gaussian | Poisson
+Event = Leaf | Repeat | Compose
