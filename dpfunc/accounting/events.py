@@ -1,13 +1,11 @@
 """DP-SGD as an event, and any composition of subsampled Gaussians as a list of phases."""
 
-import math
 from typing import NamedTuple
 
-from dpfunc.accounting.algebra import Compose, Event, Repeat
+from dpfunc.accounting.algebra import Event, Repeat
+from dpfunc.accounting.leaves import leaves
 from dpfunc.accounting.mechanisms import Gaussian
 from dpfunc.accounting.schemes import Poisson
-
-_MOST_NOISE = 1e100  # more is accounted as this much, an upper bound: its square must not overflow
 
 
 def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> Repeat:
@@ -30,26 +28,16 @@ class Phase(NamedTuple):
 
 
 def phases(event: Event) -> list[Phase]:
-    """The event flattened; equal phases joined, those that release nothing left out."""
-    counts: dict[tuple[float, float], int] = {}
-    for sigma, rate, times in _flatten(event, 1):
-        if times > 0 and rate > 0 and sigma < math.inf:
-            sigma = min(sigma, _MOST_NOISE)
-            counts[sigma, rate] = counts.get((sigma, rate), 0) + times
-    return [Phase(sigma, rate, times) for (sigma, rate), times in counts.items()]
+    """The `leaves` of an event of Gaussian releases, as numbers; TypeError for other releases."""
+    return [_phase(leaf, times) for leaf, times in leaves(event)]
 
 
-def _flatten(event: Event, times: int) -> list[Phase]:
-    match event:
+def _phase(leaf: Event, times: int) -> Phase:
+    match leaf:
         case Gaussian(sigma):
-            return [Phase(sigma, 1.0, times)]
+            return Phase(sigma, 1.0, times)
         case Poisson(rate, Gaussian(sigma)):
-            return [Phase(sigma, rate, times)]
-        case Repeat(inner, repeats):
-            return _flatten(inner, times * repeats)
-        case Compose(parts):
-            return [phase for part in parts for phase in _flatten(part, times)]
+            return Phase(sigma, rate, times)
     raise TypeError(
-        f"accounting: expected an event but got {type(event).__name__}; "
-        "build one with dpfunc.accounting.dp_sgd(...)."
+        f"accounting: expected Gaussian releases, Poisson-sampled or not, but got {leaf}."
     )
