@@ -13,18 +13,29 @@ A noise multiplier is always the noise over the largest contribution of one reco
 relation lets a record move the sum by twice that, the pair does.
 """
 
-from typing import Literal, get_args
+from typing import get_args
 
 from dpfunc.accounting.algebra import Event
-from dpfunc.accounting.leaves import Leaf, leaves
-from dpfunc.accounting.mechanisms import Gaussian
-from dpfunc.accounting.mixture import GaussianMixture
+from dpfunc.accounting.leaves import leaves
+from dpfunc.accounting.mechanisms import Mechanism
 from dpfunc.accounting.pair import Pair
-from dpfunc.accounting.schemes import Poisson
+from dpfunc.accounting.release import Additive, Order, Relation, mechanism_pair, unproven
+from dpfunc.accounting.sampled_release import (
+    poisson_pair,
+    truncated_poisson_pair,
+    with_replacement_pair,
+    without_replacement_pair,
+)
+from dpfunc.accounting.schemes import (
+    Group,
+    Poisson,
+    Shuffled,
+    TruncatedPoisson,
+    WithoutReplacement,
+    WithReplacement,
+)
 from dpfunc.checks import require
 
-Relation = Literal["add_or_remove", "add", "remove", "zero_out", "replace_one"]
-Order = Literal["add", "remove", "replace_one"]
 Composition = tuple[tuple[Pair, int], ...]  # independent releases: pairs and how often each
 
 _ORDERS: dict[Relation, tuple[Order, ...]] = {
@@ -50,35 +61,44 @@ def pairs(event: Event, relation: Relation) -> tuple[Composition, ...]:
         relation,
         "use add_or_remove unless the definition of your guarantee says otherwise",
     )
-    return tuple(_composition(event, order) for order in _ORDERS[relation])
+    each = (_composition(event, relation, order) for order in _ORDERS[relation])
+    return tuple(dict.fromkeys(each))  # orders with equal pairs are one
 
 
-def _composition(event: Event, order: Order) -> Composition:
+def _composition(event: Event, relation: Relation, order: Order) -> Composition:
     counts: dict[Pair, int] = {}
     for leaf, times in leaves(event):
-        pair = dominating_pair(leaf, order)
+        pair = dominating_pair(leaf, relation, order)
         counts[pair] = counts.get(pair, 0) + times
     return tuple(counts.items())
 
 
-def dominating_pair(leaf: Leaf, order: Order) -> Pair:
-    """The pair of one release, for one order of the neighbouring data sets."""
+def dominating_pair(leaf: Event, relation: Relation, order: Order, records: int = 1) -> Pair:
+    """The pair of one release, for one order of the neighbouring data sets.
+
+    ValueError where no bound is proven: there is no fallback.
+    """
+    if isinstance(leaf, Mechanism):
+        return mechanism_pair(leaf, relation, order, records)
     match leaf:
-        case Gaussian(sigma):
-            return _sampled_gaussian(sigma, 1.0, order)
-        case Poisson(rate, Gaussian(sigma)):
-            return _sampled_gaussian(sigma, rate, order)
-    raise TypeError(f"accounting: no dominating pair is known for {leaf!r} under {order}.")
-
-
-def _sampled_gaussian(sigma: float, rate: float, order: Order) -> GaussianMixture:
-    moved = ((1.0, rate),)
-    if rate == 1:  # N(1) against N(0), and N(1) against N(-1): normals at a distance
-        return GaussianMixture(sigma if order != "replace_one" else sigma / 2, above=moved)
-    match order:
-        case "remove":
-            return GaussianMixture(sigma, above=moved)
-        case "add":
-            return GaussianMixture(sigma, below=moved)
-        case "replace_one":
-            return GaussianMixture(sigma, above=moved, below=moved)
+        case Group(members, inner):
+            return dominating_pair(inner, relation, order, records * members)
+        case Poisson():
+            return poisson_pair(leaf, relation, order, records)
+        case Shuffled(mechanism):
+            if relation not in ("zero_out", "replace_one"):
+                raise unproven(leaf, relation, "a record more shifts the others between batches")
+            if records == 1 or isinstance(mechanism, Additive):
+                return mechanism_pair(mechanism, relation, order, records)
+    if records > 1:
+        raise unproven(
+            leaf, relation, "for groups, only Poisson samples and sums with noise are covered"
+        )
+    match leaf:
+        case TruncatedPoisson():
+            return truncated_poisson_pair(leaf, relation, order)
+        case WithoutReplacement():
+            return without_replacement_pair(leaf, relation, order)
+        case WithReplacement():
+            return with_replacement_pair(leaf, relation, order)
+    raise unproven(leaf, relation, "account its releases one by one")

@@ -56,6 +56,8 @@ def _flatten(event: Event, times: int, records: int) -> list[tuple[Leaf, int]]:
             return [leaf for part in parts for leaf in _flatten(part, times, records)]
         case Group(members, inner):
             return _flatten(inner, times, records * members)
+        case RandomizedResponse():  # every record of a group answers for itself
+            times, records = times * records, 1
         case RandomAllocation(participations, steps, mechanism) if participations == steps:
             return _flatten(mechanism, times * steps, records)
     leaf = _canonical(event)
