@@ -34,6 +34,8 @@ LADDER = [
         "accounting.rdp",
         "accounting.questions",
         "accounting.calibrate",
+        "accounting.largest_loss",
+        "accounting.binomial",
         "accounting",
     ],
     ["types"],

@@ -41,7 +41,7 @@ class BoundedRange:
         r = scale * np.exp(-(low + self.eta) / 2) * rise
         relative = ULP * (8 + 2 * self.eta)
         # The difference of two ends is exact to an ulp of their size only.
-        lost = scale * ULP * np.maximum(np.abs(low), np.abs(high)) / 2
+        lost = scale * ULP * np.maximum(np.abs(low), np.abs(high)) / 2 * (high > low)
         p_error = p * relative + lost * np.exp((high - self.eta) / 2)
         r_error = r * relative + lost * np.exp(-(low + self.eta) / 2)
         return Cells(p, r, p_error, r_error, 0.0)

@@ -127,6 +127,8 @@ class Sampled:
         sign = -1.0 if self.adds else 1.0
         places = sign * _unmix(sign * nodes, self.rate)
         finite = np.isfinite(places)
+        # Up a little, so that rounding leaves nothing above a node that is the largest loss.
+        places[finite] += 4 * ULP * (1 + np.abs(places[finite]))
         again = sign * _log_mix(sign * places[finite], self.rate)
         missed = np.abs(again - nodes[finite]).max(initial=0.0)
         return places, float(missed + 8 * ULP * (1 + np.abs(nodes).max(initial=0.0)))

@@ -17,7 +17,12 @@ from typing import get_args
 
 from dpfunc.accounting.algebra import Event
 from dpfunc.accounting.leaves import leaves
-from dpfunc.accounting.mechanisms import Mechanism
+from dpfunc.accounting.mechanisms import (
+    ExponentialMechanism,
+    Mechanism,
+    MixtureOfGaussians,
+    RandomizedResponse,
+)
 from dpfunc.accounting.pair import Pair
 from dpfunc.accounting.release import Additive, Order, Relation, mechanism_pair, unproven
 from dpfunc.accounting.sampled_release import (
@@ -29,6 +34,7 @@ from dpfunc.accounting.sampled_release import (
 from dpfunc.accounting.schemes import (
     Group,
     Poisson,
+    RandomAllocation,
     Shuffled,
     TruncatedPoisson,
     WithoutReplacement,
@@ -38,7 +44,7 @@ from dpfunc.checks import require
 
 Composition = tuple[tuple[Pair, int], ...]  # independent releases: pairs and how often each
 
-_ORDERS: dict[Relation, tuple[Order, ...]] = {
+ORDERS: dict[Relation, tuple[Order, ...]] = {
     "add_or_remove": ("remove", "add"),
     "zero_out": ("remove", "add"),
     "remove": ("remove",),
@@ -61,7 +67,7 @@ def pairs(event: Event, relation: Relation) -> tuple[Composition, ...]:
         relation,
         "use add_or_remove unless the definition of your guarantee says otherwise",
     )
-    each = (_composition(event, relation, order) for order in _ORDERS[relation])
+    each = (_composition(event, relation, order) for order in ORDERS[relation])
     return tuple(dict.fromkeys(each))  # orders with equal pairs are one
 
 
@@ -102,3 +108,24 @@ def dominating_pair(leaf: Event, relation: Relation, order: Order, records: int 
         case WithReplacement():
             return with_replacement_pair(leaf, relation, order)
     raise unproven(leaf, relation, "account its releases one by one")
+
+
+def is_attained(leaf: Event, relation: Relation) -> bool:
+    """Whether its pair is that of two actual data sets, every time that it is released.
+
+    If so for all leaves, what is proven from below about their pairs holds for the event. Otherwise
+    a pair is an upper bound alone: for a class of mechanisms, or by telling more than is released.
+    """
+    values = relation in ("zero_out", "replace_one")
+    match leaf:
+        case ExponentialMechanism() | TruncatedPoisson() | Shuffled() | RandomAllocation():
+            return False
+        case Group(_, inner):
+            mechanism = inner.event if isinstance(inner, Poisson) else inner
+            return isinstance(mechanism, Additive)
+        case Poisson(_, mechanism):
+            always = isinstance(mechanism, Additive | MixtureOfGaussians | RandomizedResponse)
+            return always or (not values and is_attained(mechanism, relation))
+        case WithoutReplacement() | WithReplacement():
+            return isinstance(leaf.event, Additive) and not values
+    return True

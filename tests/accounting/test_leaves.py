@@ -121,3 +121,8 @@ def test_a_shuffle_stays_because_it_forbids_some_questions():
 def test_a_group_stands_around_each_release():
     event = Group(2, (STEP + Group(3, LAPLACE)) * 5)
     assert leaves(event) == [(Group(2, STEP), 5), (Group(6, LAPLACE), 5)]
+
+
+def test_every_record_of_a_group_answers_for_itself():
+    response = RandomizedResponse(0.5, 2)
+    assert leaves(Group(3, response) * 2 + response) == [(response, 7)]

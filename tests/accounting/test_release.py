@@ -22,10 +22,14 @@ from dpfunc.accounting import (
     Poisson,
     PureDP,
     RandomizedResponse,
+    Shuffled,
+    TruncatedPoisson,
+    WithoutReplacement,
+    WithReplacement,
 )
 from dpfunc.accounting.bounded_range import BoundedRange
 from dpfunc.accounting.combine import either, sampled, symmetric
-from dpfunc.accounting.domination import dominating_pair, pairs
+from dpfunc.accounting.domination import dominating_pair, is_attained, pairs
 from dpfunc.accounting.finite_loss import FiniteLoss, approximate_dp
 from dpfunc.accounting.integer_mixture import (
     DiscreteGaussianNoise,
@@ -33,6 +37,7 @@ from dpfunc.accounting.integer_mixture import (
     IntegerMixture,
 )
 from dpfunc.accounting.laplace_mixture import LaplaceMixture, laplace_mass
+from dpfunc.accounting.largest_loss import largest_loss
 from tests.accounting.curves import delta_at
 
 EPSILONS = np.array([-3.0, -1.1, -0.3, 0.0, 1e-3, 0.2, 0.7, 1.4, 2.6])
@@ -360,3 +365,53 @@ def test_weights_that_average():
     expected = 0.25 * delta_at(pure, EPSILONS) + 0.5 * delta_at(loose, EPSILONS)
     expected += 0.25 * np.maximum(0, 1 - np.exp(EPSILONS))
     np.testing.assert_allclose(delta_at(both, EPSILONS), expected, rtol=1e-12, atol=1e-15)
+
+
+LOSSES = {
+    "pure": 0.7,
+    "approximate": math.inf,
+    "range": 1.3,
+    "laplace": 0.5,
+    "sampled laplace": math.log1p(0.01 * math.expm1(2.0)),
+    "discrete laplace": 1.5,
+    "discrete gaussian": math.inf,
+    "sampled range": math.log1p(0.1 * math.expm1(1.3)),
+    "added range": -math.log(0.9),
+    "symmetric": math.log1p(0.1 * math.expm1(1.3)),
+    "either": 1.0,
+}
+
+
+@pytest.mark.parametrize(("name", "expected"), LOSSES.items())
+def test_largest_losses(name, expected):
+    largest = largest_loss(PAIRS[name])
+    assert largest == pytest.approx(expected, rel=1e-12)
+    assert largest >= expected
+    if expected < math.inf and name != "added range":
+        at, under = delta_at(PAIRS[name], [largest * 0.99, largest])[::-1]
+        assert at == 0.0
+        assert under > 0.0
+
+
+@pytest.mark.parametrize(
+    ("event", "relation", "expected"),
+    [
+        (Gaussian(1.0), "add_or_remove", True),
+        (PureDP(1.0), "add_or_remove", True),
+        (ExponentialMechanism(1.0), "add_or_remove", False),
+        (Poisson(0.1, Laplace(1.0)), "replace_one", True),
+        (Poisson(0.1, PureDP(1.0)), "add_or_remove", True),
+        (Poisson(0.1, PureDP(1.0)), "replace_one", False),
+        (Poisson(0.1, ExponentialMechanism(1.0)), "add_or_remove", False),
+        (Group(2, Poisson(0.1, Gaussian(1.0))), "remove", True),
+        (Group(2, PureDP(1.0)), "remove", False),
+        (WithoutReplacement(1, 9, Gaussian(1.0)), "remove", True),
+        (WithoutReplacement(1, 9, Gaussian(1.0)), "replace_one", False),
+        (WithReplacement(1, 9, Gaussian(1.0)), "add", True),
+        (TruncatedPoisson(0.1, 3, 9, Gaussian(1.0)), "remove", False),
+        (Shuffled(Gaussian(1.0)), "replace_one", False),
+    ],
+    ids=repr,
+)
+def test_which_pairs_are_those_of_data_sets(event, relation, expected):
+    assert is_attained(event, relation) == expected

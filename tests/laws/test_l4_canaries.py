@@ -65,7 +65,7 @@ def released(rule, noise, engine, microbatch, device, pad):
 def test_the_step_releases_the_accountants_pair(rule, microbatch, pad, engine, noise, device):
     values = released(rule, noise, engine, microbatch, device, pad)
     with_record, without = values[:, :RECORDS].flatten(), values[:, RECORDS:].flatten()
-    pair = dominating_pair(Poisson(RATE, Gaussian(SIGMA)), "remove")
+    pair = dominating_pair(Poisson(RATE, Gaussian(SIGMA)), "remove", "remove")
     assert stats.kstest(with_record / SIGMA, lambda y: pair.cdfs(y)[0]).pvalue > UNLIKELY
     assert stats.kstest(without / SIGMA, lambda y: pair.cdfs(y)[1]).pvalue > UNLIKELY
     # All records together would hide one that counts too often, as padding without its mask does.
