@@ -6,9 +6,10 @@ adversary who sees every release, and assumes that the sampling really is what t
 
 >>> event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60_000, steps=14_000)
 >>> f"{epsilon(event, delta=1e-5):.3f}"
-'2.590'
+'2.374'
 """
 
+from dpfunc.accounting.bounds import Bounds as Bounds
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
@@ -19,4 +20,6 @@ from dpfunc.accounting.events import Poisson as Poisson
 from dpfunc.accounting.events import Repeat as Repeat
 from dpfunc.accounting.events import dp_sgd as dp_sgd
 from dpfunc.accounting.questions import delta as delta
+from dpfunc.accounting.questions import delta_bounds as delta_bounds
 from dpfunc.accounting.questions import epsilon as epsilon
+from dpfunc.accounting.questions import epsilon_bounds as epsilon_bounds
