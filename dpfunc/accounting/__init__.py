@@ -6,12 +6,13 @@ adversary who sees every release, and assumes that the sampling really is what t
 
 >>> event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60_000, steps=14_000)
 >>> f"{epsilon(event, delta=1e-5):.3f}"
-'2.590'
+'2.376'
 """
 
 from dpfunc.accounting.algebra import Compose as Compose
 from dpfunc.accounting.algebra import Event as Event
 from dpfunc.accounting.algebra import Repeat as Repeat
+from dpfunc.accounting.bounds import Bounds as Bounds
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
@@ -30,7 +31,9 @@ from dpfunc.accounting.mechanisms import NonPrivate as NonPrivate
 from dpfunc.accounting.mechanisms import PureDP as PureDP
 from dpfunc.accounting.mechanisms import RandomizedResponse as RandomizedResponse
 from dpfunc.accounting.questions import delta as delta
+from dpfunc.accounting.questions import delta_bounds as delta_bounds
 from dpfunc.accounting.questions import epsilon as epsilon
+from dpfunc.accounting.questions import epsilon_bounds as epsilon_bounds
 from dpfunc.accounting.schemes import Group as Group
 from dpfunc.accounting.schemes import Poisson as Poisson
 from dpfunc.accounting.schemes import RandomAllocation as RandomAllocation

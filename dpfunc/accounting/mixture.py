@@ -68,6 +68,16 @@ class GaussianMixture:
     above: tuple[Component, ...] = ()
     below: tuple[Component, ...] = ()
 
+    def unsampled(self) -> float | None:
+        """mu, where this is just N(mu, 1) against N(0, 1)."""
+        alone = len(self.above) == 1 and self.above[0][1] == 1 and not self.below
+        return self.above[0][0] / self.noise_multiplier if alone else None
+
+    def reach(self) -> float:
+        """How far apart the outermost components are, in standard deviations of the noise."""
+        sides = (self.above, self.below)
+        return sum(max((s for s, _ in side), default=0.0) for side in sides) / self.noise_multiplier
+
     def loss(self, y: Array) -> Array:
         """``log dP/dQ`` at y standard deviations; increases with y."""
         sigma = self.noise_multiplier
@@ -113,7 +123,7 @@ class GaussianMixture:
         inside = np.isfinite(y)
         at = np.where(inside, y, 0.0)
         rounding = 4 * ULP * (1 + np.abs(nodes) + most * np.abs(at))
-        for _ in range(60):
+        for _ in range(200):
             error = np.where(inside, self.loss(at) - nodes, 0.0)
             if np.all(np.abs(error) <= rounding):
                 break
@@ -145,7 +155,8 @@ def normal_mass(ends: Array) -> Array:
     Gauss-Legendre quadrature: six points are exact to rounding over such a range.
     """
     a, b = ends[:-1], ends[1:]
-    flip = a + b > 0  # from the side where distribution functions are small
+    with np.errstate(invalid="ignore"):  # infinite ends
+        flip = a + b > 0  # from the side where distribution functions are small
     low, high = np.where(flip, -b, a), np.where(flip, -a, b)
     mass = ndtr(high) - ndtr(low)
     with np.errstate(invalid="ignore"):

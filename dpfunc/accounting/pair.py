@@ -19,6 +19,10 @@ Array = NDArray[np.float64]
 ULP = float(np.finfo(np.float64).eps)
 
 
+class OutOfReachError(Exception):
+    """An engine cannot prove an answer at a reasonable cost: another one has to serve."""
+
+
 class Cells(NamedTuple):
     """The outcomes sorted into cells by their loss; with n nodes there are n + 1 cells.
 
