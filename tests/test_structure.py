@@ -38,13 +38,16 @@ LADDER = [
         "accounting.contour",
         "accounting.atoms",
         "accounting.lattice",
+        "accounting.largest_loss",
+        "accounting.binomial",
         "accounting.bounds",
         "accounting.engines",
         "accounting.rdp",
+        "accounting.renyi",
         "accounting.questions",
         "accounting.calibrate",
-        "accounting.largest_loss",
-        "accounting.binomial",
+        "accounting.concentrated",
+        "accounting.filters",
         "accounting",
     ],
     ["types"],
@@ -77,6 +80,15 @@ LADDER = [
     ["modules"],
     [""],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
+    [
+        "commands",
+        "commands.plots",
+        "commands.options",
+        "commands.epsilon",
+        "commands.noise",
+        "commands.steps",
+        "commands.plan",
+    ],
     ["__main__"],
 ]
 ORDER = [name for rung in LADDER for name in rung]
@@ -105,10 +117,10 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.module == "dpfunc":
-                yield from ((f"dpfunc.{alias.name}", node) for alias in node.names)
-            else:
-                yield node.module, node
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                is_module = node.module == "dpfunc" or whole.removeprefix("dpfunc.") in ORDER
+                yield (whole if is_module else node.module), node
 
 
 def test_every_file_has_a_rung():

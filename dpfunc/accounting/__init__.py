@@ -19,6 +19,11 @@ from dpfunc.accounting.calibrate import steps as steps
 from dpfunc.accounting.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events import dp_sgd as dp_sgd
+from dpfunc.accounting.filters import ConcentratedFilter as ConcentratedFilter
+from dpfunc.accounting.filters import GaussianFilter as GaussianFilter
+from dpfunc.accounting.filters import RenyiFilter as RenyiFilter
+from dpfunc.accounting.filters import RenyiOdometer as RenyiOdometer
+from dpfunc.accounting.filters import best_order as best_order
 from dpfunc.accounting.mechanisms import ZCDP as ZCDP
 from dpfunc.accounting.mechanisms import ApproxDP as ApproxDP
 from dpfunc.accounting.mechanisms import DiscreteGaussian as DiscreteGaussian
@@ -34,6 +39,7 @@ from dpfunc.accounting.questions import delta as delta
 from dpfunc.accounting.questions import delta_bounds as delta_bounds
 from dpfunc.accounting.questions import epsilon as epsilon
 from dpfunc.accounting.questions import epsilon_bounds as epsilon_bounds
+from dpfunc.accounting.renyi import rdp as rdp
 from dpfunc.accounting.schemes import Group as Group
 from dpfunc.accounting.schemes import Poisson as Poisson
 from dpfunc.accounting.schemes import RandomAllocation as RandomAllocation

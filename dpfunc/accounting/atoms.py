@@ -107,6 +107,14 @@ def _flow(p: Array, loss: Array, nodes: Array) -> tuple[Array, Array]:
         given = np.minimum(given, 1.0)
         if np.abs(given - before).max() < ULP:
             break
+    # No cell can give away more than itself: where both neighbours ask for too much, less to each.
+    asked = np.zeros_like(p)
+    asked[:-1] += from_left[1:]
+    asked[1:] += from_right[:-1]
+    cut = 1 / np.maximum(asked, 1.0)
+    from_left[1:] *= cut[:-1]
+    from_right[:-1] *= cut[1:]
+    given = asked * cut
     mass = (1 - given) * p
     mass[1:] += from_left[1:] * p[:-1]
     mass[:-1] += from_right[:-1] * p[1:]

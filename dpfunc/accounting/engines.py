@@ -2,6 +2,7 @@
 
 - closed form: unsampled Gaussians alone, however many.
 - single release: one release of anything.
+- binomial: many releases of one pair that has two losses.
 - contour: Gaussian mixtures, where its sum can be proven to end early enough.
 - lattice: everything else that has a pair.
 - renyi: what is too far out for the others; an upper bound only, of sampled Gaussians.
@@ -11,18 +12,19 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from dpfunc.accounting import contour, lattice, single
+from dpfunc.accounting import binomial, contour, lattice, single
 from dpfunc.accounting.bounds import Bounds, Engine
 from dpfunc.accounting.domination import Composition
+from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.gaussian import gaussian_epsilon, gaussian_log_delta
 from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.pair import OutOfReachError, Pair
 
-Method = Literal["auto", "closed form", "single release", "contour", "lattice"]
+Method = Literal["auto", "closed form", "single release", "binomial", "contour", "lattice"]
 Interval = tuple[float, float]
 
 Turns = tuple[tuple[Engine, float], ...]
-_FIRST: Turns = (("closed form", 0.0), ("single release", 0.0))
+_FIRST: Turns = (("closed form", 0.0), ("single release", 0.0), ("binomial", 0.0))
 _LAST: Turns = (("contour", contour.THOROUGH), ("renyi", 0.0))
 _IN_TURN: Turns = (*_FIRST, ("contour", contour.QUICK), ("lattice", 0.0), *_LAST)
 # The characteristic function of a few releases falls slowly, while their lattice is small.
@@ -41,6 +43,8 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
                 return gaussian_epsilon(_mu(composition), log_delta)
             case "single release":
                 return single.epsilon_interval(_only(composition), log_delta)
+            case "binomial":
+                return binomial.epsilon_interval(_two_losses(composition), log_delta)
             case "contour":
                 return contour.epsilon_interval(composition, log_delta, effort)
             case "lattice":
@@ -63,6 +67,8 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
                 return gaussian_log_delta(_mu(composition), epsilon)
             case "single release":
                 return single.log_delta_interval(_only(composition), epsilon)
+            case "binomial":
+                return binomial.log_delta_interval(_two_losses(composition), epsilon)
             case "contour":
                 return contour.log_delta_interval(composition, epsilon, effort)
             case "lattice":
@@ -96,7 +102,7 @@ def _answer(
             continue
         if found.upper - found.lower <= bounds.upper - bounds.lower:
             bounds = found
-        if exact(bounds) or engine in ("closed form", "single release"):
+        if exact(bounds) or engine in ("closed form", "single release", "binomial"):
             break
     return bounds
 
@@ -110,6 +116,14 @@ def _mu(composition: Composition) -> float:
             raise OutOfReachError
         total += times * mu * mu
     return math.sqrt(total)
+
+
+def _two_losses(composition: Composition) -> binomial.TwoLosses:
+    pair, times = composition[0]
+    law = binomial.two_losses(pair, times) if isinstance(pair, FiniteLoss) else None
+    if len(composition) != 1 or law is None:
+        raise OutOfReachError
+    return law
 
 
 def _only(composition: Composition) -> Pair:

@@ -5,15 +5,18 @@ from typing import get_args
 
 from dpfunc.accounting.algebra import Event
 from dpfunc.accounting.bounds import Bounds
-from dpfunc.accounting.domination import pairs
+from dpfunc.accounting.domination import Composition, is_attained, pairs
 from dpfunc.accounting.engines import Method, epsilon_of, log_delta_of
 from dpfunc.accounting.events import phases
+from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.gaussian import gaussian_epsilon, gaussian_log_delta
+from dpfunc.accounting.largest_loss import largest_loss
 from dpfunc.accounting.leaves import leaves
-from dpfunc.accounting.mechanisms import Gaussian
+from dpfunc.accounting.mechanisms import ZCDP, Gaussian
 from dpfunc.accounting.rdp import rdp_epsilon, rdp_log_delta
 from dpfunc.accounting.release import Relation
-from dpfunc.accounting.schemes import Poisson
+from dpfunc.accounting.renyi import renyi_epsilon, renyi_log_delta
+from dpfunc.accounting.schemes import Group, Poisson
 from dpfunc.checks import is_real, require
 
 _NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
@@ -67,6 +70,7 @@ def epsilon_bounds(
     Guarantee: with ``upper``, ``P(S) <= e**epsilon Q(S) + delta`` for every set S of outcomes and
     every ordered pair of neighbouring data sets under ``relation``; with less than ``lower`` there
     are neighbouring data sets and a set for which it fails. Rounding is included in both ends.
+    Where no data sets are known to attain the bound (`is_attained`), ``lower`` is 0.
     ``tol`` is the width asked for, relative to epsilon. The contour engine and the closed forms
     give 1e-9 or better anyway; the lattice refines until it is met, or 4 million points
     are reached.
@@ -77,7 +81,8 @@ def epsilon_bounds(
     | no steps, rate 0, or infinite noise | 0 |
     | ``delta >= 1`` | 0 |
     | ``delta`` at least the chance that the record is ever sampled | 0 |
-    | noise multiplier 0, or ``delta == 0`` | infinity |
+    | ``delta == 0`` | the largest loss: infinity for Gaussian noise |
+    | noise multiplier 0 | infinity |
     | sampled, noise multiplier below 1e-6 | upper end infinity |
     | delta negative or NaN, tol not in (0, 1] | ValueError |
 
@@ -90,17 +95,23 @@ def epsilon_bounds(
         is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
     )
     _require_options(tol, method)
+    if _has_moments_alone(event):
+        return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
     compositions = pairs(event, relation)
     if delta >= chance_of_inclusion(event):
         return Bounds(0.0, 0.0, "closed form")
-    if delta == 0 or least_noise(event) == 0:
-        return Bounds(math.inf, math.inf, "closed form")
+    is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
+    if delta == 0:
+        most = max(map(_largest_losses, compositions), default=0.0)
+        return Bounds(most * (1 - 1e-12) if is_exact else 0.0, most, "closed form")
+    if least_noise(event) == 0:
+        return Bounds(0.0, math.inf, "closed form")
     if least_noise(event) < _NO_NOISE:
         return Bounds(0.0, math.inf, "renyi")
     log_delta = math.log(delta)
     found = [epsilon_of(c, log_delta, tol, method) for c in compositions]
     worst = max(found, key=lambda bounds: bounds.upper)
-    lower = max(bounds.lower for bounds in found)
+    lower = max(bounds.lower for bounds in found) if is_exact else 0.0
     if worst.engine != "renyi":
         return Bounds(lower, worst.upper, worst.engine)
     return Bounds(lower, min(worst.upper, _loose_epsilon(event, relation, delta)), "renyi")
@@ -133,13 +144,18 @@ def delta_bounds(
     """
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     _require_options(tol, method)
+    if _has_moments_alone(event):
+        log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
+        return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
     compositions = pairs(event, relation)
     most = chance_of_inclusion(event)
     if most == 0 or least_noise(event) == 0:
         return Bounds(most * (1 - 2e-12), most, "closed form")
     if least_noise(event) < _NO_NOISE:
         return Bounds(0.0, most, "renyi")
-    if epsilon == math.inf:
+    if epsilon == math.inf and max(map(_largest_mass, compositions), default=0.0) == 0:
+        return Bounds(0.0, 0.0, "closed form")
+    if epsilon >= max(map(_largest_losses, compositions), default=0.0):
         return Bounds(0.0, 0.0, "closed form")
     found = [log_delta_of(c, epsilon, tol, method) for c in compositions]
     worst = max(found, key=lambda bounds: bounds.upper)
@@ -148,7 +164,9 @@ def delta_bounds(
     if worst.engine == "renyi":
         upper = min(upper, _loose_log_delta(event, relation, epsilon))
     rounded = math.exp(upper) * (1 + 4e-16)  # exp rounds to nearest
-    return Bounds(math.exp(lower) * (1 - 4e-16), min(most, rounded), worst.engine)
+    is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
+    least = math.exp(lower) * (1 - 4e-16) if is_exact else 0.0
+    return Bounds(least, min(most, rounded), worst.engine)
 
 
 def chance_of_inclusion(event: Event) -> float:
@@ -169,6 +187,8 @@ def least_noise(event: Event) -> float:
 
 def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
     """What holds without an engine: sampling never costs privacy, and the best order's Renyi DP."""
+    if not _is_of_gaussians(event):
+        return _renyi_epsilon(event, relation, delta)
     mu = _unsampled_mu(event, relation)
     without_sampling = gaussian_epsilon(mu, math.log(delta))[1]
     if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
@@ -177,10 +197,43 @@ def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
 
 
 def _loose_log_delta(event: Event, relation: Relation, epsilon: float) -> float:
+    if not _is_of_gaussians(event):
+        return renyi_log_delta(event, epsilon=epsilon, relation=relation)
     without_sampling = gaussian_log_delta(_unsampled_mu(event, relation), epsilon)[1]
     if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
         return without_sampling
     return min(without_sampling, rdp_log_delta(phases(event), epsilon))
+
+
+def _renyi_epsilon(event: Event, relation: Relation, delta: float) -> float:
+    if delta >= 1 or not leaves(event):
+        return 0.0
+    return renyi_epsilon(event, delta=delta, relation=relation) if delta > 0 else math.inf
+
+
+def _has_moments_alone(event: Event) -> bool:
+    """Whether a part of the event is known by its Renyi divergences only."""
+    parts = (leaf.event if isinstance(leaf, Group) else leaf for leaf, _ in leaves(event))
+    return any(isinstance(part, ZCDP) for part in parts)
+
+
+def _is_of_gaussians(event: Event) -> bool:
+    parts = [leaf.event if isinstance(leaf, Poisson) else leaf for leaf, _ in leaves(event)]
+    return all(isinstance(part, Gaussian) for part in parts)
+
+
+def _largest_losses(composition: Composition) -> float:
+    return math.fsum(times * largest_loss(pair) for pair, times in composition)
+
+
+def _largest_mass(composition: Composition) -> float:
+    """The largest probability of an infinite loss in one release."""
+    lost = [
+        math.fsum(p for loss, p, _ in pair.values if loss == math.inf)
+        for pair, _ in composition
+        if isinstance(pair, FiniteLoss)
+    ]
+    return max(lost, default=0.0)
 
 
 def _unsampled_mu(event: Event, relation: Relation) -> float:
