@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
     """Print the table and the marked row."""
     shared.check_plot(options.plot)
     rows = _rows(options)
-    chosen = _chosen(rows, options.slack)
+    chosen = smallest_within(rows, options.slack)
     if options.json:
         answer = {"epsilon": options.epsilon, "delta": options.delta, "epochs": options.epochs}
         rows_as_dicts = [row._asdict() for row in rows]
@@ -122,7 +122,8 @@ def _powers_of_2(size: int) -> list[int]:
     return [2**power for power in range(max(0, most - 11), most + 1)] + [size]
 
 
-def _chosen(rows: Sequence[Row], slack: float) -> Row:
+def smallest_within(rows: Sequence[Row], slack: float) -> Row:
+    """The first row, in order of batch size, with little more noise than the least."""
     least = min(row.relative_noise for row in rows)
     return next(row for row in rows if row.relative_noise <= least * (1 + slack))
 
