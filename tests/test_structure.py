@@ -29,6 +29,8 @@ LADDER = [
         "accounting.engines",
         "accounting.rdp",
         "accounting.questions",
+        "accounting.tradeoff",
+        "accounting.curve",
         "accounting.calibrate",
         "accounting",
     ],
@@ -88,8 +90,9 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            if node.module == "dpfunc":
-                yield from ((f"dpfunc.{alias.name}", node) for alias in node.names)
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if node.module == "dpfunc" or all(n.removeprefix("dpfunc.") in ORDER for n in names):
+                yield from ((name, node) for name in names)
             else:
                 yield node.module, node
 
