@@ -45,6 +45,8 @@ LADDER = [
         "accounting.rdp",
         "accounting.renyi",
         "accounting.questions",
+        "accounting.tradeoff",
+        "accounting.curve",
         "accounting.calibrate",
         "accounting.concentrated",
         "accounting.filters",
@@ -117,10 +119,11 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from ((alias.name, node) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            for alias in node.names:
-                whole = f"{node.module}.{alias.name}"
-                is_module = node.module == "dpfunc" or whole.removeprefix("dpfunc.") in ORDER
-                yield (whole if is_module else node.module), node
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+            if node.module == "dpfunc" or all(n.removeprefix("dpfunc.") in ORDER for n in names):
+                yield from ((name, node) for name in names)
+            else:
+                yield node.module, node
 
 
 def test_every_file_has_a_rung():

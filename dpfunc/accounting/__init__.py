@@ -13,9 +13,11 @@ from dpfunc.accounting.algebra import Compose as Compose
 from dpfunc.accounting.algebra import Event as Event
 from dpfunc.accounting.algebra import Repeat as Repeat
 from dpfunc.accounting.bounds import Bounds as Bounds
+from dpfunc.accounting.calibrate import batch_size as batch_size
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
+from dpfunc.accounting.curve import epsilon_curve as epsilon_curve
 from dpfunc.accounting.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events import dp_sgd as dp_sgd
@@ -49,3 +51,8 @@ from dpfunc.accounting.schemes import WithoutReplacement as WithoutReplacement
 from dpfunc.accounting.schemes import WithReplacement as WithReplacement
 from dpfunc.accounting.serialise import from_json as from_json
 from dpfunc.accounting.serialise import to_json as to_json
+from dpfunc.accounting.tradeoff import advantage as advantage
+from dpfunc.accounting.tradeoff import bayes_risk as bayes_risk
+from dpfunc.accounting.tradeoff import gdp_mu as gdp_mu
+from dpfunc.accounting.tradeoff import reconstruction as reconstruction
+from dpfunc.accounting.tradeoff import tradeoff as tradeoff

@@ -111,7 +111,7 @@ def batch_size(
     >>> batch_size(
     ...     target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, steps=1000, dataset_size=60_000
     ... )
-    969
+    945
     """
     require(
         is_count(dataset_size) and dataset_size > 0,
@@ -146,7 +146,7 @@ def steps(
     ValueError where 2**39 steps still meet the target (infinite noise, say).
 
     >>> steps(target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, sample_rate=0.01)
-    2627
+    2666
     """
     _require_target("steps", target_epsilon, delta)
 

@@ -36,6 +36,11 @@ class Parts(NamedTuple):
     mixtures: tuple[tuple[GaussianMixture, int], ...]
     mu: float
 
+    def repeated(self, times: int) -> "Parts":
+        """All of it, ``times`` over."""
+        mixtures = tuple((pair, n * times) for pair, n in self.mixtures)
+        return Parts(mixtures, self.mu * math.sqrt(times))
+
 
 class Line(NamedTuple):
     """The integrand tabulated along one contour."""
@@ -134,24 +139,67 @@ def saddle_of_delta(released: Parts, log_delta: float) -> Saddle:
 
 def line(released: Parts, at: Saddle, epsilon: float, log_delta: float, effort: float) -> Line:
     """The table along ``Re z = c`` that serves epsilons near this one; or `OutOfReachError`."""
-    c = at.c
-    beyond = tuple((c * f, real_log_moment(released, c * f)) for f in _FARTHER)
-    variance = at.curvature + 1 / c**2 + 1 / (c + 1) ** 2
-    step = 2 * math.pi / _window(c, epsilon, log_delta, beyond)
+    beyond = tuple((at.c * f, real_log_moment(released, at.c * f)) for f in _FARTHER)
+    step = 2 * math.pi / _window(at.c, epsilon, log_delta, beyond)
+    return _tabulated(released, at, step, beyond, effort)
+
+
+def _tabulated(
+    released: Parts,
+    at: Saddle,
+    step: float,
+    beyond: tuple[tuple[float, float], ...],
+    effort: float,
+) -> Line:
+    """K at multiples of ``step``, until what is left out is proven to be small."""
+    variance = at.curvature + 1 / at.c**2 + 1 / (at.c + 1) ** 2
     end = math.sqrt(-2 * (_LOG_SMALL - 6) / variance)
     for _ in range(12):
         count = math.ceil(end / step) + 1
         if count * 100 > effort:
             raise OutOfReachError
         t = np.asarray(np.arange(count) * step, dtype=np.float64)
-        values, error = log_moment(released, c, t, effort=effort)
+        values, error = log_moment(released, at.c, t, effort=effort)
         if values[-1].real + error[-1] - values[0].real + error[0] <= _LOG_SMALL - 3:
             break
         end *= 1.4
     else:
         raise OutOfReachError
-    require_small_beyond(released.mixtures, released.mu, c, float(t[-1]), _LOG_SMALL, effort)
-    return Line(c, t, values, error, beyond)
+    require_small_beyond(released.mixtures, released.mu, at.c, float(t[-1]), _LOG_SMALL, effort)
+    return Line(at.c, t, values, error, beyond)
+
+
+class SharedLine(NamedTuple):
+    """The table of ``fewest`` steps, and an epsilon to start from."""
+
+    line: Line
+    fewest: int
+    start: float
+
+    def of(self, steps: int) -> Line:
+        """The table of more steps: all logarithms of moments are multiplied."""
+        ratio = steps / self.fewest
+        c, t, values, error, beyond = self.line
+        rounding = 2 * ULP * ratio * np.abs(values)
+        more = tuple((b, k * ratio * (1 + 2 * ULP)) for b, k in beyond)
+        return Line(c, t, values * ratio, error * ratio + rounding, more)
+
+
+def shared_line(one: Parts, fewest: int, most: int, log_delta: float) -> SharedLine:
+    """One table for all steps between ``fewest`` and ``most``, which should be near each other.
+
+    It ends where the fewest steps allow, and its window is wide enough for the most.
+    """
+    few, many = one.repeated(fewest), one.repeated(most)
+    at = saddle_of_delta(few, log_delta)
+    largest = real_log_moment(many, at.c)
+    epsilon = (largest - log_delta - math.log(at.c * (at.c + 1))) / at.c
+    start = (at.log_moment - log_delta - math.log(at.c * (at.c + 1))) / at.c
+    beyond = tuple((at.c * f, real_log_moment(few, at.c * f)) for f in _FARTHER)
+    wide = tuple((b, k * most / fewest) for b, k in beyond)
+    window = max(_window(at.c, epsilon, log_delta, wide), _window(at.c, start, log_delta, beyond))
+    step = 2 * math.pi / (1.05 * window)
+    return SharedLine(_tabulated(few, at, step, beyond, QUICK), fewest, start)
 
 
 def _found(at: Saddle | None) -> Saddle:
@@ -197,6 +245,26 @@ def epsilon_ends(table: Line, log_delta: float, start: float) -> tuple[float, fl
 
     Newton's method finds the place, and each end is then moved out until its bound says so.
     """
+    epsilon, slope = _newton(table, log_delta, start)
+    upper = _pushed_up(table, log_delta, epsilon, slope)
+    lower = epsilon
+    push = 1e-15 * (1 + abs(epsilon))
+    while (here := log_delta_bounds(table, lower)).lower < log_delta:
+        if not here.lower > -math.inf:
+            raise OutOfReachError
+        lower -= push + max(0.0, (log_delta - here.lower) / -slope)
+        push *= 2
+    return lower, upper
+
+
+def upper_end(table: Line, log_delta: float, start: float) -> float:
+    """The upper end alone."""
+    epsilon, slope = _newton(table, log_delta, start)
+    return max(0.0, _pushed_up(table, log_delta, epsilon, slope))
+
+
+def _newton(table: Line, log_delta: float, start: float) -> tuple[float, float]:
+    """About where the upper bound of delta is the target, and its slope there."""
     epsilon = start
     for _ in range(50):
         here = log_delta_bounds(table, epsilon)
@@ -206,19 +274,15 @@ def epsilon_ends(table: Line, log_delta: float, start: float) -> tuple[float, fl
         epsilon += step
         if abs(step) <= 1e-14 * (1 + abs(epsilon)):
             break
-    slope = min(here.slope, -1e-300)
-    upper = lower = epsilon
+    return epsilon, min(here.slope, -1e-300)
+
+
+def _pushed_up(table: Line, log_delta: float, epsilon: float, slope: float) -> float:
     push = 1e-15 * (1 + abs(epsilon))
-    while (here := log_delta_bounds(table, upper)).upper > log_delta:
-        upper += push + max(0.0, (here.upper - log_delta) / -slope)
+    while (here := log_delta_bounds(table, epsilon)).upper > log_delta:
+        epsilon += push + max(0.0, (here.upper - log_delta) / -slope)
         push *= 2
-    push = 1e-15 * (1 + abs(epsilon))
-    while (here := log_delta_bounds(table, lower)).lower < log_delta:
-        if not here.lower > -math.inf:
-            raise OutOfReachError
-        lower -= push + max(0.0, (log_delta - here.lower) / -slope)
-        push *= 2
-    return lower, upper
+    return epsilon
 
 
 def _window(

@@ -92,14 +92,16 @@ def _answer(
 ) -> Bounds:
     """The answer of the named engine; or the first within reach, then a slower one if not exact."""
     if method != "auto":
-        return Bounds(*ask(method, contour.THOROUGH), method)
+        lower, upper = ask(method, contour.THOROUGH)
+        return Bounds(float(lower), float(upper), method)
     bounds = Bounds(-math.inf, math.inf, "renyi")
     many = sum(times for _, times in composition) > _FEW
     for engine, effort in _IN_TURN if many else _FOR_FEW:
         try:
-            found = Bounds(*ask(engine, effort), engine)
+            lower, upper = ask(engine, effort)
         except OutOfReachError:
             continue
+        found = Bounds(float(lower), float(upper), engine)
         if found.upper - found.lower <= bounds.upper - bounds.lower:
             bounds = found
         if exact(bounds) or engine in ("closed form", "single release", "binomial"):

@@ -86,6 +86,7 @@ def epsilon_bounds(
     | sampled, noise multiplier below 1e-6 | upper end infinity |
     | delta negative or NaN, tol not in (0, 1] | ValueError |
 
+    >>> from dpfunc.accounting import dp_sgd
     >>> event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=1000)
     >>> lower, upper = epsilon_bounds(event, delta=1e-5)
     >>> f"{upper:.6f}", upper - lower < 1e-9
@@ -137,10 +138,11 @@ def delta_bounds(
     | ``epsilon == inf`` | 0 with noise |
     | epsilon negative or NaN, tol not in (0, 1] | ValueError |
 
+    >>> from dpfunc.accounting import dp_sgd
     >>> event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=1000)
     >>> lower, upper = delta_bounds(event, epsilon=2.0)
     >>> f"{upper:.4e}", upper / lower - 1 < 1e-9
-    ('3.3170e-06', True)
+    ('2.6656e-06', True)
     """
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     _require_options(tol, method)
