@@ -8,6 +8,7 @@ it is the worse order's, for both orders.
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -36,25 +37,31 @@ def tradeoff(event: Event, *, alpha: float, relation: Relation = "add_or_remove"
     require(is_real(alpha) and 0 <= alpha <= 1, "tradeoff", "an alpha in [0, 1]", alpha, "use 0.01")
     if alpha == 1:
         return 0.0
-    symmetric = relation not in ("add", "remove")
 
-    def proven(epsilon: float) -> float:
-        delta = delta_of(event, epsilon=epsilon, relation=relation, tol=_TOL)
-        there = 1 - delta - math.exp(epsilon) * alpha
-        # The other order at -epsilon: delta(-e) = 1 - exp(-e) + exp(-e) delta'(e).
-        back = math.exp(-epsilon) * (1 - delta - alpha) if symmetric else 0.0
-        return max(0.0, there, back)
+    def delta_at(e: float) -> float:
+        return delta_of(event, epsilon=e, relation=relation, tol=_TOL)
 
-    top = -math.log(alpha) if alpha > 0 else 700.0
-    tried = np.linspace(0.0, top, 9)
-    at = int(np.argmax([proven(float(x)) for x in tried]))
-    best = minimize_scalar(
-        lambda x: -proven(float(x)),
-        bounds=(tried[max(0, at - 1)], tried[min(8, at + 1)]),
+    far = epsilon_of(event, delta=(1 - alpha) / 100, relation=relation, tol=_TOL)
+    top = min(700.0, -math.log(max(alpha, 1e-300)))
+    found = _best(lambda e: 1 - delta_at(e) - math.exp(e) * alpha, top)
+    if relation in ("add", "remove"):
+        return found
+    # The other order at -epsilon: delta(-e) = 1 - exp(-e) + exp(-e) delta'(e).
+    return max(found, _best(lambda e: math.exp(-e) * (1 - delta_at(e) - alpha), min(far, 700.0)))
+
+
+def _best(proven: Callable[[float], float], top: float) -> float:
+    """The largest of the bounds that epsilons up to ``top`` prove; each is valid."""
+    tried = np.linspace(0.0, top, 13)
+    values = [proven(float(e)) for e in tried]
+    at = int(np.argmax(values))
+    around = minimize_scalar(
+        lambda e: -proven(float(e)),
+        bounds=(tried[max(0, at - 1)], tried[min(12, at + 1)]),
         method="bounded",
-        options={"xatol": 1e-6},
+        options={"xatol": 1e-6 * (1 + top)},
     )
-    return max(-float(best.fun), proven(float(tried[at])))
+    return max(0.0, -float(around.fun), values[at])
 
 
 def advantage(event: Event, *, relation: Relation = "add_or_remove") -> float:
