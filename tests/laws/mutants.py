@@ -166,25 +166,25 @@ MUTANTS = [
     ),
     Mutant(
         "accountant: rate q read as 1 - q",
-        "accounting/domination.py",
-        "moved = ((1.0, rate),)",
-        "moved = ((1.0, 1 - rate if rate < 1 else rate),)",
+        "accounting/sampled_release.py",
+        "return ((records, rate),)",
+        "return ((records, 1 - rate if rate < 1 else rate),)",
         "l8",
     ),
     Mutant(
         "accountant: sigma read as sigma squared",
-        "accounting/domination.py",
-        "return _sampled_gaussian(sigma, rate, order)",
-        "return _sampled_gaussian(sigma**2, rate, order)",
+        "accounting/release.py",
+        "return GaussianMixture(sigma, _as_floats(above), _as_floats(below))",
+        "return GaussianMixture(sigma**2, _as_floats(above), _as_floats(below))",
         "l8",
     ),
     Mutant(
         "accountant: adding and removing swapped",
-        "accounting/domination.py",
+        "accounting/sampled_release.py",
         """        case "remove":
-            return GaussianMixture(sigma, above=moved)""",
+            return additive_pair(mechanism, above=moves)""",
         """        case "remove":
-            return GaussianMixture(sigma, below=moved)""",
+            return additive_pair(mechanism, below=moves)""",
         "l8",
     ),
     Mutant(
