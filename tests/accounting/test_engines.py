@@ -7,11 +7,14 @@ import numpy as np
 import pytest
 
 from dpfunc.accounting import contour, lattice, single
+from dpfunc.accounting.algebra import Compose, Repeat
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import pairs
-from dpfunc.accounting.events import Compose, Gaussian, Poisson, Repeat, dp_sgd
+from dpfunc.accounting.events import dp_sgd
+from dpfunc.accounting.mechanisms import Gaussian
 from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.moments import moments
+from dpfunc.accounting.schemes import Poisson
 
 PAIRS = [
     GaussianMixture(1.0, above=((1.0, 0.01),)),
