@@ -3,19 +3,40 @@
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
-from dpfunc.demo import command as demo
+# Only the chosen command is imported: the accountant's do not wait for torch.
+_COMMANDS = {
+    "demo": (
+        "dpfunc.demo.command",
+        "train on real digits with differential privacy and see what it costs",
+    ),
+    "epsilon": ("dpfunc.commands.epsilon", "what a run of DP-SGD, or any event, costs"),
+    "noise": ("dpfunc.commands.noise", "the least noise that keeps a run within a budget"),
+    "steps": ("dpfunc.commands.steps", "how many steps a budget allows"),
+    "plan": ("dpfunc.commands.plan", "noise, batch size and steps for a budget, compared"),
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code (2 for a wrong option, as argparse has it)."""
+    words = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
         prog="python -m dpfunc",
         description="Differentially private training of PyTorch models out of pure functions.",
+        epilog="Each command explains itself: python -m dpfunc COMMAND --help",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
-    demo.add_parser(commands)
-    options = parser.parse_args(arguments)
+    for name, (home, summary) in _COMMANDS.items():
+        command = commands.add_parser(
+            name, help=summary, formatter_class=argparse.RawDescriptionHelpFormatter
+        )
+        if words[:1] == [name]:
+            module = import_module(home)
+            command.description = module.DESCRIPTION
+            module.add_options(command)
+            command.set_defaults(run=module.run)
+    options = parser.parse_args(words)
     code: int = options.run(options)
     return code
 

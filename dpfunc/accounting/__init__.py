@@ -6,17 +6,53 @@ adversary who sees every release, and assumes that the sampling really is what t
 
 >>> event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60_000, steps=14_000)
 >>> f"{epsilon(event, delta=1e-5):.3f}"
-'2.590'
+'2.376'
 """
 
+from dpfunc.accounting.algebra import Compose as Compose
+from dpfunc.accounting.algebra import Event as Event
+from dpfunc.accounting.algebra import Repeat as Repeat
+from dpfunc.accounting.bounds import Bounds as Bounds
+from dpfunc.accounting.calibrate import batch_size as batch_size
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
-from dpfunc.accounting.events import Compose as Compose
-from dpfunc.accounting.events import Event as Event
-from dpfunc.accounting.events import Gaussian as Gaussian
-from dpfunc.accounting.events import Poisson as Poisson
-from dpfunc.accounting.events import Repeat as Repeat
+from dpfunc.accounting.curve import epsilon_curve as epsilon_curve
+from dpfunc.accounting.dp_event import from_dp_event as from_dp_event
+from dpfunc.accounting.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events import dp_sgd as dp_sgd
+from dpfunc.accounting.filters import ConcentratedFilter as ConcentratedFilter
+from dpfunc.accounting.filters import GaussianFilter as GaussianFilter
+from dpfunc.accounting.filters import RenyiFilter as RenyiFilter
+from dpfunc.accounting.filters import RenyiOdometer as RenyiOdometer
+from dpfunc.accounting.filters import best_order as best_order
+from dpfunc.accounting.mechanisms import ZCDP as ZCDP
+from dpfunc.accounting.mechanisms import ApproxDP as ApproxDP
+from dpfunc.accounting.mechanisms import DiscreteGaussian as DiscreteGaussian
+from dpfunc.accounting.mechanisms import DiscreteLaplace as DiscreteLaplace
+from dpfunc.accounting.mechanisms import ExponentialMechanism as ExponentialMechanism
+from dpfunc.accounting.mechanisms import Gaussian as Gaussian
+from dpfunc.accounting.mechanisms import Laplace as Laplace
+from dpfunc.accounting.mechanisms import MixtureOfGaussians as MixtureOfGaussians
+from dpfunc.accounting.mechanisms import NonPrivate as NonPrivate
+from dpfunc.accounting.mechanisms import PureDP as PureDP
+from dpfunc.accounting.mechanisms import RandomizedResponse as RandomizedResponse
 from dpfunc.accounting.questions import delta as delta
+from dpfunc.accounting.questions import delta_bounds as delta_bounds
 from dpfunc.accounting.questions import epsilon as epsilon
+from dpfunc.accounting.questions import epsilon_bounds as epsilon_bounds
+from dpfunc.accounting.renyi import rdp as rdp
+from dpfunc.accounting.schemes import Group as Group
+from dpfunc.accounting.schemes import Poisson as Poisson
+from dpfunc.accounting.schemes import RandomAllocation as RandomAllocation
+from dpfunc.accounting.schemes import Shuffled as Shuffled
+from dpfunc.accounting.schemes import TruncatedPoisson as TruncatedPoisson
+from dpfunc.accounting.schemes import WithoutReplacement as WithoutReplacement
+from dpfunc.accounting.schemes import WithReplacement as WithReplacement
+from dpfunc.accounting.serialise import from_json as from_json
+from dpfunc.accounting.serialise import to_json as to_json
+from dpfunc.accounting.tradeoff import advantage as advantage
+from dpfunc.accounting.tradeoff import bayes_risk as bayes_risk
+from dpfunc.accounting.tradeoff import gdp_mu as gdp_mu
+from dpfunc.accounting.tradeoff import reconstruction as reconstruction
+from dpfunc.accounting.tradeoff import tradeoff as tradeoff

@@ -1,14 +1,22 @@
-"""Calibration: the noise, the steps or the sample rate with which DP-SGD meets a target.
+"""Calibration: the noise, steps, sample rate or batch size with which DP-SGD meets a target.
 
-Each answer has been put to `epsilon` and met the target; none is ever returned that misses it.
+A target is ``target_epsilon`` at ``delta``. Each answer has been put to the accountant and its
+certified upper end meets the target; the next value in the wrong direction does not.
 """
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 
+from scipy.optimize import brentq
+
+from dpfunc.accounting.algebra import Event
+from dpfunc.accounting.contour import rough_epsilon
+from dpfunc.accounting.domination import pairs
 from dpfunc.accounting.events import dp_sgd
-from dpfunc.accounting.questions import epsilon
-from dpfunc.checks import is_real, require
+from dpfunc.accounting.questions import chance_of_inclusion, epsilon
+from dpfunc.accounting.release import Relation
+from dpfunc.checks import is_count, is_real, require
 
 _TOLERANCE = 1e-6  # relative: how close to the best value an answer comes
 _MOST_NOISE = 1e6
@@ -17,7 +25,12 @@ _MOST_STEPS = 2**40
 
 
 def noise_multiplier(
-    *, target_epsilon: float, delta: float, sample_rate: float, steps: int
+    *,
+    target_epsilon: float,
+    delta: float,
+    sample_rate: float,
+    steps: int,
+    relation: Relation = "add_or_remove",
 ) -> float:
     """The smallest noise multiplier that meets the target, to within one part in a million above.
 
@@ -30,29 +43,30 @@ def noise_multiplier(
     """
     _require_target("noise_multiplier", target_epsilon, delta)
 
-    def meets(sigma: float) -> bool:
-        event = dp_sgd(noise_multiplier=sigma, sample_rate=sample_rate, steps=steps)
-        return epsilon(event, delta=delta) <= target_epsilon
+    def event(log_sigma: float) -> Event:
+        return dp_sgd(noise_multiplier=math.exp(log_sigma), sample_rate=sample_rate, steps=steps)
 
-    if meets(0.0):
+    if delta >= chance_of_inclusion(event(0.0)):
         return 0.0
+    search = _Search(event, target_epsilon, delta, relation)
+    guess = search.guess(-1.0, (-7.0, math.log(_MOST_NOISE)))
     require(
-        meets(_MOST_NOISE),
+        guess < math.log(_MOST_NOISE) - 0.1 or search.excess(math.log(_MOST_NOISE)) <= 0,
         "noise_multiplier",
         f"a target that a noise multiplier of {_MOST_NOISE:g} meets",
         f"target_epsilon={target_epsilon}, delta={delta}",
         "raise the target, or take fewer steps",
     )
-    low, high = 0.0, 1.0
-    while not meets(high):
-        low, high = high, min(2 * high, _MOST_NOISE)
-    while low == 0.0:
-        low, high = (high / 2, high) if not meets(high / 2) else (0.0, high / 2)
-    return _boundary(meets, high, low)
+    return math.exp(search.boundary(guess, 1.0))
 
 
 def sample_rate(
-    *, target_epsilon: float, delta: float, noise_multiplier: float, steps: int
+    *,
+    target_epsilon: float,
+    delta: float,
+    noise_multiplier: float,
+    steps: int,
+    relation: Relation = "add_or_remove",
 ) -> float:
     """The largest Poisson sample rate that meets the target, to within one part in a million below.
 
@@ -64,63 +78,159 @@ def sample_rate(
     """
     _require_target("sample_rate", target_epsilon, delta)
 
-    def meets(rate: float) -> bool:
-        event = dp_sgd(noise_multiplier=noise_multiplier, sample_rate=rate, steps=steps)
-        return epsilon(event, delta=delta) <= target_epsilon
+    def event(log_rate: float) -> Event:
+        rate = min(1.0, math.exp(log_rate))
+        return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=rate, steps=steps)
 
-    if meets(1.0):
+    search = _Search(event, target_epsilon, delta, relation)
+    least = math.log(_LEAST_RATE)
+    guess = search.guess(1.0, (least, 0.0))
+    if guess > -0.1 and search.excess(0.0) <= 0:
         return 1.0
     require(
-        meets(_LEAST_RATE),
+        guess > least + 0.1 or search.excess(least) <= 0,
         "sample_rate",
         f"a target that a rate of {_LEAST_RATE:g} meets",
         f"target_epsilon={target_epsilon}, delta={delta}, noise_multiplier={noise_multiplier}",
         "raise the noise multiplier or the target",
     )
-    low = high = 1.0
-    while not meets(low):
-        low, high = max(low / 4, _LEAST_RATE), low
-    return _boundary(meets, low, high)
+    return min(1.0, math.exp(search.boundary(guess, -1.0)))
+
+
+def batch_size(
+    *,
+    target_epsilon: float,
+    delta: float,
+    noise_multiplier: float,
+    steps: int,
+    dataset_size: int,
+    relation: Relation = "add_or_remove",
+) -> int:
+    """The largest expected batch size of Poisson samples that meets the target; 0 where none does.
+
+    >>> batch_size(
+    ...     target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, steps=1000, dataset_size=60_000
+    ... )
+    945
+    """
+    require(
+        is_count(dataset_size) and dataset_size > 0,
+        "batch_size",
+        "an int dataset_size > 0",
+        dataset_size,
+        "pass len(dataset)",
+    )
+    options = {"target_epsilon": target_epsilon, "delta": delta}
+    rate = sample_rate(**options, noise_multiplier=noise_multiplier, steps=steps, relation=relation)
+    size = math.floor(rate * dataset_size)
+    above = dp_sgd(
+        noise_multiplier=noise_multiplier,
+        sample_rate=min(1.0, (size + 1) / dataset_size),
+        steps=steps,
+    )
+    # The rate is known to one part in a million: the next size may just meet the target as well.
+    fits = size < dataset_size and epsilon(above, delta=delta, relation=relation) <= target_epsilon
+    return size + fits
 
 
 def steps(
-    *, target_epsilon: float, delta: float, noise_multiplier: float, sample_rate: float
+    *,
+    target_epsilon: float,
+    delta: float,
+    noise_multiplier: float,
+    sample_rate: float,
+    relation: Relation = "add_or_remove",
 ) -> int:
     """The largest number of steps that meets the target; 0 where not even one step does.
 
     ValueError where 2**39 steps still meet the target (infinite noise, say).
 
     >>> steps(target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, sample_rate=0.01)
-    2195
+    2666
     """
     _require_target("steps", target_epsilon, delta)
 
-    def meets(count: int) -> bool:
-        event = dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=count)
-        return epsilon(event, delta=delta) <= target_epsilon
+    def event(log_steps: float) -> Event:
+        count = round(math.exp(log_steps))
+        return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=count)
 
-    low, high = 0, 1
-    while meets(high):
-        low, high = high, 2 * high
-        require(
-            high < _MOST_STEPS,
-            "steps",
-            "a target that some number of steps exceeds",
-            f"target_epsilon={target_epsilon}, delta={delta}",
-            "choose any number of steps: the target is never reached",
-        )
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if meets(middle) else (low, middle)
+    search = _Search(event, target_epsilon, delta, relation)
+    limit = math.log(_MOST_STEPS // 2)
+    guess = search.guess(1.0, (0.0, limit))
+    require(
+        guess < limit - 0.1 or search.excess(limit) > 0,
+        "steps",
+        "a target that some number of steps exceeds",
+        f"target_epsilon={target_epsilon}, delta={delta}",
+        "choose any number of steps: the target is never reached",
+    )
+    if search.excess(0.0) > 0:
+        return 0
+    low = round(math.exp(search.boundary(guess, -1.0)))
+
+    def meets(count: int) -> bool:
+        return search.excess(math.log(count)) <= 0
+
+    while low > 1 and not meets(low):
+        low -= 1
+    while meets(low + 1):
+        low += 1
     return low
 
 
-def _boundary(meets: Callable[[float], bool], good: float, bad: float) -> float:
-    """The value nearest to ``bad`` found to meet the target, by bisection on a log scale."""
-    while abs(good - bad) > _TOLERANCE * good:
-        middle = math.sqrt(good * bad)
-        good, bad = (middle, bad) if meets(middle) else (good, middle)
-    return good
+@dataclass(frozen=True)
+class _Search:
+    """Where the epsilon of ``event(x)`` is the target; x is a logarithm."""
+
+    event: Callable[[float], Event]
+    target: float
+    delta: float
+    relation: Relation
+
+    def excess(self, x: float) -> float:
+        """How far the certified epsilon is above the target, as a logarithm: at most 0 meets it."""
+        spent = epsilon(self.event(x), delta=self.delta, relation=self.relation)
+        if 0 < spent < math.inf:
+            return (
+                math.log(spent / self.target)
+                if spent > self.target
+                else -abs(math.log(spent / self.target))
+            )
+        return -30.0 if spent == 0 else 30.0
+
+    def guess(self, direction: float, limits: tuple[float, float]) -> float:
+        """About the place, from an estimate that proves nothing; the nearer limit if it is outside.
+
+        ``direction`` is 1 where epsilon grows with x.
+        """
+        low, high = limits
+        while high - low > 1e-4:
+            middle = (low + high) / 2
+            compositions = pairs(self.event(middle), self.relation)
+            spent = max(
+                (rough_epsilon(c, math.log(self.delta)) for c in compositions if c), default=0.0
+            )
+            low, high = (low, middle) if (spent - self.target) * direction > 0 else (middle, high)
+        return (low + high) / 2
+
+    def boundary(self, guess: float, safe: float) -> float:
+        """An x that meets the target such that x - safe * tolerance does not.
+
+        ``safe`` is the direction in which the target is met.
+        """
+        good = bad = guess
+        step = 5e-4
+        while self.excess(good) > 0:
+            bad, good, step = good, good + safe * step, 4 * step
+        while bad == good or self.excess(bad) <= 0:
+            good, bad, step = bad, bad - safe * step, 4 * step
+        x = float(brentq(self.excess, good, bad, xtol=_TOLERANCE / 8))
+        good, bad = x + safe * _TOLERANCE / 4, x - safe * _TOLERANCE / 4
+        while self.excess(good) > 0:
+            bad, good = good, good + safe * _TOLERANCE / 2
+        while self.excess(bad) <= 0:
+            good, bad = bad, bad - safe * _TOLERANCE / 2
+        return good
 
 
 def _require_target(subject: str, target_epsilon: float, delta: float) -> None:

@@ -1,25 +1,20 @@
-"""What was released, as data: frozen, comparable, hashable descriptions of private mechanisms.
+"""DP-SGD as an event, and any composition of subsampled Gaussians as a list of phases."""
 
-An event says nothing about epsilon; it is what the questions of this package are asked about.
-"""
-
-import math
-from dataclasses import dataclass
 from typing import NamedTuple
 
-from dpfunc.checks import is_count, is_real, require
+from dpfunc.accounting.algebra import Event, Repeat
+from dpfunc.accounting.leaves import leaves
+from dpfunc.accounting.mechanisms import Gaussian
+from dpfunc.accounting.schemes import Poisson
 
-_MOST_NOISE = 1e100  # more is accounted as this much, an upper bound: its square must not overflow
-_MOST_TIMES = 2**53
 
-
-def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> "Repeat":
+def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> Repeat:
     """DP-SGD: ``steps`` Gaussian releases, each on a fresh Poisson sample at ``sample_rate``.
 
     ``noise_multiplier`` is the standard deviation of the noise over the L2 clipping norm.
 
     >>> dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=100)
-    Repeat(event=Poisson(sample_rate=0.01, event=Gaussian(noise_multiplier=1.0)), times=100)
+    Poisson(0.01, Gaussian(1.0)) * 100
     """
     return Repeat(Poisson(sample_rate, Gaussian(noise_multiplier)), steps)
 
@@ -32,101 +27,17 @@ class Phase(NamedTuple):
     times: int
 
 
-def phases(event: "Event") -> list[Phase]:
-    """The event flattened; equal phases joined, those that release nothing left out."""
-    counts: dict[tuple[float, float], int] = {}
-    for sigma, rate, times in _flatten(event, 1):
-        if times > 0 and rate > 0 and sigma < math.inf:
-            sigma = min(sigma, _MOST_NOISE)
-            counts[sigma, rate] = counts.get((sigma, rate), 0) + times
-    return [Phase(sigma, rate, times) for (sigma, rate), times in counts.items()]
+def phases(event: Event) -> list[Phase]:
+    """The `leaves` of an event of Gaussian releases, as numbers; TypeError for other releases."""
+    return [_phase(leaf, times) for leaf, times in leaves(event)]
 
 
-def _flatten(event: "Event", times: int) -> list[Phase]:
-    match event:
+def _phase(leaf: Event, times: int) -> Phase:
+    match leaf:
         case Gaussian(sigma):
-            return [Phase(sigma, 1.0, times)]
+            return Phase(sigma, 1.0, times)
         case Poisson(rate, Gaussian(sigma)):
-            return [Phase(sigma, rate, times)]
-        case Repeat(inner, repeats):
-            return _flatten(inner, times * repeats)
-        case Compose(parts):
-            return [phase for part in parts for phase in _flatten(part, times)]
+            return Phase(sigma, rate, times)
     raise TypeError(
-        f"accounting: expected an event but got {type(event).__name__}; "
-        "build one with dpfunc.accounting.dp_sgd(...)."
+        f"accounting: expected Gaussian releases, Poisson-sampled or not, but got {leaf}."
     )
-
-
-@dataclass(frozen=True)
-class Gaussian:
-    """A sum of L2 sensitivity 1 with noise ``Normal(0, noise_multiplier**2)`` on each coordinate.
-
-    0 means no noise; ``math.inf`` means that nothing is released.
-    """
-
-    noise_multiplier: float
-
-    def __post_init__(self) -> None:
-        require(
-            is_real(self.noise_multiplier) and self.noise_multiplier >= 0,
-            "Gaussian",
-            "noise_multiplier >= 0",
-            self.noise_multiplier,
-            "pass the standard deviation of the noise over the clipping norm",
-        )
-
-
-@dataclass(frozen=True)
-class Poisson:
-    """``event`` on a random subset that holds each record independently with ``sample_rate``.
-
-    Shuffled or fixed-size batches are not Poisson samples: do not account them as such.
-    """
-
-    sample_rate: float
-    event: Gaussian
-
-    def __post_init__(self) -> None:
-        require(
-            is_real(self.sample_rate) and 0 <= self.sample_rate <= 1,
-            "Poisson",
-            "a probability 0 <= sample_rate <= 1",
-            self.sample_rate,
-            "pass expected_batch_size / len(dataset)",
-        )
-        require(
-            isinstance(self.event, Gaussian),
-            "Poisson",
-            "a Gaussian event to sample for",
-            type(self.event).__name__,
-            "put Repeat and Compose outside: every step draws its own sample",
-            error=TypeError,
-        )
-
-
-@dataclass(frozen=True)
-class Repeat:
-    """``event``, ``times`` over with fresh randomness; each may depend on earlier releases."""
-
-    event: "Event"
-    times: int
-
-    def __post_init__(self) -> None:
-        require(
-            is_count(self.times) and self.times <= _MOST_TIMES,
-            "Repeat",
-            "an int times >= 0 and at most 2**53",
-            self.times,
-            "pass the number of steps",
-        )
-
-
-@dataclass(frozen=True)
-class Compose:
-    """All of ``events`` on the same data, in any order: several phases, or several runs."""
-
-    events: tuple["Event", ...]
-
-
-Event = Gaussian | Poisson | Repeat | Compose

@@ -13,38 +13,55 @@ from scipy.special import erfcx, log_ndtr
 _ULP = sys.float_info.epsilon
 
 
-def gaussian_delta(mu: float, epsilon: float) -> float:
-    """The smallest delta of the mechanism at ``epsilon >= 0``, rounded up.
+def gaussian_log_delta(mu: float, epsilon: float) -> tuple[float, float]:
+    """Bounds, a rounding error apart, of the logarithm of delta at ``epsilon >= 0``.
 
-    ``Phi(mu/2 - epsilon/mu) - e**epsilon Phi(-mu/2 - epsilon/mu)``: Balle and Wang 2018
+    ``delta = Phi(mu/2 - epsilon/mu) - e**epsilon Phi(-mu/2 - epsilon/mu)``: Balle and Wang 2018
     (arXiv:1805.06530), theorem 8.
     """
     if mu == math.inf:
-        return 1.0
+        return 0.0, 0.0
     if mu == 0 or epsilon == math.inf:
-        return 0.0
-    return min(1.0, math.exp(_log_delta(mu, epsilon)) * (1 + 4 * _ULP))
+        return -math.inf, -math.inf
+    value, error = _log_delta(mu, epsilon)
+    return value - error, value + (error if error < math.inf else 0.0)
 
 
-def gaussian_epsilon(mu: float, delta: float) -> float:
-    """The smallest epsilon >= 0 of the mechanism at ``0 < delta < 1``, rounded up."""
+def gaussian_epsilon(mu: float, log_delta: float) -> tuple[float, float]:
+    """Bounds of the smallest epsilon >= 0 at which ``log delta`` is at most ``log_delta < 0``."""
     if mu == math.inf:
-        return math.inf
-    if mu == 0 or gaussian_delta(mu, 0.0) <= delta:
-        return 0.0
-    target = math.log(delta) * (1 + 4 * _ULP)
+        return math.inf, math.inf
+    if mu == 0 or gaussian_log_delta(mu, 0.0)[1] <= log_delta:
+        return 0.0, 0.0
     # P(loss > epsilon) <= exp(-(epsilon/mu - mu/2)**2 / 2) bounds delta: this epsilon is enough.
-    enough = mu * mu / 2 + mu * math.sqrt(-2 * target) * (1 + 1e-9) + 1e-9
-    while _log_delta(mu, enough) > target:  # where mu is so large that rounding outweighs the tail
+    enough = mu * mu / 2 + mu * math.sqrt(-2 * log_delta) * (1 + 1e-9) + 1e-9
+    while gaussian_log_delta(mu, enough)[1] > log_delta:  # where rounding outweighs the tail
         enough *= 2
-    found = float(brentq(lambda epsilon: _log_delta(mu, epsilon) - target, 0.0, enough, xtol=1e-13))
-    while _log_delta(mu, found) > target:  # the root finder may stop on the wrong side
-        found = found * (1 + 1e-12) + 1e-13
-    return found
+
+    def excess(epsilon: float) -> float:
+        lower, upper = gaussian_log_delta(mu, epsilon)
+        return (upper + (lower if lower > -math.inf else upper)) / 2 - log_delta
+
+    found = 0.0
+    if excess(0.0) > 0:
+        found = float(brentq(excess, 0.0, enough, xtol=1e-14, rtol=4 * _ULP))
+    return _moved(mu, log_delta, found, -1.0), _moved(mu, log_delta, found, 1.0)
 
 
-def _log_delta(mu: float, epsilon: float) -> float:
-    """``log delta`` plus a bound on its own rounding error."""
+def _moved(mu: float, log_delta: float, epsilon: float, direction: float) -> float:
+    """``epsilon`` moved up or down until the bound of delta proves it to be on that side."""
+    push = 1e-15 * (1 + epsilon)
+    while epsilon > 0 or direction > 0:
+        lower, upper = gaussian_log_delta(mu, epsilon)
+        if upper <= log_delta if direction > 0 else lower >= log_delta:
+            return epsilon
+        epsilon = max(0.0, epsilon + direction * push)
+        push *= 2
+    return 0.0
+
+
+def _log_delta(mu: float, epsilon: float) -> tuple[float, float]:
+    """``log delta`` and a bound on its rounding error."""
     near = epsilon / mu - mu / 2  # delta = Phi(-near) - e**epsilon Phi(-near - mu)
     scale = epsilon / mu + mu / 2  # near is off by an ulp of this
     if near > 0:
@@ -52,13 +69,13 @@ def _log_delta(mu: float, epsilon: float) -> float:
         # which no tiny tail is multiplied by e**epsilon.
         ratio = float(erfcx(near / math.sqrt(2)))
         ratios = ratio - float(erfcx((near + mu) / math.sqrt(2)))
-        if ratios <= 0:
-            return -math.inf if ratio == 0 else -near * near / 2 + math.log(ratio / 2)
+        if ratios <= 0:  # lost to rounding: delta is below the first term
+            return -near * near / 2 + math.log(max(ratio, 5e-324) / 2), math.inf
         error = 4 * near * scale + 8 * (1 + scale / (1 + near)) * ratio / ratios + 8
-        return -near * near / 2 + math.log(ratios / 2) + error * _ULP
+        return -near * near / 2 + math.log(ratios / 2), error * _ULP
     log_kept, log_far = float(log_ndtr(-near)), float(log_ndtr(-near - mu))
     lost = math.exp(min(0.0, epsilon + log_far - log_kept))
     if lost >= 1:
-        return log_kept
+        return log_kept, math.inf
     error = 4 * (1 + epsilon - log_far + (near + mu) * scale) * lost / (1 - lost) + 8
-    return log_kept + math.log1p(-lost) + error * _ULP
+    return log_kept + math.log1p(-lost), error * _ULP

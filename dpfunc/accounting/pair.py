@@ -1,34 +1,56 @@
-"""The dominating pair of one Poisson-subsampled Gaussian release, on the line.
+"""What every engine works on: a dominating pair of distributions, seen through its privacy loss.
 
-P = (1-q) N(0, sigma**2) + q N(1, sigma**2) is the output with the record, Q = N(0, sigma**2) the
-output without it, q the sample rate, in units of the L2 sensitivity. (P, Q) dominates every
-neighbouring pair in the direction of removing the record and (Q, P) in that of adding it: Zhu, Dong
-and Wang 2022 (arXiv:2106.08567), on Poisson sampling. The accountant integrates these functions,
-and the privacy laws compare what a real training step released with them.
+P is the output with the neighbouring data set on one side, Q on the other, and ``L = log dP/dQ``
+the privacy loss. A mechanism is ``(epsilon, delta)``-DP for that order of the two as soon as
+``delta >= E_P[(1 - exp(epsilon - L))_+]``, and the loss of a composition is the sum of independent
+losses (Zhu, Dong and Wang 2022, arXiv:2106.08567, theorems 10 and 27). So an engine needs no more
+than how much P and how much Q lies between two losses.
+
+To add a mechanism, write a class with the two methods of `Pair`, and a case in `domination.py`.
 """
+
+from typing import NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtr
 
 Array = NDArray[np.float64]
 
-
-def log_density_ratio(x: Array, noise_multiplier: float, sample_rate: float) -> Array:
-    """The privacy loss ``log dP/dQ`` at ``x``: ``log(1 - q + q exp((2x - 1) / (2 sigma**2)))``."""
-    u = (2 * x - 1) / (2 * noise_multiplier**2)
-    # log1p keeps the digits of a loss near 0; far out, the exponential would overflow.
-    near = np.log1p(sample_rate * np.expm1(np.minimum(u, 30.0)))
-    far = np.logaddexp(np.log1p(-sample_rate), np.log(sample_rate) + u)
-    return np.asarray(np.where(u < 30.0, near, far))
+ULP = float(np.finfo(np.float64).eps)
 
 
-def cdf_with(x: Array, noise_multiplier: float, sample_rate: float) -> Array:
-    """The distribution function of P."""
-    included = ndtr((x - 1) / noise_multiplier)
-    return np.asarray((1 - sample_rate) * ndtr(x / noise_multiplier) + sample_rate * included)
+class OutOfReachError(Exception):
+    """An engine cannot prove an answer at a reasonable cost: another one has to serve."""
 
 
-def cdf_without(x: Array, noise_multiplier: float) -> Array:
-    """The distribution function of Q."""
-    return np.asarray(ndtr(x / noise_multiplier))
+class Cells(NamedTuple):
+    """The outcomes sorted into cells by their loss; with n nodes there are n + 1 cells.
+
+    Cell 0 holds the losses up to ``nodes[0]`` (minus infinity included), cell j those in
+    ``(nodes[j-1], nodes[j]]``, cell n those above the last node (infinity included). A loss that is
+    an atom belongs on a node: there every engine keeps it exactly.
+    """
+
+    p: Array  # [n + 1] probability of each cell under P
+    r: Array  # [n + 1] the same under Q
+    p_error: Array  # [n + 1] a bound on the absolute rounding error of p
+    r_error: Array  # [n + 1] a bound on the absolute rounding error of r
+    shift: float  # how far rounding may have put a loss beyond the nodes of its cell
+
+
+class Pair(Protocol):
+    """An ordered dominating pair: frozen, hashable, equal when the distributions are.
+
+    Every release with an equal pair is counted together; the two orders of a mechanism (removing a
+    record, adding one) are two pairs.
+    """
+
+    def nodes(self, count: int, tail: float) -> Array:
+        """About ``count`` finite losses, strictly increasing, close where much mass is.
+
+        At most a probability ``tail`` under P lies above the last. Where all losses are atoms,
+        the nodes are just these, whatever ``count`` says.
+        """
+
+    def cells(self, nodes: Array) -> Cells:
+        """The mass of P and Q between the given strictly increasing finite losses."""

@@ -15,7 +15,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from dpfunc.accounting.events import Phase
-from dpfunc.accounting.pair import log_density_ratio
+from dpfunc.accounting.mixture import log_weighted
 
 Array = NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def log_moment(noise_multiplier: float, sample_rate: float, order: float) -> flo
         return float(np.logaddexp(math.log1p(-rate), math.log(rate) + unsampled))
     y = np.arange(-_TAIL, order / sigma + _TAIL + step, step)
     log_weight = -y * y / 2 + math.log(step / math.sqrt(2 * math.pi))
-    log_f = _log_excess(log_density_ratio(sigma * y, sigma, rate), order)
+    log_f = _log_excess(log_weighted(y, sigma, ((1.0, rate),)), order)
     return float(np.logaddexp(0.0, logsumexp(log_f + log_weight))) * (1 + _ROUNDING)
 
 

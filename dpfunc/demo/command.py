@@ -16,21 +16,15 @@ from dpfunc.demo.data import DataError, Images, load_digits, load_folder
 from dpfunc.demo.report import plot, table
 from dpfunc.demo.training import Plan, Progress, tanh_cnn, train_plain, train_private
 
-_DESCRIPTION = """\
+DESCRIPTION = """\
 Train a small convolutional network on handwritten digits with differential privacy, then the same
 network without, and compare. By default the noise is calibrated so that the steps use up exactly
 the budget; with --noise-multiplier, training stops early when the next step would exceed it.
 Each record's presence is what (epsilon, delta) protects; the loss on screen is not private."""
 
 
-def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None:
-    """Add the ``demo`` command to the command line."""
-    parser = commands.add_parser(
-        "demo",
-        help="train on real digits with differential privacy and see what it costs",
-        description=_DESCRIPTION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of the ``demo`` command."""
     option = parser.add_argument
     option("--epsilon", type=float, default=3.0, help="privacy budget (default %(default)s)")
     option("--delta", type=float, default=1e-5, help="(default %(default)s)")
@@ -48,7 +42,6 @@ def add_parser(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") 
     option("--plot", type=Path, default=Path("dpfunc-demo.png"), help="(default %(default)s)")
     option("--seed", type=int, help="repeat a run exactly; default: a secret key from the system")
     option("--device", default="cpu", help="(default %(default)s)")
-    parser.set_defaults(run=run)
 
 
 def run(options: argparse.Namespace) -> int:

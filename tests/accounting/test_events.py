@@ -39,11 +39,11 @@ def test_what_releases_nothing_is_left_out(nothing):
         (lambda: Gaussian(math.nan), ValueError, "expected noise_multiplier >= 0"),
         (lambda: Poisson(1.5, Gaussian(1.0)), ValueError, "expected a probability"),
         (lambda: Poisson(math.nan, Gaussian(1.0)), ValueError, "expected a probability"),
-        (lambda: Poisson(0.1, Repeat(STEP, 2)), TypeError, "expected a Gaussian event"),
+        (lambda: Poisson(0.1, Repeat(STEP, 2)), TypeError, "expected one mechanism"),
         (lambda: Repeat(STEP, -1), ValueError, "expected an int times >= 0 and at most"),
         (lambda: Repeat(STEP, 10**400), ValueError, "at most 2"),
         (lambda: Repeat(STEP, 2.0), ValueError, "expected an int times >= 0"),
-        (lambda: phases("gaussian"), TypeError, "expected an event but got str"),
+        (lambda: phases("gaussian"), TypeError, "expected an event but got"),
     ],
 )
 def test_errors(make, error, message):

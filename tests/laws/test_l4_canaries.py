@@ -13,7 +13,8 @@ import torch
 from scipy import stats
 
 import dpfunc as dp
-from dpfunc.accounting.pair import cdf_with, cdf_without
+from dpfunc.accounting import Gaussian, Poisson
+from dpfunc.accounting.domination import dominating_pair
 from tests.laws.matrix import (
     DEVICES,
     ENGINE_NAMES,
@@ -71,8 +72,9 @@ def released(rule, noise, engine, microbatch, device, pad):
 def test_the_step_releases_the_accountants_pair(rule, microbatch, pad, engine, noise, device):
     values = released(rule, noise, engine, microbatch, device, pad)
     with_record, without = values[:, :RECORDS].flatten(), values[:, RECORDS:].flatten()
-    assert stats.kstest(with_record, lambda x: cdf_with(x, SIGMA, RATE)).pvalue > UNLIKELY
-    assert stats.kstest(without, lambda x: cdf_without(x, SIGMA)).pvalue > UNLIKELY
+    pair = dominating_pair(Poisson(RATE, Gaussian(SIGMA)), "remove", "remove")
+    assert stats.kstest(with_record / SIGMA, lambda y: pair.cdfs(y)[0]).pvalue > UNLIKELY
+    assert stats.kstest(without / SIGMA, lambda y: pair.cdfs(y)[1]).pvalue > UNLIKELY
     # All records together would hide one that counts too often, as padding without its mask does.
     spread = ((SIGMA**2 + RATE * (1 - RATE)) / STEPS) ** 0.5
     assert (abs(values[:, :RECORDS].mean(0) - RATE) < 5 * spread).all()

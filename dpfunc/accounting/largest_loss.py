@@ -1,0 +1,42 @@
+"""The largest loss that a pair can have: its epsilon at delta 0, and a cap on any other.
+
+Over a composition the largest losses add up (Dwork and Roth 2014, theorem 3.14).
+"""
+
+import math
+
+import numpy as np
+
+from dpfunc.accounting.bounded_range import BoundedRange
+from dpfunc.accounting.combine import Either, Sampled, Symmetric
+from dpfunc.accounting.finite_loss import FiniteLoss
+from dpfunc.accounting.integer_mixture import DiscreteLaplaceNoise, IntegerMixture
+from dpfunc.accounting.laplace_mixture import LaplaceMixture
+from dpfunc.accounting.pair import ULP, Pair
+
+
+def largest_loss(pair: Pair) -> float:
+    """Rounded up; infinity where losses have no bound, or none is known."""
+    match pair:
+        case FiniteLoss(values):
+            largest = values[-1][0]
+        case BoundedRange(eta):
+            largest = eta
+        case LaplaceMixture() | IntegerMixture(DiscreteLaplaceNoise()):
+            largest = float(pair.nodes(2, 0.0)[-1])
+        case Sampled(inner, rate, adds):
+            largest = _of_sample(inner, rate, adds)
+        case Symmetric(inner):
+            largest = largest_loss(inner)
+        case Either(parts):
+            largest = max(largest_loss(part) for _, part in parts)
+        case _:
+            return math.inf
+    return max(0.0, largest + 16 * ULP * (1 + abs(largest)))
+
+
+def _of_sample(inner: Pair, rate: float, adds: bool) -> float:
+    if adds:  # without the record the loss is at most that of never having read it
+        return -math.log1p(-rate)
+    loss = largest_loss(inner)
+    return float(np.logaddexp(math.log1p(-rate), math.log(rate) + loss))

@@ -1,0 +1,133 @@
+"""What the accountant's commands have in common: options, what they mean, how errors look."""
+
+import argparse
+import functools
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from dpfunc.checks import require
+
+_PICTURES = (".png", ".pdf", ".svg")
+
+
+def add_noise(parser: argparse.ArgumentParser) -> None:
+    """``--noise-multiplier``."""
+    parser.add_argument(
+        "--noise-multiplier",
+        type=float,
+        required=True,
+        metavar="SIGMA",
+        help="standard deviation of the noise over the clipping norm",
+    )
+
+
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """``--epsilon``."""
+    parser.add_argument(
+        "--epsilon", type=float, required=True, help="the budget that must not be exceeded"
+    )
+
+
+def add_delta(parser: argparse.ArgumentParser) -> None:
+    """``--delta``."""
+    parser.add_argument(
+        "--delta",
+        type=float,
+        required=True,
+        help="the probability in which the guarantee may fail; well below 1 / number of records",
+    )
+
+
+def add_sampling(parser: argparse.ArgumentParser) -> None:
+    """``--sample-rate``, or the batch size and the size of the data set."""
+    parser.add_argument(
+        "--sample-rate",
+        type=float,
+        metavar="Q",
+        help="probability with which each record is in a step's batch, independently (Poisson)",
+    )
+    parser.add_argument(
+        "--batch-size", type=float, metavar="B", help="expected batch size, instead of a rate ..."
+    )
+    parser.add_argument(
+        "--dataset-size", type=int, metavar="N", help="... of a data set of that many records"
+    )
+
+
+def add_length(parser: argparse.ArgumentParser) -> None:
+    """``--steps`` or ``--epochs``."""
+    length = parser.add_mutually_exclusive_group(required=True)
+    length.add_argument("--steps", type=int, metavar="T", help="number of updates of the model")
+    length.add_argument(
+        "--epochs", type=float, metavar="E", help="expected passes over the data, instead of steps"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, *, shows: str) -> None:
+    """``--json`` and ``--plot``."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
+    parser.add_argument(
+        "--plot", type=Path, metavar="FILE", help=f"also draw {shows} (.png, .pdf or .svg)"
+    )
+
+
+def sample_rate(options: argparse.Namespace) -> float:
+    """The rate that the options say, in one way or the other."""
+    batch, size = options.batch_size, options.dataset_size
+    either = (options.sample_rate is None) != (batch is None and size is None)
+    require(
+        either and (batch is None) == (size is None),
+        "sampling",
+        "either --sample-rate, or both --batch-size and --dataset-size",
+        {"sample_rate": options.sample_rate, "batch_size": batch, "dataset_size": size},
+        "say it in one of the two ways",
+    )
+    if options.sample_rate is not None:
+        rate: float = options.sample_rate
+        return rate
+    require(size >= 1, "--dataset-size", "at least 1", size, "count the records")
+    require(0 <= batch <= size, "--batch-size", "between 0 and --dataset-size", batch, "lower it")
+    return float(batch) / int(size)
+
+
+def steps(options: argparse.Namespace, rate: float) -> int:
+    """The number of steps; of epochs, rounded up."""
+    if options.steps is not None:
+        count: int = options.steps
+        return count
+    require(
+        0 <= options.epochs < math.inf, "--epochs", "a finite number >= 0", options.epochs, "try 10"
+    )
+    require(rate > 0, "--epochs", "a sample rate above 0", rate, "pass --steps instead")
+    return math.ceil(
+        float(options.epochs) / rate * (1 - 1e-12)
+    )  # 10 / 0.1 is 100, whatever its last bit
+
+
+def check_plot(path: Path | None) -> None:
+    """Refuse a picture that could not be written, before the work is done."""
+    require(
+        path is None or (path.suffix in _PICTURES and path.parent.is_dir()),
+        "--plot",
+        f"a file ending in {', '.join(_PICTURES)} in a folder that exists",
+        str(path),
+        "make the folder first",
+    )
+
+
+def errors_in_one_line(
+    run: Callable[[argparse.Namespace], int],
+) -> Callable[[argparse.Namespace], int]:
+    """A wrong option ends the command with one line and exit code 2, as argparse has it."""
+
+    @functools.wraps(run)
+    def guarded(options: argparse.Namespace) -> int:
+        try:
+            return run(options)
+        except ValueError as error:
+            print(f"dpfunc: {error}", file=sys.stderr)
+            return 2
+
+    return guarded

@@ -1,0 +1,49 @@
+"""L8: the accountant's interval holds the truth, order by order and engine by engine.
+
+The truths were computed independently (contour integrals in another program, or 50 digits), so a
+wrong formula anywhere below moves an end across them.
+"""
+
+import math
+
+import pytest
+
+from dpfunc.accounting import Gaussian, Poisson, Repeat, contour, epsilon_bounds, lattice, single
+from dpfunc.accounting.domination import pairs
+
+RUN = Repeat(Poisson(0.08192, Gaussian(3.0)), 2000)
+TRUTH = 5.7742721312793925  # delta = 1e-5, good to 1e-10
+
+
+@pytest.mark.parametrize("method", ["auto", "contour", "lattice"])
+def test_the_interval_holds_the_truth(method):
+    bounds = epsilon_bounds(RUN, delta=1e-5, method=method)
+    assert bounds.lower <= TRUTH * (1 + 1e-10)
+    assert bounds.upper >= TRUTH * (1 - 1e-10)
+    assert bounds.width <= 1e-5
+
+
+def test_each_order_has_its_own_value():
+    remove, add = (
+        contour.epsilon_interval(pairs(RUN, order)[0], math.log(1e-5), contour.THOROUGH)
+        for order in ("remove", "add")
+    )
+    assert remove[1] == pytest.approx(TRUTH, rel=1e-9)
+    assert add[1] < 0.99 * remove[1]
+
+
+def test_one_release_of_each_order():
+    """One release at sigma 1, rate 0.01, delta 1e-5: 50 digits."""
+    (pair, _) = pairs(Poisson(0.01, Gaussian(1.0)), "remove")[0][0]
+    lower, upper = single.epsilon_interval(pair, math.log(1e-5))
+    assert lower <= 0.19945044779591478 * (1 + 1e-12)
+    assert upper >= 0.19945044779591478 * (1 - 1e-12)
+
+
+def test_few_releases_with_a_heavy_tail():
+    """Where the tail of one release matters; truth by an independent contour integral."""
+    event = Repeat(Poisson(0.05, Gaussian(0.8)), 50)
+    lower, upper = lattice.epsilon_interval(pairs(event, "remove")[0], math.log(1e-6), 1e-4)
+    assert lower <= 5.321358804123379 * (1 + 1e-8)
+    assert upper >= 5.321358804123379 * (1 - 1e-8)
+    assert upper - lower < 1e-3
