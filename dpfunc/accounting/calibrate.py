@@ -207,9 +207,8 @@ class _Search:
         while high - low > 1e-4:
             middle = (low + high) / 2
             compositions = pairs(self.event(middle), self.relation)
-            spent = max(
-                (rough_epsilon(c, math.log(self.delta)) for c in compositions if c), default=0.0
-            )
+            roughly = [rough_epsilon(c, math.log(self.delta)) for c in compositions if c]
+            spent = max(roughly, default=0.0)
             low, high = (low, middle) if (spent - self.target) * direction > 0 else (middle, high)
         return (low + high) / 2
 

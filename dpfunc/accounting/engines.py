@@ -102,7 +102,8 @@ def _answer(
         except OutOfReachError:
             continue
         found = Bounds(float(lower), float(upper), engine)
-        if found.upper - found.lower <= bounds.upper - bounds.lower:
+        # Written so that two ends of -inf, whose difference is NaN, count as exact.
+        if not found.upper - found.lower > bounds.upper - bounds.lower:
             bounds = found
         if exact(bounds) or engine in ("closed form", "single release", "binomial"):
             break

@@ -75,6 +75,8 @@ class GaussianMixture:
 
     def reach(self) -> float:
         """How far apart the outermost components are, in standard deviations of the noise."""
+        if self.noise_multiplier == 0:
+            return math.inf
         sides = (self.above, self.below)
         return sum(max((s for s, _ in side), default=0.0) for side in sides) / self.noise_multiplier
 
