@@ -106,7 +106,7 @@ def as_run(event: Event) -> tuple[Event, int]:
 
 def plus(left: Event, right: Event) -> Event:
     """The composition as one flat list of runs, in which no two neighbours are alike."""
-    parts = list(_parts(left))
+    parts = _parts(left)
     for part in _parts(right):
         if parts and as_run(parts[-1])[0] == as_run(part)[0]:
             event, times = as_run(parts[-1])
@@ -116,8 +116,11 @@ def plus(left: Event, right: Event) -> Event:
     return parts[0] if len(parts) == 1 else Compose(tuple(parts))
 
 
-def _parts(event: Event) -> tuple[Event, ...]:
-    return event.events if isinstance(event, Compose) else (event,)
+def _parts(event: Event) -> list[Event]:
+    """The parts of a composition, and of compositions in it."""
+    if not isinstance(event, Compose):
+        return [event]
+    return [part for inner in event.events for part in _parts(inner)]
 
 
 def _expression(event: Event) -> str:
