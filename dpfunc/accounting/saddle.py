@@ -58,6 +58,7 @@ def saddle(
     )
 
 
+@np.errstate(over="ignore", invalid="ignore")  # what overflows is infinite, or not used
 def log_moments(pair: GaussianMixture, c: Array) -> Array:
     """``log E_P[exp(c L)]`` for increasing c, by the trapezoid rule; infinite on overflow."""
     sigma = pair.noise_multiplier

@@ -82,18 +82,16 @@ def train_private(model: nn.Module, data: Images, plan: Plan, key: dp.Key) -> It
     )
     state = private.init(params)
     optimizer = _optimizer(model, plan.learning_rate, plan)
-    correct = 0.0
-    for step in range(plan.steps):
-        if _epsilon_after(step + 1, plan) > plan.target_epsilon:
-            return
+    correct = spent = 0.0
+    steps = _affordable_steps(plan)
+    for step in range(steps):
         batch = _poisson_batch(data, plan, key, step)
         grads, state, aux = private.update(params, batch, state)
         dp.set_grads_(model, grads)
         optimizer.step()
-        spent = accounting.epsilon(
-            private.event(state, sample_rate=plan.sample_rate), delta=plan.delta
-        )
-        correct = _evaluate(model, data, plan, step, correct)
+        if _is_due(step, steps, plan):
+            event = private.event(state, sample_rate=plan.sample_rate)
+            correct, spent = accuracy(model, data), accounting.epsilon(event, delta=plan.delta)
         yield Progress(step + 1, _mean(aux.losses), correct, spent)
 
 
@@ -107,7 +105,8 @@ def train_plain(model: nn.Module, data: Images, plan: Plan, key: dp.Key) -> Iter
         losses = F.cross_entropy(model(images), labels, reduction="none")
         torch.autograd.backward(losses.sum() / max(1, len(labels)))
         optimizer.step()
-        correct = _evaluate(model, data, plan, step, correct)
+        if _is_due(step, plan.steps, plan):
+            correct = accuracy(model, data)
         yield Progress(step + 1, _mean(losses.detach()), correct, math.inf)
 
 
@@ -118,10 +117,9 @@ def accuracy(model: nn.Module, data: Images) -> float:
     return float((labels == data.test_y).double().mean())
 
 
-def _evaluate(model: nn.Module, data: Images, plan: Plan, step: int, before: float) -> float:
-    """The accuracy after every ``evaluate_every`` steps and the last one, else what it was."""
-    due = (step + 1) % plan.evaluate_every == 0 or step + 1 == plan.steps
-    return accuracy(model, data) if due else before
+def _is_due(step: int, steps: int, plan: Plan) -> bool:
+    """Whether to look at accuracy and epsilon: every ``evaluate_every`` steps and at the end."""
+    return (step + 1) % plan.evaluate_every == 0 or step + 1 == steps
 
 
 def _poisson_batch(data: Images, plan: Plan, key: dp.Key, step: int) -> tuple[Tensor, Tensor]:
@@ -129,6 +127,20 @@ def _poisson_batch(data: Images, plan: Plan, key: dp.Key, step: int) -> tuple[Te
         key, step, size=len(data.train_y), rate=plan.sample_rate, device=data.train_y.device
     )
     return data.train_x[indices], data.train_y[indices]
+
+
+def _affordable_steps(plan: Plan) -> int:
+    """As many of the planned steps as stay within the budget."""
+    if _epsilon_after(plan.steps, plan) <= plan.target_epsilon:
+        return plan.steps
+    within, beyond = 0, plan.steps
+    while beyond - within > 1:
+        middle = (within + beyond) // 2
+        if _epsilon_after(middle, plan) <= plan.target_epsilon:
+            within = middle
+        else:
+            beyond = middle
+    return within
 
 
 def _epsilon_after(steps: int, plan: Plan) -> float:

@@ -31,7 +31,12 @@ from dpfunc.persample.places import OffPlanError, Places
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import FEW_SAMPLES, learned_places, require_attributed
+from dpfunc.persample.verify import (
+    FEW_SAMPLES,
+    can_be_looked_at,
+    learned_places,
+    require_attributed,
+)
 from dpfunc.types import Tensors
 
 
@@ -124,6 +129,8 @@ def _watch_rows(
     for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
         known = loss_fn.verified.get(signature)
         learn = known is None or not known.serves(min(size, FEW_SAMPLES))
+        if known is not None and not can_be_looked_at(batch):
+            learn = False  # it was, when it ran before
         try:
             if known is None or learn:
                 uses = 0 if known is None else known.uses

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.continuous import normal
@@ -109,6 +110,13 @@ def require_attributed(
             f"{differing[:5]} they are held for others: the loss puts samples into another order "
             "on the way. Write the loss of one sample instead (no batched), or mask, not sort."
         )
+
+
+def can_be_looked_at(batch: tuple[Any, ...]) -> bool:
+    """Whether its tensors have numbers, and not shapes alone as while a graph is captured."""
+    shapes_alone: list[bool] = []
+    map_tensors(lambda values: shapes_alone.append(isinstance(values, FakeTensor)), batch)
+    return not any(shapes_alone)
 
 
 def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
