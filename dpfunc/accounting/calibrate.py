@@ -164,18 +164,21 @@ def steps(
         f"target_epsilon={target_epsilon}, delta={delta}",
         "choose any number of steps: the target is never reached",
     )
-    if search.excess(0.0) > 0:
-        return 0
-    low = round(math.exp(search.boundary(guess, -1.0)))
+    return _last_within(lambda count: search.excess(math.log(count)) <= 0, round(math.exp(guess)))
 
-    def meets(count: int) -> bool:
-        return search.excess(math.log(count)) <= 0
 
-    while low > 1 and not meets(low):
-        low -= 1
-    while meets(low + 1):
-        low += 1
-    return low
+def _last_within(meets: Callable[[int], bool], guess: int) -> int:
+    """The largest count that meets a target which only counts up to some one meet; 0 is one."""
+    gap = max(1, guess // 1000)
+    within, beyond = guess, guess
+    while within > 0 and not meets(within):
+        within, beyond, gap = max(0, within - gap), within, 4 * gap
+    while beyond == within or meets(beyond):
+        within, beyond, gap = beyond, beyond + gap, 4 * gap
+    while beyond - within > 1:
+        middle = (within + beyond) // 2
+        within, beyond = (middle, beyond) if meets(middle) else (within, middle)
+    return within
 
 
 @dataclass(frozen=True)

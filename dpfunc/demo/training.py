@@ -133,14 +133,12 @@ def _affordable_steps(plan: Plan) -> int:
     """As many of the planned steps as stay within the budget."""
     if _epsilon_after(plan.steps, plan) <= plan.target_epsilon:
         return plan.steps
-    within, beyond = 0, plan.steps
-    while beyond - within > 1:
-        middle = (within + beyond) // 2
-        if _epsilon_after(middle, plan) <= plan.target_epsilon:
-            within = middle
-        else:
-            beyond = middle
-    return within
+    return accounting.steps(
+        target_epsilon=plan.target_epsilon,
+        delta=plan.delta,
+        noise_multiplier=plan.noise_multiplier,
+        sample_rate=plan.sample_rate,
+    )
 
 
 def _epsilon_after(steps: int, plan: Plan) -> float:
