@@ -45,8 +45,8 @@ MUTANTS = [
     Mutant(
         "mean instead of sum",
         "persample/factors.py",
-        "return weigh(self.values, weights).sum(0)",
-        "return weigh(self.values, weights).sum(0) / max(1, len(weights))",
+        "total = weigh(self.values.permute(0, *axes), weights).sum(0)",
+        "total = weigh(self.values.permute(0, *axes), weights).sum(0) / max(1, len(weights))",
         "l1 l4 l6",
     ),
     Mutant(
@@ -184,7 +184,7 @@ MUTANTS = [
     ),
     Mutant(
         "microbatches joined in float32",
-        "step.py",
+        "microbatch.py",
         "value.to(torch.float64) + right.summed.values[name]",
         "value + right.summed.values[name]",
         "l1",
@@ -234,8 +234,8 @@ MUTANTS = [
     Mutant(
         "norms of two uses added",
         "persample/combine.py",
-        "return (outer.norm_sq() + scatter.norm_sq() + 2 * crossed)",
-        "return (outer.norm_sq() + scatter.norm_sq() + 0 * crossed)",
+        "(outer.norm_sq() + scatter.norm_sq() + 2 * crossed)",
+        "(outer.norm_sq() + scatter.norm_sq() + 0 * crossed)",
         "l7",
     ),
     Mutant(
