@@ -349,7 +349,7 @@ MUTANTS = [
 
 
 def red_tests(mutant: Mutant) -> list[str]:
-    """The law tests that fail with the mistake in place, in a copy of the project."""
+    """For each law, the first of its tests that fails with the mistake in place, in a copy."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("dpfunc", "tests"):
@@ -360,41 +360,31 @@ def red_tests(mutant: Mutant) -> list[str]:
         if text.count(mutant.right) != 1:
             raise SystemExit(f"{mutant.mistake}: expected one {mutant.right!r} in {mutant.file}.")
         source.write_text(text.replace(mutant.right, mutant.wrong))
-        laws = [
-            str(p)
-            for law in mutant.laws.split()
-            for p in (copy / "tests/laws").glob(f"test_{law}_*")
-        ]
-        run = subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "pytest",
-                "-n",
-                "0",
-                "-q",
-                "--tb=no",
-                "-p",
-                "no:cacheprovider",
-                *laws,
-            ],
-            cwd=copy,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-        if run.returncode not in (0, 1):
-            raise SystemExit(f"{mutant.mistake}: pytest stopped:\n{run.stdout}{run.stderr}")
-        return [
-            line.split(" - ")[0] for line in run.stdout.splitlines() if line.startswith("FAILED")
-        ]
+        return [line for law in mutant.laws.split() for line in _first_red(copy, law, mutant)]
+
+
+def _first_red(copy: Path, law: str, mutant: Mutant) -> list[str]:
+    options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
+    files = sorted(map(str, (copy / "tests/laws").glob(f"test_{law}_*")))
+    run = subprocess.run(
+        [sys.executable, "-m", "pytest", *options, *files],
+        cwd=copy,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if run.returncode not in (0, 1):
+        raise SystemExit(f"{mutant.mistake}: pytest stopped:\n{run.stdout}{run.stderr}")
+    return [line.split(" - ")[0] for line in run.stdout.splitlines() if line.startswith("FAILED")]
 
 
 def _report(mutant: Mutant, red: list[str]) -> bool:
     """Print what went red; whether every law that has to notice did."""
     by_law = {law: sum(f"/test_{law}_" in line for line in red) for law in mutant.laws.split()}
     caught = all(by_law.values())
-    counts = ", ".join(f"{law.upper()}: {count} red" for law, count in by_law.items())
+    counts = ", ".join(
+        f"{law.upper()} {'red' if count else 'GREEN'}" for law, count in by_law.items()
+    )
     print(f"{'caught' if caught else 'SURVIVED':8}  {mutant.mistake:48}  {counts}", flush=True)
     if red:
         print(f"          {red[0].removeprefix('FAILED ')}", flush=True)
