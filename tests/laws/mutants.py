@@ -218,13 +218,6 @@ MUTANTS = [
         "l9",
     ),
     Mutant(
-        "compiled norms of unrounded numbers",
-        "compiled.py",
-        '"emulate_precision_casts": True',
-        '"emulate_precision_casts": False',
-        "l9",
-    ),
-    Mutant(
         "graphs run in the precision of autocast",
         "compiled.py",
         "with torch.no_grad(), full_precision():",

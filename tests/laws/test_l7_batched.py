@@ -434,6 +434,21 @@ def test_samples_that_are_in_order_by_chance_are_looked_at_in_another():
         dp.factored_grad(loss_fn)({"w": draw(1, 3)}, draw(2, 12, 3).sort(0).values)
 
 
+def test_samples_that_are_moved_in_large_batches_alone():
+    """No few samples show it, alone or together: the random combination of all of them does."""
+
+    def loss_fn(params, x):
+        order = list(range(len(x)))
+        order = order if len(x) < 12 else order[::-1]
+        turned = torch.stack([x[i] for i in order]) @ params["w"]
+        back = torch.stack([turned[i] for i in order])
+        return each(back) + x @ params["v"]
+
+    params = {"w": draw(1, 3, 2), "v": draw(3, 3)}
+    with pytest.raises(RuntimeError, match="held for others"):
+        dp.factored_grad(dp.batched(loss_fn))(params, draw(2, 14, 3))
+
+
 def test_samples_that_mix_beside_some_that_are_zero():
     x = torch.cat([torch.zeros(3, 5, 3, dtype=torch.float64), draw(2, 30, 5, 3)])
     loss_fn = dp.batched(lambda p, x: each(x @ p["w"]) + (x @ p["w"]).mean() ** 2)
