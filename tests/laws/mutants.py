@@ -292,14 +292,14 @@ MUTANTS = [
         "accounting/sampled_release.py",
         "return ((records, rate),)",
         "return ((records, 1 - rate if rate < 1 else rate),)",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: sigma read as sigma squared",
         "accounting/release.py",
         "return GaussianMixture(sigma, _as_floats(above), _as_floats(below))",
         "return GaussianMixture(sigma**2, _as_floats(above), _as_floats(below))",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: adding and removing swapped",
@@ -308,35 +308,35 @@ MUTANTS = [
             return additive_pair(mechanism, above=moves)""",
         """        case "remove":
             return additive_pair(mechanism, below=moves)""",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: tail mass dropped",
         "accounting/atoms.py",
         "masses[0] += p.mass[0]",
         "masses[0] += 0 * p.mass[0]; masses[len(nodes) // 2 :] = 0",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: a cell's mass put on its lower end",
         "accounting/atoms.py",
         "masses[1:] += up\n    masses[:-1] += p.mass[inner] - up",
         "masses[:-1] += p.mass[inner]",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: the kernel without its second factor",
         "accounting/contour.py",
         "terms = np.exp(exponent) / (z * (z + 1))",
         "terms = np.exp(exponent) / (z * (z + 1.2))",
-        "l8",
+        "l10",
     ),
     Mutant(
         "accountant: a step forgotten",
         "accounting/contour.py",
         "total = total + float(times) * one.log()",
         "total = total + float(times - 1) * one.log()",
-        "l8",
+        "l10",
     ),
 ]
 

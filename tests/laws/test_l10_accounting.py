@@ -1,4 +1,4 @@
-"""L8: the accountant's interval holds the truth, order by order and engine by engine.
+"""L10: the accountant's interval holds the truth, order by order and engine by engine.
 
 The truths were computed independently (contour integrals in another program, or 50 digits), so a
 wrong formula anywhere below moves an end across them.
