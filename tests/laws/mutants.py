@@ -6,25 +6,9 @@ silently void the guarantee; the law tests must fail for every one of them::
     python -m tests.laws.mutants
 """
 
-import os
-import shutil
-import subprocess
 import sys
-import tempfile
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import NamedTuple
 
-ROOT = Path(__file__).parents[2]
-
-
-class Mutant(NamedTuple):
-    mistake: str
-    file: str
-    right: str
-    wrong: str
-    laws: str  # the laws that have to notice
-
+from tests.mutation import Mutant, main
 
 MUTANTS = [
     Mutant(
@@ -340,58 +324,5 @@ MUTANTS = [
     ),
 ]
 
-
-def red_tests(mutant: Mutant) -> list[str]:
-    """For each law, the first of its tests that fails with the mistake in place, in a copy."""
-    with tempfile.TemporaryDirectory() as folder:
-        copy = Path(folder)
-        for part in ("dpfunc", "tests"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "pyproject.toml", copy)
-        source = copy / "dpfunc" / mutant.file
-        text = source.read_text()
-        if text.count(mutant.right) != 1:
-            raise SystemExit(f"{mutant.mistake}: expected one {mutant.right!r} in {mutant.file}.")
-        source.write_text(text.replace(mutant.right, mutant.wrong))
-        return [line for law in mutant.laws.split() for line in _first_red(copy, law, mutant)]
-
-
-def _first_red(copy: Path, law: str, mutant: Mutant) -> list[str]:
-    options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
-    files = sorted(map(str, (copy / "tests/laws").glob(f"test_{law}_*")))
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *files],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode not in (0, 1):
-        raise SystemExit(f"{mutant.mistake}: pytest stopped:\n{run.stdout}{run.stderr}")
-    return [line.split(" - ")[0] for line in run.stdout.splitlines() if line.startswith("FAILED")]
-
-
-def _report(mutant: Mutant, red: list[str]) -> bool:
-    """Print what went red; whether every law that has to notice did."""
-    by_law = {law: sum(f"/test_{law}_" in line for line in red) for law in mutant.laws.split()}
-    caught = all(by_law.values())
-    counts = ", ".join(
-        f"{law.upper()} {'red' if count else 'GREEN'}" for law, count in by_law.items()
-    )
-    print(f"{'caught' if caught else 'SURVIVED':8}  {mutant.mistake:48}  {counts}", flush=True)
-    if red:
-        print(f"          {red[0].removeprefix('FAILED ')}", flush=True)
-    return caught
-
-
-def main() -> int:
-    survived = 0
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for mutant, red in zip(MUTANTS, pool.map(red_tests, MUTANTS), strict=True):
-            survived += not _report(mutant, red)
-    print(f"{len(MUTANTS) - survived} of {len(MUTANTS)} mutants caught by every law named for them")
-    return int(survived > 0)
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(MUTANTS, "tests/laws/test_{}_*.py"))
