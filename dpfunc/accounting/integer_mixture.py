@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpfunc.accounting.finite_loss import gather
-from dpfunc.accounting.laplace_mixture import log_mixture
+from dpfunc.accounting.mixture import log_mixture
 from dpfunc.accounting.pair import ULP, Array, Cells
 from dpfunc.checks import require
 

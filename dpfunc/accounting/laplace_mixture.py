@@ -18,25 +18,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpfunc.accounting.mixture import Component
+from dpfunc.accounting.mixture import Component, log_mixture
 from dpfunc.accounting.pair import ULP, Array, Cells
 
 _TABLE = 4001  # points from which the search for the place of a loss starts
 _HALVINGS = 56
-
-
-def log_mixture(exponents: list[Array], components: tuple[Component, ...], like: Array) -> Array:
-    """``log(1 + sum w (exp(exponent) - 1))``; the weight left over has exponent 0."""
-    if not components:
-        return np.zeros_like(like)
-    weights = [weight for _, weight in components]
-    rise = sum(w * np.expm1(np.minimum(u, 30.0)) for w, u in zip(weights, exponents, strict=True))
-    near = np.log1p(np.maximum(rise, -0.5))
-    left = 1.0 - math.fsum(weights)
-    far = np.full_like(like, math.log(left) if left > 0 else -math.inf)
-    for weight, exponent in zip(weights, exponents, strict=True):
-        far = np.logaddexp(far, math.log(weight) + exponent)
-    return np.where((rise > -0.5) & (np.maximum.reduce(exponents) < 30.0), near, far)
 
 
 @dataclass(frozen=True)

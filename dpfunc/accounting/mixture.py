@@ -28,23 +28,28 @@ _TABLE = 4001  # points from which the search for the place of a loss starts
 _GAUSS = np.polynomial.legendre.leggauss(6)  # nodes and weights on (-1, 1)
 
 
+def log_mixture(exponents: list[Array], components: tuple[Component, ...], like: Array) -> Array:
+    """``log(1 + sum w (exp(exponent) - 1))``; the weight left over has exponent 0."""
+    if not components:
+        return np.zeros_like(like)
+    weights = [weight for _, weight in components]
+    rise = sum(w * np.expm1(np.minimum(u, 30.0)) for w, u in zip(weights, exponents, strict=True))
+    near = np.log1p(np.maximum(rise, -0.5))
+    left = 1.0 - math.fsum(weights)
+    far = np.full_like(like, math.log(left) if left > 0 else -math.inf)
+    for weight, exponent in zip(weights, exponents, strict=True):
+        far = np.logaddexp(far, math.log(weight) + exponent)
+    return np.where((rise > -0.5) & (np.maximum.reduce(exponents) < 30.0), near, far)
+
+
 def log_weighted(y: Array, noise_multiplier: float, components: tuple[Component, ...]) -> Array:
     """``log(1 + sum w (exp(s y / sigma - s**2 / (2 sigma**2)) - 1))``: a mixture over N(0).
 
     The weight at shift 0 is whatever the others leave of 1. `log1p` keeps the digits near 0, where
     most losses are; far out logarithms are added.
     """
-    if not components:
-        return np.zeros_like(y)
     exponents = [s * y / noise_multiplier - (s / noise_multiplier) ** 2 / 2 for s, _ in components]
-    weights = [weight for _, weight in components]
-    rise = sum(w * np.expm1(np.minimum(u, 30.0)) for w, u in zip(weights, exponents, strict=True))
-    near = np.log1p(np.maximum(rise, -0.5))
-    left = 1.0 - math.fsum(weights)
-    far = np.full_like(y, math.log(left) if left > 0 else -math.inf)
-    for w, u in zip(weights, exponents, strict=True):
-        far = np.logaddexp(far, math.log(w) + u)
-    return np.where((rise > -0.5) & (np.maximum.reduce(exponents) < 30.0), near, far)
+    return log_mixture(exponents, components, y)
 
 
 def mean_shift(y: Array, noise_multiplier: float, components: tuple[Component, ...]) -> Array:
