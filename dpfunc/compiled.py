@@ -12,9 +12,9 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 from dpfunc.accounting import Event
 from dpfunc.checks import require
 from dpfunc.microbatch import Part
-from dpfunc.persample.capture import replace_tensors
 from dpfunc.persample.graph import captured
 from dpfunc.persample.loss import Batched
+from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.precision import autocast_dtypes, full_precision
 from dpfunc.random import Key
 from dpfunc.step import Aux, PrivateGrad
@@ -149,7 +149,7 @@ class CompiledGrad:
         inputs = (params, args, _numbers_as_tensors(clip_state), mask)
         graph = self._graph_for(inputs)
         with torch.no_grad(), full_precision():
-            *values, losses = graph.run(*_tensors_in(inputs))
+            *values, losses = graph.run(*tensors_in(inputs))
         count = len(graph.names)
         sums = dict(zip(graph.names, values[:count], strict=True))
         norms = dict(zip(graph.names, values[count:], strict=True))
@@ -181,7 +181,7 @@ class CompiledGrad:
             return [*sums, *part.norms.values(), part.losses]
 
         try:
-            graph = captured(data_half, _tensors_in(inputs))
+            graph = captured(data_half, tensors_in(inputs))
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise RuntimeError(
                 "compile: expected a loss and a clip rule that run the same operations whatever "
@@ -206,12 +206,6 @@ def _numbers_as_tensors(state: Any) -> Any:
     if isinstance(state, dict):
         return {name: _numbers_as_tensors(part) for name, part in state.items()}
     return type(state)(_numbers_as_tensors(part) for part in state)
-
-
-def _tensors_in(nested: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    replace_tensors(nested, found.append)
-    return found
 
 
 def _with_tensors(nested: Any, tensors: tuple[Tensor, ...]) -> Any:

@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from dpfunc.persample.batch import batch_device, map_tensors, slices, take
-from dpfunc.persample.memory import largest_fitting, peak_bytes, shapes_alone
+from dpfunc.persample.memory import largest_fitting, peak_bytes
+from dpfunc.persample.shapes import shapes_alone
 from dpfunc.types import State, Summed, Tensors
 
 

@@ -65,6 +65,8 @@ LADDER = [
     ],
     ["types"],
     [
+        "persample.nested",
+        "persample.shapes",
         "persample.batch",
         "persample.cost",
         "persample.precision",

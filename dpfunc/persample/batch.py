@@ -1,31 +1,29 @@
 """A batch: a tensor, or a tuple, list or dict of batches, whose tensors share axis 0 (samples)."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from dpfunc.checks import require
+from dpfunc.persample.nested import replace_tensors
 
 
 def map_tensors(fn: Callable[[Tensor], Any], batch: Any) -> Any:
     """``batch`` with ``fn`` applied to each tensor in it. TypeError for any other leaf."""
-    if isinstance(batch, Tensor):
-        return fn(batch)
-    if isinstance(batch, Mapping):
-        return {name: map_tensors(fn, part) for name, part in batch.items()}
-    if isinstance(batch, tuple) and hasattr(batch, "_fields"):
-        return type(batch)(*(map_tensors(fn, part) for part in batch))
+    return replace_tensors(batch, fn, other=_refuse)
+
+
+def _refuse(leaf: object) -> None:
     require(
-        isinstance(batch, tuple | list),
+        False,
         "batch",
         "tensors in tuples, lists or dicts",
-        type(batch).__name__,
+        type(leaf).__name__,
         "turn it into a tensor, or close over it in loss_fn if it is no data",
         error=TypeError,
     )
-    return type(batch)(map_tensors(fn, part) for part in batch)
 
 
 def _tensors(batch: Any) -> list[Tensor]:

@@ -31,19 +31,6 @@ def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
         )
 
 
-def replace_tensors(value: Any, fn: Callable[[Tensor], Any]) -> Any:
-    """The arguments or results ``value`` of an operation, with ``fn`` applied to each tensor."""
-    if isinstance(value, Tensor):
-        return fn(value)
-    if isinstance(value, dict):
-        return {key: replace_tensors(part, fn) for key, part in value.items()}
-    if isinstance(value, tuple) and hasattr(value, "_fields"):
-        return type(value)(*(replace_tensors(part, fn) for part in value))
-    if isinstance(value, tuple | list):
-        return type(value)(replace_tensors(part, fn) for part in value)
-    return value
-
-
 class Rule(NamedTuple):
     """How to run an operation: ``run(tape, *args, **kwargs)``, which may return NotImplemented.
 

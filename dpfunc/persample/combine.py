@@ -54,12 +54,11 @@ class Sum:
         match self.parts:
             case (Outer() as outer, Scatter() as scatter):
                 return _norm_sq_of_outer_and_scatter(outer, scatter)
-        size, *shape = self.parts[0].take(slice(0, 1)).dense().shape
-        size = self.parts[0].norm_sq().shape[0]
+        sizes, (_, *shape) = self.sizes(), self.parts[0].take(slice(0, 1)).dense().shape
         norm_sq = form_in_slices(
-            lambda where: row_norm_sq(self.take(where).dense()), size, math.prod(shape)
+            lambda where: row_norm_sq(self.take(where).dense()), len(sizes), math.prod(shape)
         )
-        return at_least_rounding(norm_sq, self.sizes())
+        return at_least_rounding(norm_sq, sizes)
 
     def sizes(self) -> Tensor:
         return reduce(torch.add, (part.sizes() for part in self.parts))
@@ -82,5 +81,5 @@ def _norm_sq_of_outer_and_scatter(outer: Outer, scatter: Scatter) -> Tensor:
     index = scatter.index.unsqueeze(1).expand(-1, outer.left.shape[1], -1)  # [B, T, S]
     picked = accumulable(outer.left.gather(2, index))
     crossed = picked.mul_(accumulable(outer.right) @ accumulable(scatter.rows).mT).sum((1, 2))
-    norm_sq = (outer.norm_sq() + scatter.norm_sq() + 2 * crossed).clamp_(min=0.0)
+    norm_sq = (outer.raw_norm_sq() + scatter.raw_norm_sq() + 2 * crossed).clamp_(min=0.0)
     return at_least_rounding(norm_sq, outer.sizes() + scatter.sizes())

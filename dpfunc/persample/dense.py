@@ -118,7 +118,7 @@ def weighted_grad(
 def _losses_and_grad(
     loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], weights: Tensor | None
 ) -> tuple[Tensor, Tensors]:
-    leaves = {name: param.detach().requires_grad_() for name, param in params.items()}
+    leaves = leaves_of(params)
     with torch.enable_grad():
         losses = checked_losses(loss_fn, batch_size(batch))(leaves, *batch)
         if not losses.requires_grad:
@@ -127,6 +127,11 @@ def _losses_and_grad(
             losses, list(leaves.values()), weights, allow_unused=True, materialize_grads=True
         )
     return losses.detach(), dict(zip(leaves, grads, strict=True))
+
+
+def leaves_of(params: Tensors) -> Tensors:
+    """The same numbers, for autograd to begin with."""
+    return {name: param.detach().requires_grad_() for name, param in params.items()}
 
 
 def empty_grads(params: Tensors) -> tuple[Tensors, Tensor]:

@@ -15,7 +15,7 @@ from dpfunc.persample.batch import batch_device, batch_size, map_tensors
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.chance import Chance
 from dpfunc.persample.combine import combined
-from dpfunc.persample.dense import empty_grads
+from dpfunc.persample.dense import empty_grads, leaves_of
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.loss import (
     Batched,
@@ -30,13 +30,9 @@ from dpfunc.persample.mapped import Mapped
 from dpfunc.persample.places import OffPlanError, Places
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
+from dpfunc.persample.shapes import have_numbers
 from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import (
-    FEW_SAMPLES,
-    can_be_looked_at,
-    learned_places,
-    require_attributed,
-)
+from dpfunc.persample.verify import FEW_SAMPLES, learned_places, require_attributed
 from dpfunc.types import Tensors
 
 
@@ -88,7 +84,7 @@ def _watch_mapped(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...], record: Record
 ) -> tuple[dict[str, Factored], Tensor]:
     """The loss of one sample, under vmap."""
-    size, leaves, scalar_loss = batch_size(batch), _leaves(params), checked_loss(loss_fn)
+    size, leaves, scalar_loss = batch_size(batch), leaves_of(params), checked_loss(loss_fn)
     expanded = {
         name: param.detach().expand(size, *param.shape).requires_grad_()
         for name, param in params.items()
@@ -128,11 +124,10 @@ def _watch_rows(
     signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
     for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
         known = loss_fn.verified.get(signature)
-        learn = known is None or not known.serves(min(size, FEW_SAMPLES))
-        if known is not None and not can_be_looked_at(batch):
-            learn = False  # it was, when it ran before
+        # While a graph is captured there are no numbers to look at; there were, when it ran before.
+        looked_at = known is not None and known.serves(min(size, FEW_SAMPLES))
         try:
-            if known is None or learn:
+            if known is None or (have_numbers(batch) and not looked_at):
                 uses = 0 if known is None else known.uses
                 known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
                 require_attributed(loss_fn, run, known, params, batch)
@@ -156,7 +151,7 @@ def _run_rows(
     places: Places,
     record: Record,
 ) -> tuple[dict[str, Factored], Tensor]:
-    size, leaves = places.size, _leaves(params)
+    size, leaves = places.size, leaves_of(params)
     probe = torch.zeros((), device=batch_device(batch), requires_grad=True)
     rows = Rows(places, probe, randomness)
     chance = Chance("error") if randomness == "error" else nullcontext()
@@ -167,10 +162,6 @@ def _run_rows(
         _backward(losses, probe, leaves, rows.expanded, record)
         rows.finish(record)
     return _collected(record, params, size), losses.detach()
-
-
-def _leaves(params: Tensors) -> Tensors:
-    return {name: param.detach().requires_grad_() for name, param in params.items()}
 
 
 def _backward(

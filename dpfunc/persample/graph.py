@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.fx import GraphModule
 from torch.fx.experimental.proxy_tensor import make_fx
+
+from dpfunc.persample.shapes import shapes_alone
 
 _to_copy = torch.ops.aten._to_copy.default
 _SUMS = (torch.ops.aten.sum.dim_IntList, torch.ops.aten.sum.default)
@@ -18,8 +19,8 @@ def captured(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) ->
     Nothing is computed: the inputs stand in by their shapes alone. A tensor that the function
     closes over becomes an attribute of the graph: the tensor itself, not a copy of it.
     """
-    with FakeTensorMode(allow_non_fake_inputs=True) as shapes_alone:
-        graph = make_fx(function)(*map(shapes_alone.from_tensor, inputs))
+    with shapes_alone() as like:
+        graph = make_fx(function)(*map(like.from_tensor, inputs))
     _add_in_float64(graph)
     return graph
 

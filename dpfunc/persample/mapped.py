@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from dpfunc.persample.capture import Tape, replace_tensors
+from dpfunc.persample.capture import Tape
 from dpfunc.persample.combine import combined
+from dpfunc.persample.nested import replace_tensors
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
 from dpfunc.persample.views import VIEWS, put_back
 from dpfunc.persample.whole_batch import Run, is_mapped, on_whole_batch

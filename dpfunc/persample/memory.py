@@ -2,18 +2,16 @@
 
 import math
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from dpfunc.checks import require
-from dpfunc.persample.capture import replace_tensors
+from dpfunc.persample.nested import replace_tensors
 
 DEFAULT_SHARE = 0.5
 """The part of the free memory that is the budget where none is given."""
@@ -54,13 +52,6 @@ class _LiveBytes(TorchDispatchMode):
 
     def _free(self, size: int) -> None:
         self.now -= size
-
-
-@contextmanager
-def shapes_alone() -> Iterator[FakeTensorMode]:
-    """Inside, operations on tensors made by the mode compute their shapes and nothing else."""
-    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        yield mode
 
 
 def peak_bytes(run: Callable[[], Any]) -> int:

@@ -28,15 +28,19 @@ class Outer:
     right: Tensor
 
     def norm_sq(self) -> Tensor:
+        norm_sq = self.raw_norm_sq()
+        one_term = self.left.shape[1] == 1  # which nothing can cancel
+        return norm_sq if one_term else at_least_rounding(norm_sq, self.sizes())
+
+    def raw_norm_sq(self) -> Tensor:
+        """As it comes out, be it of terms that cancel."""
         size, positions, rows = self.left.shape
         columns = self.right.shape[2]
         if positions == 1:
             return row_norm_sq(self.left) * row_norm_sq(self.right)
         if prefers_gram(positions, rows, columns):
-            norm_sq = form_in_slices(self._gram_norm_sq, size, positions * positions)
-        else:
-            norm_sq = form_in_slices(self._formed_norm_sq, size, rows * columns)
-        return at_least_rounding(norm_sq, self.sizes())
+            return form_in_slices(self._gram_norm_sq, size, positions * positions)
+        return form_in_slices(self._formed_norm_sq, size, rows * columns)
 
     def sizes(self) -> Tensor:
         """See `at_least_rounding`."""

@@ -7,9 +7,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.capture import Tape, replace_tensors
+from dpfunc.persample.capture import Tape
 from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.order import require_order
 from dpfunc.persample.places import Place, Places, from_rows, to_rows
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
@@ -120,7 +121,7 @@ class Rows:
 
     def _mapped_call(self, tape: Tape, func: Any, call: Any, places: list[Place | None]) -> Any:
         """An operation without a rule, on data: run on batches of one by vmap, with copies."""
-        learned = iter(_tensors(_run_on_clones(func, call)) if self._places.learning else ())
+        learned = iter(tensors_in(_run_on_clones(func, call)) if self._places.learning else ())
         of_data = iter(places)
         tensors: list[Tensor] = []
 
@@ -163,7 +164,7 @@ class Rows:
 
     def _derive_all(self, tape: Tape, func: Any, call: Any, own: list[Tensor], outputs: Any) -> Any:
         """Outputs of an operation on parameters alone."""
-        total = len(_tensors(outputs))
+        total = len(tensors_in(outputs))
         position = iter(range(total))
 
         def derive(output: Tensor) -> Tensor:
@@ -221,7 +222,7 @@ def _pullback(
     def of_own(*values: Tensor) -> Tensor:
         given = {id(param): value for param, value in zip(own, values, strict=True)}
         args, kwargs = replace_tensors(call, lambda t: given.get(id(t), t))
-        output: Tensor = _tensors(func(*args, **kwargs))[index]
+        output: Tensor = tensors_in(func(*args, **kwargs))[index]
         return output
 
     def pull(rows: Tensor) -> None:
@@ -247,18 +248,12 @@ def _run_on_clones(func: Any, call: Any) -> Any:
 def _own_and_data(tape: Tape, call: Any) -> tuple[list[Tensor], list[Tensor]]:
     own: dict[int, Tensor] = {}
     data: list[Tensor] = []
-    for values in _tensors(call):
+    for values in tensors_in(call):
         if tape.name(values):
             own[id(values)] = values
         else:
             data.append(values)
     return list(own.values()), data
-
-
-def _tensors(value: Any) -> list[Tensor]:
-    found: list[Tensor] = []
-    replace_tensors(value, found.append)
-    return found
 
 
 def _changes_in_place(operation: str) -> bool:

@@ -18,6 +18,9 @@ class Scatter:
     table_rows: int
 
     def norm_sq(self) -> Tensor:
+        return at_least_rounding(self.raw_norm_sq(), self.sizes())
+
+    def raw_norm_sq(self) -> Tensor:
         """Rows of equal index are added before they are squared: one place for each run of them."""
         size, positions = self.index.shape
         index, order = self.index.sort(1)
@@ -27,8 +30,7 @@ class Scatter:
         place += positions * torch.arange(size, device=place.device).unsqueeze(1)
         rows = accumulable(self.rows).flatten(0, 1)
         added = torch.zeros_like(rows).index_add_(0, place.flatten(), rows)
-        norm_sq = row_norm_sq(added.unflatten(0, (size, positions)))
-        return at_least_rounding(norm_sq, self.sizes())
+        return row_norm_sq(added.unflatten(0, (size, positions)))
 
     def sizes(self) -> Tensor:
         """See `at_least_rounding`."""

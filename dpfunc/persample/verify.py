@@ -7,16 +7,15 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch._subclasses.fake_tensor import FakeTensor
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.continuous import normal
 from dpfunc.persample.batch import batch_size, map_tensors, take
-from dpfunc.persample.capture import replace_tensors
 from dpfunc.persample.chance import Chance
 from dpfunc.persample.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.loss import Batched
+from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.places import Places, Seen
 from dpfunc.random import key
 from dpfunc.subsets import permutation
@@ -112,13 +111,6 @@ def require_attributed(
         )
 
 
-def can_be_looked_at(batch: tuple[Any, ...]) -> bool:
-    """Whether its tensors have numbers, and not shapes alone as while a graph is captured."""
-    shapes_alone: list[bool] = []
-    map_tensors(lambda values: shapes_alone.append(isinstance(values, FakeTensor)), batch)
-    return not any(shapes_alone)
-
-
 def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
     """A batch of ``size`` samples out of the first ``different`` ones, in turn.
 
@@ -134,9 +126,7 @@ def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ..
 
 def _require_unchanged(fresh: tuple[Any, ...]) -> None:
     """RuntimeError where the loss has written to its data, which then differs at its next look."""
-    versions: list[int] = []
-    map_tensors(lambda values: versions.append(values._version), fresh)
-    if any(versions):
+    if any(values._version for values in tensors_in(fresh)):
         raise RuntimeError(
             "batched: expected the loss to leave its data as it is but it changes a tensor of the "
             "batch in place; work on a copy, for example x = x.clone()."

@@ -211,8 +211,8 @@ MUTANTS = [
     Mutant(
         "norms of two uses added",
         "persample/combine.py",
-        "(outer.norm_sq() + scatter.norm_sq() + 2 * crossed)",
-        "(outer.norm_sq() + scatter.norm_sq() + 0 * crossed)",
+        "(outer.raw_norm_sq() + scatter.raw_norm_sq() + 2 * crossed)",
+        "(outer.raw_norm_sq() + scatter.raw_norm_sq() + 0 * crossed)",
         "l7",
     ),
     Mutant(

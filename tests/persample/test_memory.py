@@ -3,7 +3,8 @@
 import pytest
 import torch
 
-from dpfunc.persample.memory import free_bytes, largest_fitting, peak_bytes, shapes_alone
+from dpfunc.persample.memory import free_bytes, largest_fitting, peak_bytes
+from dpfunc.persample.shapes import shapes_alone
 
 NUMBERS = 1000
 BYTES = 4 * NUMBERS
