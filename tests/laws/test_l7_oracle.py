@@ -564,6 +564,7 @@ def test_recurrent_outputs_changed_in_place_are_refused():
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_recurrent_layers_in_low_precision(kind, dtype):
     """Parameters of that dtype; and under autocast, parameters of float32."""
+    torch.manual_seed(0)  # weights that leave no ReLU so near 0 that rounding switches it
     exact = RECURRENT[kind](3, 4, 2)
     x = draw(1, 3, 5, 2, 3, dtype=torch.float32)
     expected, _ = dp.factored_grad(of_layer(exact))(dp.named_params(exact), x)
