@@ -115,6 +115,7 @@ LADDER = [
     ["microbatch", "step", "compiled"],
     ["modules"],
     [""],
+    ["drawing"],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
     [
         "commands",
