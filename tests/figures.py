@@ -1,7 +1,7 @@
 """Draw the figures of the tutorials again, each by the code on its own page.
 
-    python -m tests.figures                 all of them
-    python -m tests.figures names research  those of some pages
+python -m tests.figures                 all of them
+python -m tests.figures names research  those of some pages
 """
 
 import os
@@ -27,7 +27,9 @@ def draw(page: Path) -> None:
         for name in figures(page):
             shutil.copyfile(name, page.parent / name)
         os.chdir(page.parent)
-    sizes = [f"{name} {(page.parent / name).stat().st_size / 1000:.0f} kB" for name in figures(page)]
+    sizes = [
+        f"{name} {(page.parent / name).stat().st_size / 1000:.0f} kB" for name in figures(page)
+    ]
     print(f"{page.name}: {time.process_time() - started:.1f} s of CPU, {', '.join(sizes)}")
 
 
