@@ -114,6 +114,17 @@ LADDER = [
     ["clip", "noise", "sampling"],
     ["microbatch", "step", "compiled"],
     ["modules"],
+    [
+        "loop",
+        "loop.hooks",
+        "loop.budget",
+        "loop.checks",
+        "loop.program",
+        "loop.batches",
+        "loop.forward",
+        "loop.separable",
+        "engine",
+    ],
     [""],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
     [
