@@ -36,6 +36,8 @@ _HOMES = {
     "GaussianNoise": "dpfunc.noise",
     "PrivateGrad": "dpfunc.step",
     "compile": "dpfunc.compiled",
+    "PrivacyEngine": "dpfunc.engine",
+    "BudgetSpentError": "dpfunc.loop.budget",
     "check_module": "dpfunc.modules",
     "fix_module": "dpfunc.modules",
     "named_params": "dpfunc.modules",

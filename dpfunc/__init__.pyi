@@ -10,6 +10,8 @@ from dpfunc.continuous import uniform as uniform
 from dpfunc.discrete import bernoulli as bernoulli
 from dpfunc.discrete import discrete_gaussian as discrete_gaussian
 from dpfunc.discrete import discrete_laplace as discrete_laplace
+from dpfunc.engine import PrivacyEngine as PrivacyEngine
+from dpfunc.loop.budget import BudgetSpentError as BudgetSpentError
 from dpfunc.modules import check_module as check_module
 from dpfunc.modules import fix_module as fix_module
 from dpfunc.modules import named_params as named_params
