@@ -9,6 +9,7 @@ ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 TUTORIALS = [p for p in PAGES if p.parent.name == "tutorials" and p.name != "index.md"]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+ENTRY = re.compile(r"^::: (\S+)$", re.MULTILINE)
 IMAGE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
 
 matplotlib.use("Agg")
@@ -26,3 +27,8 @@ def run(page: Path) -> None:
 def figures(page: Path) -> list[str]:
     """The names of the pictures that ``page`` shows."""
     return IMAGE.findall(page.read_text())
+
+
+def entries(page: Path) -> list[str]:
+    """The names that an API page takes from the docstrings."""
+    return ENTRY.findall(page.read_text())
