@@ -53,7 +53,7 @@ class PrivacyEngine:
     ...     loss.backward()
     ...     optimizer.step()
     >>> engine.steps_taken, round(engine.epsilon(), 2)
-    (5, 3.61)
+    (5, 1.4)
 
     Guarantee: that of `PrivateGrad` with Poisson sampling at rate ``batch_size / sample_size``,
     under adding or removing one sample, for as many steps as were taken; ``epsilon()`` is its
