@@ -114,6 +114,18 @@ LADDER = [
     ["clip", "noise", "sampling"],
     ["microbatch", "step", "compiled"],
     ["modules"],
+    [
+        "checking.report",
+        "checking.looking",
+        "checking.state",
+        "checking.calls",
+        "checking.running",
+        "checking.probing",
+        "checking.check",
+        "checking",
+        "folding",
+        "fixing",
+    ],
     [""],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
     [
