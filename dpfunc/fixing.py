@@ -46,7 +46,8 @@ def fix_module(module: nn.Module, *, fold_statistics: bool = False) -> nn.Module
 
     ``module`` itself is not changed; `fix_report` says what would be. Raises ValueError for lazy
     layers, for a subclass of BatchNorm, whose further doings would be lost, for one with hooks, and
-    where statistics cannot be folded because other layers use the same scale or shift.
+    where statistics cannot be folded because other layers use the same scale or shift; TypeError
+    for what is no module.
 
     >>> fix_module(nn.BatchNorm2d(64))
     GroupNorm(32, 64, eps=1e-05, affine=True, bias=True)
@@ -97,11 +98,18 @@ class FixReport(list[FixChange]):
     def __str__(self) -> str:
         if not self:
             return "nothing to change"
-        rows = [(at.path or "(whole)", at.was, at.now, at.kept) for at in self]
-        return table(("path", "was", "becomes", "what is kept"), rows)
+        return table(("path", "was", "becomes", "what is kept"), self)
 
 
 def _require_fixable(module: nn.Module, fold_statistics: bool) -> None:
+    require(
+        isinstance(module, nn.Module),
+        "fix_module",
+        "an nn.Module",
+        type(module).__name__,
+        "pass the model itself",
+        error=TypeError,
+    )
     lazy = [path for path, param in module.named_parameters() if is_lazy(param)]
     require(
         not lazy,

@@ -120,6 +120,8 @@ LADDER = [
         "checking.state",
         "checking.calls",
         "checking.running",
+        "checking.findings",
+        "checking.mixing",
         "checking.probing",
         "checking.check",
         "checking",

@@ -42,7 +42,7 @@ def check_module(module: nn.Module, loss_fn: LossFn | None = None, *, batch: Any
     | what is run raises | an error that names the layer and says what was raised |
 
     Raises ValueError for a ``loss_fn`` without a ``batch``, and for a single sample where samples
-    could mix; TypeError where a batch holds other things than tensors.
+    could mix; TypeError for what is no module, or a batch with other things than tensors.
 
     >>> report = check_module(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2)))
     >>> [(at.severity, at.path) for at in report]

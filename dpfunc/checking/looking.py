@@ -12,12 +12,24 @@ from torch.nn.utils.parametrizations import _SpectralNorm
 from torch.nn.utils.spectral_norm import SpectralNorm
 
 from dpfunc.checking.report import Problem
+from dpfunc.checks import require
 
 META = torch.device("meta")
 
 
 def look(module: nn.Module) -> list[Problem]:
-    """The problems that can be seen without running ``module``, which is not changed."""
+    """The problems that can be seen without running ``module``, which is not changed.
+
+    TypeError where it is no `nn.Module`.
+    """
+    require(
+        isinstance(module, nn.Module),
+        "check_module",
+        "an nn.Module",
+        type(module).__name__,
+        "pass the model itself",
+        error=TypeError,
+    )
     layers = [
         problem
         for path, layer in module.named_modules()

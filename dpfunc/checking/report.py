@@ -36,20 +36,29 @@ class Report(list[Problem]):
     def __str__(self) -> str:
         if not self:
             return "nothing found"
-        heads = ("severity", "path", "problem", "consequence for privacy", "remedy")
-        rows = [(at.severity, at.path or "(whole)", at.what, at.why, at.fix) for at in self]
-        return table(heads, rows)
+        heads = ("path", "severity", "problem", "consequence for privacy", "remedy")
+        return table(heads, [(at.path, at.severity, at.what, at.why, at.fix) for at in self])
 
 
 def table(heads: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table as wide as the terminal at most, with cells wrapped at words."""
-    cells = [tuple(heads), *map(tuple, rows)]
-    natural = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    """A table as wide as the terminal at most, with cells wrapped at words.
+
+    Rows begin with a path; those that differ in it alone become one.
+    """
+    paths: dict[tuple[str, ...], list[str]] = {}
+    for path, *rest in rows:
+        paths.setdefault(tuple(rest), []).append(path or "(whole)")
+    cells = [tuple(heads), *(("\n".join(where), *rest) for rest, where in paths.items())]
+    natural = [max(map(_longest, column)) for column in zip(*cells, strict=True)]
     widths = _fitted(natural, shutil.get_terminal_size().columns - len(_GAP) * (len(heads) - 1))
     lines = [line for row in cells for line in _wrapped(row, widths)]
     rule = _GAP.join("-" * width for width in widths)
     after_heads = len(list(_wrapped(cells[0], widths)))
     return "\n".join([*lines[:after_heads], rule, *lines[after_heads:]])
+
+
+def _longest(cell: str) -> int:
+    return max(map(len, cell.split("\n")))
 
 
 def _fitted(natural: list[int], room: int) -> list[int]:
@@ -62,7 +71,10 @@ def _fitted(natural: list[int], room: int) -> list[int]:
 
 
 def _wrapped(row: Sequence[str], widths: Sequence[int]) -> Iterable[str]:
-    columns = [textwrap.wrap(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+    columns = [
+        [line for part in cell.split("\n") for line in textwrap.wrap(part, width) or [""]]
+        for cell, width in zip(row, widths, strict=True)
+    ]
     for line in range(max(map(len, columns))):
         parts = [column[line] if line < len(column) else "" for column in columns]
         padded = (part.ljust(width) for part, width in zip(parts, widths, strict=True))
