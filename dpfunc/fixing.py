@@ -148,7 +148,7 @@ def _require_own_affine(module: nn.Module, path: str, layer: _BatchNorm) -> None
     for parent_path, parent in module.named_modules():
         for name, param in parent._parameters.items():
             if param is not None:
-                uses.setdefault(param, []).append(f"{parent_path}.{name}")
+                uses.setdefault(param, []).append(f"{parent_path}.{name}".lstrip("."))
     shared = [uses[param] for param in layer._parameters.values() if param is not None]
     require(
         _statistics(layer) is None or all(len(names) == 1 for names in shared),
