@@ -96,6 +96,10 @@ APART = {
         lambda: Written(lambda s, x: s.a(x.transpose(0, 1))[0].transpose(0, 1), a=nn.LSTM(6, 4)),
         SEQUENCES,
     ),
+    "positions before samples in what is returned": (
+        lambda: Written(lambda s, x: s.a(x.transpose(0, 1))[0], a=nn.LSTM(6, 4)),
+        samples(8, 4, 6),
+    ),
     "merged with positions": (
         lambda: nn.Sequential(nn.Flatten(0, 1), linear(), nn.Unflatten(0, (-1, 5))),
         SEQUENCES,

@@ -33,6 +33,8 @@ class Restless(nn.Module):
         self.kinds.add("b")
         self.average = 0.9 * self.average + x.mean(0)
         self.extra = linear()
+        self.fresh = x.detach()
+        self.note = "new"
         with torch.no_grad():
             self.inner.weight.mul_(2.0)
         self.inner.bias.data = torch.ones(3)
@@ -87,6 +89,7 @@ def test_changes_are_told_by_name_and_kind():
         ("buffer", "late"),
         ("buffer", "absent"),
         ("attribute", "average"),
+        ("attribute", "fresh"),
         ("attribute", "trace[0]"),
         ("attribute", "trace[1]"),
         ("attribute", "cache['last']"),
