@@ -15,6 +15,9 @@ from dpfunc.persample.loss import Batched, LossFn
 def check_module(module: nn.Module, loss_fn: LossFn | None = None, *, batch: Any = None) -> Report:
     """The problems of ``module`` for training with DP; empty if none were found. Print it.
 
+    Check it in the mode in which it will be trained: BatchNorm and dropout do harm in training mode
+    alone, and pretrained models often come in eval mode.
+
     By looking, always: BatchNorm that uses the statistics of the batch, InstanceNorm that keeps
     some, embeddings with ``max_norm``, spectral norm, lazy layers, TorchScript, dropout, complex
     and half-precision parameters, several devices, shared parameters.

@@ -129,12 +129,21 @@ def _saved(tensor: Tensor) -> _Saved:
 
 
 def _put_back(saved: _Saved) -> None:
-    # Only what has changed is written, so that no version counter moves without need.
-    if not same(saved.view, saved.copy):
-        saved.view.copy_(saved.copy)
-    moved = saved.tensor.shape != saved.view.shape or saved.tensor.dtype != saved.view.dtype
-    if moved or saved.tensor.data_ptr() != saved.view.data_ptr():
+    if _points_elsewhere(saved.tensor, saved.view):
         saved.tensor.data = saved.view
+    # Only what has changed is written, so that no version counter moves without need.
+    if not same(saved.tensor, saved.copy):
+        with torch.no_grad():
+            saved.tensor.copy_(saved.copy)
+
+
+def _points_elsewhere(tensor: Tensor, view: Tensor) -> bool:
+    """Whether ``tensor`` has got other storage, or another view of it, than it had."""
+    if (tensor.shape, tensor.dtype, tensor.layout) != (view.shape, view.dtype, view.layout):
+        return True
+    if tensor.layout != torch.strided:  # has no storage of its own
+        return False
+    return tensor.data_ptr() != view.data_ptr() or tensor.stride() != view.stride()
 
 
 def _random(devices: set[torch.device]) -> list[torch.device]:

@@ -15,6 +15,7 @@ class Restless(nn.Module):
         self.register_buffer("seen", torch.zeros(6))
         self.register_buffer("unknown", torch.tensor([float("nan")]))
         self.register_buffer("absent", None)
+        self.register_buffer("sparse", torch.eye(3).to_sparse())
         self.steps = 0
         self.cache = {}
         self.trace = [torch.zeros(1)]
@@ -24,6 +25,7 @@ class Restless(nn.Module):
     def forward(self, x):
         self.inner.training = False
         self.seen += x.sum(0)
+        self.sparse.mul_(2.0)
         self.register_buffer("late", x.sum())
         self.absent = x.detach()
         self.steps += 1
@@ -86,6 +88,7 @@ def test_changes_are_told_by_name_and_kind():
         ("parameter", "inner.weight"),
         ("parameter", "inner.bias"),
         ("buffer", "seen"),
+        ("buffer", "sparse"),
         ("buffer", "late"),
         ("buffer", "absent"),
         ("attribute", "average"),
