@@ -8,7 +8,7 @@ with the network in eval mode on the test digits, as it is and after DP-SGD on t
 """
 
 import argparse
-import statistics
+import math
 
 import torch
 import torch.nn.functional as F
@@ -67,7 +67,7 @@ def compared(data: Images, seed: int, epochs: int) -> dict[str, list[float]]:
     model = pretrained(data.train_x[:half], data.train_y[:half], key, epochs)
     with torch.no_grad():
         wanted = model(data.test_x)
-    rows = {"BatchNorm in eval mode": [_accuracy(wanted, data), 0.0, float("nan")]}
+    rows = {"BatchNorm in eval mode": [_accuracy(wanted, data), 0.0, math.nan]}
     for name, fold in (("GroupNorm, dropped", False), ("GroupNorm, folded", True)):
         fixed = dp.fix_module(model, fold_statistics=fold)
         with torch.no_grad():
@@ -93,13 +93,13 @@ def main() -> None:
     event = accounting.dp_sgd(noise_multiplier=SIGMA, sample_rate=RATE, steps=STEPS)
     epsilon = accounting.epsilon(event, delta=DELTA)
     runs = [compared(data, seed, options.epochs) for seed in options.seeds]
-    print(f"torch {torch.__version__}; mean and range over the seeds {options.seeds}")
+    print(f"torch {torch.__version__}, seeds {options.seeds}, one figure for each")
     print(f"| | test accuracy | distance of outputs | after {STEPS} DP steps, eps {epsilon:.2f} |")
     print("|---|---|---|---|")
     for name in runs[0]:
         columns = zip(*(run[name] for run in runs), strict=True)
-        cells = [f"{statistics.mean(c):.3f} ({min(c):.3f} - {max(c):.3f})" for c in columns]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        cells = [" / ".join(f"{figure:.3f}" for figure in column) for column in columns]
+        print(f"| {name} | {' | '.join(cells)} |")
 
 
 if __name__ == "__main__":
