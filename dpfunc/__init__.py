@@ -36,6 +36,8 @@ _HOMES = {
     "GaussianNoise": "dpfunc.noise",
     "PrivateGrad": "dpfunc.step",
     "compile": "dpfunc.compiled",
+    "PrivacyEngine": "dpfunc.engine",
+    "BudgetSpentError": "dpfunc.loop.budget",
     "named_params": "dpfunc.modules",
     "set_grads_": "dpfunc.modules",
     "check_module": "dpfunc.checking.check",

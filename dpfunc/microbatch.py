@@ -24,7 +24,7 @@ ClippedSum = Callable[[Tensors, tuple[Any, ...], State, Tensor], Part]
 """``(params, args, clip_state, mask) -> Part``: see `PrivateGrad.clipped_sum`."""
 
 
-def _join(left: Part, right: Part) -> Part:
+def joined(left: Part, right: Part) -> Part:
     """Two disjoint parts of one batch. A sample is in one of them, so the bound stays.
 
     In float64: parts of one sample each are then added almost exactly, whatever their number.
@@ -57,7 +57,7 @@ def in_microbatches(
     first, *others = slices(mask.shape[0], microbatch_size)
     total = of_slice(first)
     for where in others:  # functools.reduce would keep the last two parts meanwhile
-        total = _join(total, of_slice(where))
+        total = joined(total, of_slice(where))
     return total
 
 

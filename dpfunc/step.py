@@ -187,6 +187,15 @@ class PrivateGrad:
         mask = _whole_mask(mask, args)
         at_a_time = self._samples_at_a_time(params, args, state["clip"])
         part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
+        return self.release(part, params, state, mask)
+
+    def release(
+        self, part: Part, params: Tensors, state: State, mask: Tensor
+    ) -> tuple[Tensors, State, Aux]:
+        """The other half of a step: noise on what the whole batch contributes, and the new state.
+
+        For loops that come to their `Part` in another way than by calling ``loss_fn``.
+        """
         noisy, noise_state = self.noise.add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
@@ -226,9 +235,16 @@ class PrivateGrad:
     ) -> Part:
         """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
         grads, losses = self._engine()(params, *args)
-        norms = leaf_norms(grads)
+        return self.clipped(grads, losses, clip_state, mask)
+
+    def clipped(
+        self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
+    ) -> Part:
+        """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
+        norms = {name: scale * norm for name, norm in leaf_norms(grads).items()}
         weights = self.weights(norms, clip_state, mask)
-        return Part(weighted_sum(grads, weights), norms, losses.detach())
+        scaled = Weights({n: scale * w for n, w in weights.values.items()}, weights.bound)
+        return Part(weighted_sum(grads, scaled), norms, losses.detach())
 
     def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
         """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""

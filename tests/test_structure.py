@@ -128,6 +128,17 @@ LADDER = [
         "folding",
         "fixing",
     ],
+    [
+        "loop",
+        "loop.hooks",
+        "loop.budget",
+        "loop.checks",
+        "loop.program",
+        "loop.batches",
+        "loop.forward",
+        "loop.separable",
+        "engine",
+    ],
     [""],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
     [

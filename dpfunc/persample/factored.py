@@ -32,7 +32,12 @@ from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.shapes import have_numbers
 from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import FEW_SAMPLES, learned_places, require_attributed
+from dpfunc.persample.verify import (
+    FEW_SAMPLES,
+    Learned,
+    learned_places,
+    require_attributed,
+)
 from dpfunc.types import Tensors
 
 
@@ -101,7 +106,7 @@ def _watch_mapped(
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
         _backward(losses, probe, leaves, expanded, record)
         samples.finish(record)
-    return _collected(record, params, size), losses.detach()
+    return collected(record, params, size), losses.detach()
 
 
 def _watch_rows(
@@ -113,34 +118,68 @@ def _watch_rows(
 ) -> tuple[dict[str, Factored], Tensor]:
     """The loss of the whole batch, once it is known where its samples are."""
 
+    for whole in (False, True):  # the second time with every branch that the batch takes
+        try:
+            known = places_of(loss_fn, randomness, params, batch, whole=whole)
+            record.clear()
+            places = Places(batch_size(batch), known.seen)
+            return _run_rows(loss_fn, randomness, params, batch, places, record)
+        except OffPlanError:
+            continue
+    raise RuntimeError(
+        "batched: expected the loss to run the same operations on the same samples, twice, but it "
+        "did not; take chance and counters out of it."
+    )
+
+
+def places_of(
+    loss_fn: Batched,
+    randomness: Randomness,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    *,
+    whole: bool = False,
+) -> Learned:
+    """Where the samples are in the tensors of ``loss_fn``: known already, or learned and verified.
+
+    ``whole``: learn it anew, from all samples of the batch rather than a few. Raises OffPlanError
+    where the batch takes another way through ``loss_fn`` than those that it was learned from.
+    """
+    record = Record()
+
     def run(
         places: Places, params: Tensors, batch: tuple[Any, ...]
     ) -> tuple[dict[str, Factored], Tensor]:
         record.clear()
         return _run_rows(loss_fn, randomness, params, batch, places, record)
 
-    size = batch_size(batch)
+    known = known_places(loss_fn, params, batch)
+    if known is not None and not whole:
+        return known
+    before: Learned | None = loss_fn.verified.get(_signature(params, batch))
+    samples = batch_size(batch) if whole else FEW_SAMPLES
+    known = learned_places(loss_fn, run, params, batch, samples)
+    require_attributed(loss_fn, run, known, params, batch)
+    uses = 1 if before is None else before.uses + 1
+    loss_fn.verified[_signature(params, batch)] = known._replace(uses=uses)
+    return known
+
+
+def known_places(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> Learned | None:
+    """What is known of ``loss_fn`` on such a batch; None where it is time to look (again)."""
+    signature = _signature(params, batch)
+    known: Learned | None = loss_fn.verified.get(signature)
+    # While a graph is captured there are no numbers to look at; there were, when it ran before.
+    few = min(batch_size(batch), FEW_SAMPLES)
+    if known is None or (have_numbers(batch) and not known.serves(few)):
+        return None
+    loss_fn.verified[signature] = known._replace(uses=known.uses + 1)
+    return known
+
+
+def _signature(params: Tensors, batch: tuple[Any, ...]) -> tuple[Any, ...]:
     shapes = map_tensors(lambda values: (values.dtype, values.shape[1:]), batch)
-    signature = (str(shapes), tuple((name, param.shape) for name, param in params.items()))
-    for samples in (FEW_SAMPLES, size):  # the second time with every branch that the batch takes
-        known = loss_fn.verified.get(signature)
-        # While a graph is captured there are no numbers to look at; there were, when it ran before.
-        looked_at = known is not None and known.serves(min(size, FEW_SAMPLES))
-        try:
-            if known is None or (have_numbers(batch) and not looked_at):
-                uses = 0 if known is None else known.uses
-                known = learned_places(loss_fn, run, params, batch, samples)._replace(uses=uses)
-                require_attributed(loss_fn, run, known, params, batch)
-            result = run(Places(size, known.seen), params, batch)
-        except OffPlanError:
-            loss_fn.verified.pop(signature, None)
-            continue
-        loss_fn.verified[signature] = known._replace(uses=known.uses + 1)
-        return result
-    raise RuntimeError(
-        "batched: expected the loss to run the same operations on the same samples, twice, but it "
-        "did not; take chance and counters out of it."
-    )
+    return str(shapes), tuple((name, param.shape) for name, param in params.items())
 
 
 def _run_rows(
@@ -161,7 +200,7 @@ def _run_rows(
         places.finish()
         _backward(losses, probe, leaves, rows.expanded, record)
         rows.finish(record)
-    return _collected(record, params, size), losses.detach()
+    return collected(record, params, size), losses.detach()
 
 
 def _backward(
@@ -183,7 +222,8 @@ def _backward(
             record.add(name, Dense(grad))
 
 
-def _collected(record: Record, params: Tensors, size: int) -> dict[str, Factored]:
+def collected(record: Record, params: Tensors, size: int) -> dict[str, Factored]:
+    """The whole gradient of each parameter, from the factors of all its uses."""
     return {name: _whole(record, name, param, size) for name, param in params.items()}
 
 

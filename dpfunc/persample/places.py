@@ -6,10 +6,13 @@ carries samples. What was learned, in the order of the questions, then serves ba
 as long as everything but the batch axis has the shape that it had.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from torch import Tensor
+
+_THE_END = "the end of the loss"
 
 
 class Place(NamedTuple):
@@ -54,11 +57,13 @@ class Places:
     """The places in one run of a loss on ``size`` samples.
 
     ``plan``: what was learned before, in order. Where it is None, this run learns: ``size`` then
-    divides the size of an axis only where the axis carries samples.
+    divides the size of an axis only where the axis carries samples. ``learn_again``: makes a new
+    plan, once, where the loss leaves this one: for a run that cannot be repeated.
     """
 
     size: int
     plan: tuple[Seen, ...] | None = None
+    learn_again: Callable[[], tuple[Seen, ...]] | None = None
 
     def __post_init__(self) -> None:
         self.seen: list[Seen] = []
@@ -74,34 +79,58 @@ class Places:
             place = self._by_division(operation, shape)
             self.seen.append(Seen(operation, _for_one(shape, place), place))
             return place
-        place = self.next(operation)
+        self.next(operation)
         self.check(operation, values)
-        return place
+        return self.seen[-1].place
 
     def next(self, operation: str) -> Place | None:
         """The place of the next tensor, before it is there. Pass it to `check` once it is."""
-        if self.plan is None or len(self.seen) == len(self.plan):
-            raise OffPlanError(f"{operation} came where the loss ended before")
-        seen = self.plan[len(self.seen)]
-        if seen.operation != operation:
-            raise OffPlanError(f"{operation} came in the place of {seen.operation}")
-        self.seen.append(seen)
-        return seen.place
+        here = len(self.seen)
+        if self._planned(here) != operation:
+            self._leave_plan(f"{operation} came in the place of {self._planned(here)}")
+            if self._planned(here) != operation:
+                raise OffPlanError(f"{operation} came in the place of {self._planned(here)}")
+        self.seen.append(self._plan()[here])
+        return self.seen[-1].place
 
     def check(self, operation: str, values: Tensor) -> None:
         """OffPlanError unless ``values`` has the shape that was expected last."""
+        if not self._fits(values):
+            last = self.seen.pop()
+            self._leave_plan(f"{operation} has the shape {tuple(values.shape)}, not {last.shape}")
+            self.next(operation)
+            if not self._fits(values):
+                raise OffPlanError(f"{operation} has the shape {tuple(values.shape)}")
+
+    def finish(self) -> tuple[Seen, ...]:
+        """All that was seen. OffPlanError where the loss ended earlier than it did before."""
+        if self.plan is not None and self._planned(len(self.seen)) != _THE_END:
+            self._leave_plan(f"the loss ended before {self._planned(len(self.seen))}")
+            if self._planned(len(self.seen)) != _THE_END:
+                raise OffPlanError("the loss ended early")
+        return tuple(self.seen)
+
+    def _plan(self) -> tuple[Seen, ...]:
+        return self.plan or ()
+
+    def _planned(self, at: int) -> str:
+        return self._plan()[at].operation if at < len(self._plan()) else _THE_END
+
+    def _fits(self, values: Tensor) -> bool:
         expected = self.seen[-1]
         shape = list(expected.shape)
         if expected.place is not None:
             shape[expected.place.axis] *= self.size
-        if tuple(shape) != tuple(values.shape):
-            raise OffPlanError(f"{operation} has the shape {tuple(values.shape)}, not {shape}")
+        return tuple(shape) == tuple(values.shape)
 
-    def finish(self) -> tuple[Seen, ...]:
-        """All that was seen. OffPlanError where the loss ended earlier than it did before."""
-        if self.plan is not None and len(self.seen) < len(self.plan):
-            raise OffPlanError(f"the loss ended before {self.plan[len(self.seen)].operation}")
-        return tuple(self.seen)
+    def _leave_plan(self, why: str) -> None:
+        """Go on with a new plan, which has to agree with what was seen so far."""
+        if self.learn_again is None:
+            raise OffPlanError(why)
+        plan, self.learn_again = self.learn_again(), None
+        if list(plan[: len(self.seen)]) != self.seen:
+            raise OffPlanError(why)
+        self.plan = plan
 
     def _by_division(self, operation: str, shape: tuple[int, ...]) -> Place | None:
         axes = [axis for axis, n in enumerate(shape) if n > 0 and n % self.size == 0]

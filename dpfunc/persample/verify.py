@@ -97,11 +97,11 @@ def require_attributed(
         weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
         sums = weighted_grad(loss_fn, params, batch, weights)
     total = math.sqrt(sum(float(grad.double().square().sum()) for grad in sums.values()))
-    relative, small = _tolerances(learned.rounding)
+    relative, small = tolerances(learned.rounding)
     differing = [
         name
         for name, grad in sums.items()
-        if not _close(grads[name].weighted_sum(weights), grad, relative, floor=small * total)
+        if not close(grads[name].weighted_sum(weights), grad, relative, floor=small * total)
     ]
     if differing:
         raise RuntimeError(
@@ -179,14 +179,14 @@ def _require_equal(
     rounding: float,
 ) -> None:
     """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
-    relative, small = _tolerances(rounding)
+    relative, small = tolerances(rounding)
     total = math.sqrt(sum(float(grad.double().square().sum()) for grad in alone.values()))
     differing = [
         name
         for name, grad in alone.items()
-        if not _close(grads[name].dense()[0], grad, relative, floor=small * total)
+        if not close(grads[name].dense()[0], grad, relative, floor=small * total)
     ]
-    if differing or not _close(loss, loss_alone, relative, floor=small):
+    if differing or not close(loss, loss_alone, relative, floor=small):
         raise RuntimeError(
             f"batched: expected sample {sample} to have the same loss and gradient alone as in a "
             f"batch but the loss is {float(loss_alone):.6g} alone and {float(loss):.6g} in a "
@@ -196,12 +196,12 @@ def _require_equal(
         )
 
 
-def _tolerances(rounding: float) -> tuple[float, float]:
+def tolerances(rounding: float) -> tuple[float, float]:
     """How far gradients may be apart: relative to their own norm, and to that of all together."""
     return math.sqrt(rounding), min(100 * rounding, 0.02)
 
 
-def _close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:
+def close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:
     """Equal in L2 norm, NaN to NaN."""
     actual, expected = actual.double(), expected.double()
     if not bool(expected.isfinite().all()):

@@ -1,0 +1,122 @@
+"""The plan of a run: how much noise, how many steps, and how much of the budget they use."""
+
+import math
+from dataclasses import dataclass
+
+from dpfunc import accounting
+from dpfunc.checks import is_count, is_real, require
+
+
+class BudgetSpentError(RuntimeError):
+    """The next step would exceed the budget."""
+
+
+@dataclass(frozen=True)
+class Budget:
+    """``most_steps``: how many steps there may be; None for as many as one likes."""
+
+    noise_multiplier: float
+    sample_rate: float
+    delta: float
+    steps_per_epoch: int
+    most_steps: int | None
+
+    def event(self, steps: int) -> accounting.Event:
+        """What so many steps release, for the accountant."""
+        return accounting.dp_sgd(
+            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=steps
+        )
+
+    def epsilon(self, steps: int) -> float:
+        """The certified upper bound after so many steps."""
+        return accounting.epsilon(self.event(steps), delta=self.delta)
+
+
+def plan(
+    *,
+    sample_size: int,
+    batch_size: float,
+    delta: float,
+    noise_multiplier: float | None,
+    target_epsilon: float | None,
+    steps: int | None,
+    epochs: float | None,
+) -> Budget:
+    """The budget of these numbers, of which the noise may be left to be found.
+
+    An epoch is ``sample_size / batch_size`` steps, rounded, and at least one.
+    """
+    _require_sizes(sample_size, batch_size, delta)
+    require(
+        steps is None or epochs is None,
+        "PrivacyEngine",
+        "steps or epochs, not both",
+        (steps, epochs),
+        "an epoch is sample_size / batch_size steps",
+    )
+    require(
+        noise_multiplier is not None or target_epsilon is not None,
+        "PrivacyEngine",
+        "a noise_multiplier, or a target_epsilon to find one for",
+        None,
+        "pass one of them; with both, target_epsilon is where the run has to stop",
+    )
+    per_epoch = max(1, round(sample_size / batch_size))
+    if epochs is not None:
+        require(is_real(epochs) and epochs > 0, "PrivacyEngine", "epochs > 0", epochs, "pass 3")
+        steps = max(1, math.ceil(epochs * per_epoch))
+    require(
+        steps is None or (is_count(steps) and steps >= 1),
+        "PrivacyEngine",
+        "steps >= 1",
+        steps,
+        "pass the number of optimizer steps that you plan",
+    )
+    rate = batch_size / sample_size
+    if noise_multiplier is None:
+        require(
+            steps is not None,
+            "PrivacyEngine",
+            "steps or epochs, as the noise for a target_epsilon depends on them",
+            None,
+            "pass epochs=3, or a noise_multiplier",
+        )
+        noise_multiplier = accounting.noise_multiplier(
+            target_epsilon=target_epsilon or 0.0,
+            delta=delta,
+            sample_rate=rate,
+            steps=steps or 0,
+        )
+    most = steps
+    if target_epsilon is not None:
+        most = accounting.steps(
+            target_epsilon=target_epsilon,
+            delta=delta,
+            noise_multiplier=noise_multiplier,
+            sample_rate=rate,
+        )
+    return Budget(noise_multiplier, rate, delta, per_epoch, most)
+
+
+def _require_sizes(sample_size: int, batch_size: float, delta: float) -> None:
+    require(
+        is_count(sample_size) and sample_size >= 1,
+        "PrivacyEngine",
+        "an int sample_size >= 1",
+        sample_size,
+        "pass the number of samples of the whole training set, len(dataset)",
+    )
+    require(
+        is_real(batch_size) and 0 < batch_size <= sample_size,
+        "PrivacyEngine",
+        f"0 < batch_size <= sample_size = {sample_size}",
+        batch_size,
+        "pass the batch size that you want on average: Poisson batches differ in size",
+    )
+    require(
+        is_real(delta) and 0 < delta < 1,
+        "PrivacyEngine",
+        "0 < delta < 1",
+        delta,
+        "pass a number well below 1 / sample_size, such as 1e-5",
+    )
