@@ -238,7 +238,7 @@ FORBIDDEN = (
     "numpy.random",
     "np.random",
     "default_rng",
-    "torch.rand",
+    *("torch.rand(", "torch.randn", "torch.randint", "torch.randperm", "torch.rand_like"),
     "torch.normal",
     "torch.bernoulli",
     "multinomial(",

@@ -96,7 +96,7 @@ def require_attributed(
         size = batch_size(batch)
         weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
         sums = weighted_grad(loss_fn, params, batch, weights)
-    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in sums.values()))
+    total = _norm(sums)
     relative, small = tolerances(learned.rounding)
     differing = [
         name
@@ -180,7 +180,7 @@ def _require_equal(
 ) -> None:
     """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
     relative, small = tolerances(rounding)
-    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in alone.values()))
+    total = _norm(alone)
     differing = [
         name
         for name, grad in alone.items()
@@ -194,6 +194,12 @@ def _require_equal(
             "mixed (BatchNorm, a mean over the tokens of the whole batch), chance is involved, or "
             "samples do not lie in order on one axis. Reduce every sample on its own."
         )
+
+
+def _norm(grads: Tensors) -> float:
+    """Of all gradients that are finite together: the others have no size to compare with."""
+    squares = [float(grad.double().square().sum()) for grad in grads.values()]
+    return math.sqrt(sum(square for square in squares if math.isfinite(square)))
 
 
 def tolerances(rounding: float) -> tuple[float, float]:
