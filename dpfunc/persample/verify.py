@@ -62,7 +62,7 @@ def learned_places(
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
         look = _looked_at(loss_fn, params, pair)
-        size = _size_that_divides_none(look.sizes - {0, 1}, different + 1)
+        size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
         grads, losses = run(places, params, samples_in_turn)
@@ -124,6 +124,15 @@ def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ..
     return repeated_batch
 
 
+def size_that_divides_none(sizes: set[int], at_least: int) -> int:
+    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
+    for size in count(max(3, at_least)):
+        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
+        if prime and all(other % size for other in sizes):
+            return size
+    raise AssertionError("there are more primes than sizes")
+
+
 def _require_unchanged(fresh: tuple[Any, ...]) -> None:
     """RuntimeError where the loss has written to its data, which then differs at its next look."""
     if any(values._version for values in tensors_in(fresh)):
@@ -159,15 +168,6 @@ def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Lo
     with torch.no_grad(), look:
         loss_fn(params, *batch)
     return look
-
-
-def _size_that_divides_none(sizes: set[int], at_least: int) -> int:
-    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
-    for size in count(max(3, at_least)):
-        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
-        if prime and all(other % size for other in sizes):
-            return size
-    raise AssertionError("there are more primes than sizes")
 
 
 def _require_equal(
