@@ -38,10 +38,11 @@ _HOMES = {
     "compile": "dpfunc.compiled",
     "PrivacyEngine": "dpfunc.engine",
     "BudgetSpentError": "dpfunc.loop.budget",
-    "check_module": "dpfunc.modules",
-    "fix_module": "dpfunc.modules",
     "named_params": "dpfunc.modules",
     "set_grads_": "dpfunc.modules",
+    "check_module": "dpfunc.checking.check",
+    "fix_module": "dpfunc.fixing",
+    "fix_report": "dpfunc.fixing",
 }
 __all__ = [*_MODULES, *_HOMES]
 
