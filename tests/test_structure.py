@@ -46,6 +46,7 @@ LADDER = [
         "accounting.renyi",
         "accounting.questions",
         "accounting.tradeoff",
+        "accounting.targets",
         "accounting.curve",
         "accounting.calibrate",
         "accounting.concentrated",
