@@ -5,10 +5,11 @@ A finer grid has more cells and each has the same absolute error, so that refini
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
-from dpfunc.accounting.lattice import log_delta_above, log_delta_below, plan, tilted_law
+from dpfunc.accounting.lattice import Law, log_delta_above, log_delta_below, plan, tilted_law
 
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window
 
@@ -20,14 +21,18 @@ def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> 
     for _ in range(2):
         if above.outside < _MOST_OUTSIDE:
             break
-        upper = _last(lambda e: log_delta_above(above, e) > log_delta, grid.epsilon, 0.01)[1]
+        upper = _last(partial(_is_above, above, log_delta), grid.epsilon, 0.01)[1]
         grid = plan(composition, tol, log_delta=log_delta, epsilon=upper)  # a better window
         above = tilted_law(composition, grid, upper_atoms)
     below = tilted_law(composition, grid, lower_atoms)
     close = 0.02 * tol
-    upper = _last(lambda e: log_delta_above(above, e) > log_delta, grid.epsilon, close)[1]
+    upper = _last(partial(_is_above, above, log_delta), grid.epsilon, close)[1]
     lower = _last(lambda e: log_delta_below(below, e) >= log_delta, min(upper, grid.epsilon), close)
     return lower[0], upper
+
+
+def _is_above(law: Law, log_delta: float, epsilon: float) -> bool:
+    return log_delta_above(law, epsilon) > log_delta
 
 
 def _last(holds: Callable[[float], bool], guess: float, close: float) -> tuple[float, float]:
