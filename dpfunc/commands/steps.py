@@ -15,7 +15,7 @@ How many steps a run may take within a budget (epsilon, delta).
 The printed number meets the budget; one step more does not. Instead of a budget, say what share of
 the data an attack with 1% false positives shall miss at least:
 
-  python -m dpfunc steps --tradeoff 0.01 0.95 --noise-multiplier 1 --sample-rate 0.01"""
+  python -m dpfunc steps --tradeoff 0.01 0.97 --noise-multiplier 1 --sample-rate 0.01"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:

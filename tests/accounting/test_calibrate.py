@@ -54,7 +54,7 @@ def test_steps(target, rate, sigma, delta):
     assert spent(sigma, rate, count + 1, delta) > target
 
 
-TARGETS = [{"target_advantage": 0.2}, {"target_tradeoff": (0.01, 0.9)}]
+TARGETS = [{"target_advantage": 0.2}, {"target_tradeoff": (0.01, 0.97)}]
 
 
 def meets(target, sigma, rate, steps, relation="add_or_remove"):
@@ -101,7 +101,6 @@ def test_rare_records_need_no_noise_for_other_targets():
     options = {"sample_rate": 1e-3, "steps": 100}  # read with probability 0.095
     assert accounting.noise_multiplier(target_advantage=0.1, **options) == 0.0
     assert accounting.noise_multiplier(target_tradeoff=(0.1, 0.8), **options) == 0.0
-    assert accounting.noise_multiplier(target_advantage=0.01, **options) > 0.3
 
 
 @pytest.mark.parametrize(
