@@ -52,7 +52,7 @@ def test_a_sampled_event_lies_between_nothing_and_the_unsampled():
 @pytest.mark.parametrize("event", [Repeat(Poisson(0.02, Gaussian(1.0)), 500), Laplace(0.5)])
 def test_the_curve_of_mu_is_nowhere_above_and_touches(event):
     mu = gdp_mu(event)
-    alphas = np.geomspace(1e-6, 0.5, 5)
+    alphas = np.array([1e-6, 1e-3, 0.03, 0.1, 0.184, 0.5])
     missed = np.array([tradeoff(event, alpha=alpha) for alpha in alphas])
     assert (ndtr(-ndtri(alphas) - mu) <= missed + 1e-9).all()
     needed = -ndtri(alphas) - ndtri(missed)  # the mu that each point asks for by itself
