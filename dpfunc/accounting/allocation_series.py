@@ -33,7 +33,6 @@ _TURNS = np.array([math.pi / 4, math.pi / 8, math.pi / 16])
 class Series(NamedTuple):
     """Coefficients of ``exp(s_k x)``, ``k >= 0``, for the densities of A; real parts count."""
 
-    largest: float  # the x up to which rounding is kept small
     c: float
     spacing: float  # of the s_k
     plain: Complex  # [n] of the law of A under independent log-normals
@@ -74,7 +73,6 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
     # up to ``far``, and falls with the square at least beyond.
     small = math.exp(_LOG_SMALL) / math.pi
     return Series(
-        largest=largest,
         c=c,
         spacing=spacing,
         plain=plain * weight,
