@@ -37,6 +37,8 @@ LADDER = [
         "accounting.saddle",
         "accounting.contour",
         "accounting.atoms",
+        "accounting.lattice_grid",
+        "accounting.lattice_law",
         "accounting.lattice",
         "accounting.largest_loss",
         "accounting.binomial",
