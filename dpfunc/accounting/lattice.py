@@ -1,0 +1,195 @@
+"""The lattice engine: losses on an equidistant grid, added by a tilted FFT. Serves every pair.
+
+``delta(epsilon) = K**T * sum over losses above epsilon of tilted probability * e**(-c loss) *
+(1 - e**(epsilon - loss))``, with the law of `lattice_law` on the grid of `lattice_grid`: nothing is
+lost at 1e-12, nor at 1e-100.
+
+Error: the discretisation is a bound in itself (`atoms`); what falls outside the window of the
+transform is bounded by Chernoff's inequality and counted on both ends; and so is rounding, by
+the 2-norm error of an FFT (Higham 2002, Accuracy and Stability, section 24.1).
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+
+from dpfunc.accounting.atoms import lower_atoms, upper_atoms
+from dpfunc.accounting.domination import Composition
+from dpfunc.accounting.lattice_grid import MOST_POINTS, Grid, log_peak, plan
+from dpfunc.accounting.lattice_law import Law, spectrum
+from dpfunc.accounting.pair import OutOfReachError
+
+Interval = tuple[float, float]
+
+_CUT = 1e-26  # weights below this are left out of sums, and counted as an error
+
+
+def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
+    """Bounds of ``log delta``, about ``tol`` apart in terms of epsilon."""
+    grid = plan(composition, tol, epsilon=epsilon)
+    return (
+        log_delta_below(spectrum(composition, grid, lower_atoms).law(1), epsilon),
+        log_delta_above(spectrum(composition, grid, upper_atoms).law(1), epsilon),
+    )
+
+
+def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> Interval:
+    """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``.
+
+    The grid is refined until they are within ``tol``, relative, or it reaches its largest size.
+    """
+    return epsilon_intervals(composition, [1], log_delta, tol)[0]
+
+
+def epsilon_intervals(
+    once: Composition, times: Sequence[int], log_delta: float, tol: float
+) -> list[Interval]:
+    """`epsilon_interval` of ``once``, released as often as each of the increasing ``times`` says.
+
+    One grid and one transform serve all of them.
+    """
+    span = {"fewest": times[0], "most": times[-1]}
+    grid = plan(once, tol, log_delta=log_delta, **span)
+    best = [(0.0, math.inf)] * len(times)
+    for _ in range(4):
+        found = _on_grid(once, times, log_delta, grid, best)
+        both = zip(best, found, strict=True)
+        best = [(max(old[0], new[0]), min(old[1], new[1])) for old, new in both]
+        excess = max((_width(ends) / tol for ends in best if ends[1] < math.inf), default=0.0)
+        if excess <= 1 or grid.points >= 0.9 * MOST_POINTS:
+            break
+        known = best[0][1] if len(times) == 1 else math.nan
+        try:
+            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=known, **span)
+        except OutOfReachError:
+            break
+    return best
+
+
+def log_delta_above(law: Law, epsilon: float) -> float:
+    """The logarithm of an upper bound of delta, from atoms that bound from above."""
+    kept, weight = _kept(law, epsilon - law.shift)
+    log_scale = law.log_scale - law.c * (epsilon - law.shift) + law.relative
+    value = max(0.0, kept) + law.error * weight + law.outside * math.exp(log_peak(law.c)) + _CUT
+    infinite = math.log(law.infinite) if law.infinite > 0 else -math.inf
+    return min(0.0, float(np.logaddexp(math.log(value) + log_scale, infinite)))
+
+
+def log_delta_below(law: Law, epsilon: float) -> float:
+    """The logarithm of a lower bound of delta, from atoms that bound from below."""
+    kept, weight = _kept(law, epsilon + law.shift)
+    value = kept - law.error * weight - law.outside * math.exp(log_peak(law.c))
+    log_scale = law.log_scale - law.c * (epsilon + law.shift) - law.relative
+    return math.log(value) + log_scale if value > 0 else -math.inf
+
+
+class _Place(NamedTuple):
+    """An epsilon, and by how much the condition fails there; at most 0 where it holds."""
+
+    epsilon: float
+    excess: float
+
+
+def _on_grid(
+    once: Composition,
+    times: Sequence[int],
+    log_delta: float,
+    grid: Grid,
+    known: Sequence[Interval],
+) -> list[Interval]:
+    """The intervals that one grid gives."""
+    above = spectrum(once, grid, upper_atoms, times[0])
+    below = spectrum(once, grid, lower_atoms, times[0])
+    found: list[Interval] = []
+    guess = grid.epsilon
+    for i, n in enumerate(times):
+        guess = min(known[i][1], _ahead(times, found, guess))
+        most = _least_safe(partial(log_delta_above, above.law(n)), log_delta, guess, grid.tol)
+        least = 0.0
+        if most < math.inf:
+            law = below.law(n)
+            least = _most_unsafe(partial(log_delta_below, law), log_delta, most, grid.tol)
+        found.append((least, most))
+    return found
+
+
+def _ahead(times: Sequence[int], found: Sequence[Interval], guess: float) -> float:
+    """About where the next upper end is: on the line through the last two."""
+    if len(found) < 2 or not found[-1][1] < math.inf:
+        return found[-1][1] if found and found[-1][1] < math.inf else guess
+    before, last, following = times[len(found) - 2 : len(found) + 1]
+    slope = (found[-1][1] - found[-2][1]) / (last - before)
+    return max(0.0, found[-1][1] + slope * (following - last))
+
+
+def _width(ends: Interval) -> float:
+    return (ends[1] - ends[0]) / ends[1] if ends[1] > 0 else 0.0
+
+
+def _least_safe(
+    log_delta_at: Callable[[float], float], log_delta: float, guess: float, tol: float
+) -> float:
+    """The least epsilon >= 0, nearly, at which the upper bound proves the target."""
+
+    def at(epsilon: float) -> _Place:
+        return _Place(epsilon, log_delta_at(epsilon) - log_delta)
+
+    step = 1e-4 * guess + 1e-9
+    low = high = at(guess)
+    while high.excess > 0:
+        low, high, step = high, at(high.epsilon + step), 4 * step
+        if high.epsilon > 1e12:
+            return math.inf
+    while low.excess <= 0:
+        if low.epsilon <= 0:
+            return 0.0
+        low, high, step = at(max(0.0, low.epsilon - step)), low, 4 * step
+    return _next_to(at, high, low, tol)
+
+
+def _most_unsafe(
+    log_delta_at: Callable[[float], float], log_delta: float, most: float, tol: float
+) -> float:
+    """The largest epsilon, nearly, at which the lower bound disproves the target; 0 if none."""
+
+    def at(epsilon: float) -> _Place:
+        return _Place(epsilon, log_delta - log_delta_at(epsilon))
+
+    step = 0.25 * tol * most
+    low = high = at(most)
+    while low.excess > 0:
+        if low.epsilon <= 0:
+            return 0.0
+        low, high, step = at(max(0.0, low.epsilon - step)), low, 4 * step
+    return _next_to(at, low, high, tol)
+
+
+def _next_to(at: Callable[[float], _Place], good: _Place, bad: _Place, tol: float) -> float:
+    """A place where the condition holds, next to one where it does not.
+
+    Each step draws the farther of the two to where a straight line between them crosses 0.
+    """
+    for turn in range(200):
+        room = 0.02 * tol * good.epsilon
+        gap = good.epsilon - bad.epsilon
+        if abs(gap) <= room:
+            break
+        share = good.excess / (good.excess - bad.excess)  # of the way from good to bad
+        share += math.copysign(0.45 * room / abs(gap), 0.5 - share)
+        if turn % 5 == 4 or bad.excess == math.inf or not 0 < share < 1:
+            share = 0.5
+        here = at(good.epsilon - share * gap)
+        good, bad = (here, bad) if here.excess <= 0 else (good, here)
+    return good.epsilon
+
+
+def _kept(law: Law, epsilon: float) -> tuple[float, float]:
+    """Sums of ``exp(-c u) (1 - exp(-u))`` over losses ``epsilon + u``: with p, and without."""
+    start = max(0, math.ceil((epsilon - law.first) / law.step))
+    stop = min(len(law.p), start + math.ceil(-math.log(_CUT) / law.c / law.step))
+    u = law.first + law.step * np.arange(start, stop) - epsilon
+    weights = np.exp(-law.c * u) * -np.expm1(-u)
+    return float(law.p[start:stop] @ weights), float(weights.sum())
