@@ -35,6 +35,8 @@ LADDER = [
         "accounting.moments",
         "accounting.decay",
         "accounting.saddle",
+        "accounting.line",
+        "accounting.inversion",
         "accounting.contour",
         "accounting.atoms",
         "accounting.lattice_grid",
