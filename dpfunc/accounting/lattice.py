@@ -45,26 +45,35 @@ def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> 
 
 
 def epsilon_intervals(
-    once: Composition, times: Sequence[int], log_delta: float, tol: float
+    once: Composition,
+    times: Sequence[int],
+    log_delta: float,
+    tol: float,
+    *,
+    most_points: int = MOST_POINTS,
+    both: bool = True,
 ) -> list[Interval]:
     """`epsilon_interval` of ``once``, released as often as each of the increasing ``times`` says.
 
-    One grid and one transform serve all of them.
+    One grid and one transform serve all of them. Without ``both`` lower ends are 0 except at the
+    first and the last, which show whether the grid is fine enough.
     """
     span = {"fewest": times[0], "most": times[-1]}
     grid = plan(once, tol, log_delta=log_delta, **span)
     best = [(0.0, math.inf)] * len(times)
     for _ in range(4):
-        found = _on_grid(once, times, log_delta, grid, best)
-        both = zip(best, found, strict=True)
-        best = [(max(old[0], new[0]), min(old[1], new[1])) for old, new in both]
-        excess = max((_width(ends) / tol for ends in best if ends[1] < math.inf), default=0.0)
-        if excess <= 1 or grid.points >= 0.9 * MOST_POINTS:
+        known = [most for _, most in best]
+        found = _on_grid(once, times, log_delta, grid, known, both)
+        best = [(max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(best, found, strict=True)]
+        excess = max(_width(best[0]), _width(best[-1])) / tol
+        if excess <= 1 or grid.points >= 0.9 * most_points:
             break
-        known = best[0][1] if len(times) == 1 else math.nan
+        epsilon = best[0][1] if len(times) == 1 else math.nan
         try:
-            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=known, **span)
+            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=epsilon, **span)
         except OutOfReachError:
+            break
+        if grid.points > most_points:
             break
     return best
 
@@ -98,20 +107,20 @@ def _on_grid(
     times: Sequence[int],
     log_delta: float,
     grid: Grid,
-    known: Sequence[Interval],
+    known: Sequence[float],
+    both: bool,
 ) -> list[Interval]:
-    """The intervals that one grid gives."""
+    """The intervals that one grid gives; ``known`` are upper ends already proven."""
     above = spectrum(once, grid, upper_atoms, times[0])
     below = spectrum(once, grid, lower_atoms, times[0])
     found: list[Interval] = []
-    guess = grid.epsilon
     for i, n in enumerate(times):
-        guess = min(known[i][1], _ahead(times, found, guess))
+        guess = min(known[i], _ahead(times, found, grid.epsilon))
         most = _least_safe(partial(log_delta_above, above.law(n)), log_delta, guess, grid.tol)
         least = 0.0
-        if most < math.inf:
-            law = below.law(n)
-            least = _most_unsafe(partial(log_delta_below, law), log_delta, most, grid.tol)
+        if most < math.inf and (both or i in (0, len(times) - 1)):
+            at = partial(log_delta_below, below.law(n))
+            least = _most_unsafe(at, log_delta, most, grid.tol)
         found.append((least, most))
     return found
 
@@ -126,7 +135,8 @@ def _ahead(times: Sequence[int], found: Sequence[Interval], guess: float) -> flo
 
 
 def _width(ends: Interval) -> float:
-    return (ends[1] - ends[0]) / ends[1] if ends[1] > 0 else 0.0
+    """Relative; of no use to ask for less where the upper end is 0 or infinite."""
+    return (ends[1] - ends[0]) / ends[1] if 0 < ends[1] < math.inf else 0.0
 
 
 def _least_safe(

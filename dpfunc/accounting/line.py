@@ -143,7 +143,7 @@ def _end(released: Parts, at: Saddle, step: float, reach: Reach) -> int:
     """How many nodes it takes until the characteristic function is small; not yet for good."""
     variance = at.curvature + 1 / at.c**2 + 1 / (at.c + 1) ** 2
     end = math.sqrt(-2 * (reach.log_small - 6) / variance)
-    for _ in range(20):
+    for _ in range(40):
         count = math.ceil(end / step) + 1
         if count * 100 > reach.effort:
             raise OutOfReachError
@@ -151,7 +151,7 @@ def _end(released: Parts, at: Saddle, step: float, reach: Reach) -> int:
         values, error = log_moment(released, at.c, ends, 1e-9, effort=reach.effort)
         if values[1].real + error[1] - values[0].real + error[0] <= reach.log_small - 3:
             return count
-        end *= 1.2
+        end *= 1.3
     raise OutOfReachError
 
 

@@ -96,7 +96,7 @@ def epsilon_bounds(
         is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
     )
     _require_options(tol, method)
-    if _has_moments_alone(event):
+    if has_moments_alone(event):
         return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
     compositions = pairs(event, relation)
     if delta >= chance_of_inclusion(event):
@@ -146,7 +146,7 @@ def delta_bounds(
     """
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     _require_options(tol, method)
-    if _has_moments_alone(event):
+    if has_moments_alone(event):
         log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
         return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
     compositions = pairs(event, relation)
@@ -213,7 +213,7 @@ def _renyi_epsilon(event: Event, relation: Relation, delta: float) -> float:
     return renyi_epsilon(event, delta=delta, relation=relation) if delta > 0 else math.inf
 
 
-def _has_moments_alone(event: Event) -> bool:
+def has_moments_alone(event: Event) -> bool:
     """Whether a part of the event is known by its Renyi divergences only."""
     parts = (leaf.event if isinstance(leaf, Group) else leaf for leaf, _ in leaves(event))
     return any(isinstance(part, ZCDP) for part in parts)
