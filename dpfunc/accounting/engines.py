@@ -34,12 +34,12 @@ class Turn(NamedTuple):
 
 _FIRST = (Turn("closed form"), Turn("single release"), Turn("binomial"))
 _LAST = (Turn("contour", contour.THOROUGH), Turn("renyi"))
-_FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
+FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
 
 
 def turns(releases: int, tol: float) -> tuple[Turn, ...]:
     """The engines in the order in which they are tried."""
-    if releases <= _FEW:
+    if releases <= FEW:
         return (*_FIRST, Turn("lattice"), *_LAST)
     by_contour = (Turn("contour"), Turn("contour", contour.just_enough(tol)))
     return (*_FIRST, *by_contour, Turn("lattice"), *_LAST)

@@ -19,12 +19,47 @@ import numpy as np
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.lattice_grid import MOST_POINTS, Grid, log_peak, plan
-from dpfunc.accounting.lattice_law import Law, spectrum
+from dpfunc.accounting.lattice_law import Law, Spectrum, spectrum
 from dpfunc.accounting.pair import OutOfReachError
 
 Interval = tuple[float, float]
 
 _CUT = 1e-26  # weights below this are left out of sums, and counted as an error
+
+
+class _Laws(NamedTuple):
+    """What one grid knows: the same composition from above and from below."""
+
+    grid: Grid
+    above: Spectrum
+    below: Spectrum
+
+    def interval(self, times: int, log_delta: float, guess: float, both: bool = True) -> Interval:
+        """The ends of epsilon; without ``both`` the lower one is 0."""
+        tol = self.grid.tol
+        at = partial(log_delta_above, self.above.law(times))
+        most = _least_safe(at, log_delta, guess, tol)
+        if not (both and most < math.inf):
+            return 0.0, most
+        at = partial(log_delta_below, self.below.law(times))
+        return _most_unsafe(at, log_delta, most, tol), most
+
+    def is_rounded(self, times: Sequence[int], epsilons: Sequence[float], tol: float) -> bool:
+        """Whether rounding alone moves one of these upper ends by as much as ``tol``, nearly."""
+        for n, epsilon in zip(times, epsilons, strict=True):
+            law = self.above.law(n)
+            if epsilon < math.inf:
+                kept, weight = _kept(law, epsilon - law.shift)
+            if epsilon == math.inf or law.error * weight > 0.1 * tol * law.c * epsilon * kept:
+                return True
+        return False
+
+
+def _laws(once: Composition, grid: Grid, fewest: int, sharp: bool) -> _Laws:
+    above, below = (
+        spectrum(once, grid, cut, fewest=fewest, sharp=sharp) for cut in (upper_atoms, lower_atoms)
+    )
+    return _Laws(grid, above, below)
 
 
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
@@ -41,7 +76,8 @@ def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> 
 
     The grid is refined until they are within ``tol``, relative, or it reaches its largest size.
     """
-    return epsilon_intervals(composition, [1], log_delta, tol)[0]
+    _, ends = _fine_enough(composition, (1,), log_delta, tol, MOST_POINTS)
+    return ends[0]
 
 
 def epsilon_intervals(
@@ -55,27 +91,46 @@ def epsilon_intervals(
 ) -> list[Interval]:
     """`epsilon_interval` of ``once``, released as often as each of the increasing ``times`` says.
 
-    One grid and one transform serve all of them. Without ``both`` lower ends are 0 except at the
-    first and the last, which show whether the grid is fine enough.
+    One grid, fine enough for the fewest and the most, serves all of them, and so do its two
+    transforms. Without ``both`` the lower ends in between are 0.
+    """
+    outer = tuple(dict.fromkeys((times[0], times[-1])))
+    laws, ends = _fine_enough(once, outer, log_delta, tol, most_points)
+    found = [ends[0]]
+    for n in times[1:-1]:
+        found.append(laws.interval(n, log_delta, _ahead(times, found, laws.grid), both))
+    return found + ends[1:]
+
+
+def _fine_enough(
+    once: Composition, times: tuple[int, ...], log_delta: float, tol: float, most_points: int
+) -> tuple[_Laws, list[Interval]]:
+    """Laws from above and from below for these times, close enough to each other if that can be.
+
+    Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
     span = {"fewest": times[0], "most": times[-1]}
     grid = plan(once, tol, log_delta=log_delta, **span)
-    best = [(0.0, math.inf)] * len(times)
-    for _ in range(4):
-        known = [most for _, most in best]
-        found = _on_grid(once, times, log_delta, grid, known, both)
+    sharp, best = False, [(0.0, math.inf)] * len(times)
+    for _ in range(5):
+        laws = _laws(once, grid, times[0], sharp)
+        guesses = [min(most, grid.epsilon) for _, most in best]
+        found = [laws.interval(n, log_delta, g) for n, g in zip(times, guesses, strict=True)]
         best = [(max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(best, found, strict=True)]
-        excess = max(_width(best[0]), _width(best[-1])) / tol
-        if excess <= 1 or grid.points >= 0.9 * most_points:
+        excess = max(map(_width, best)) / tol
+        if excess <= 1:
             break
-        epsilon = best[0][1] if len(times) == 1 else math.nan
+        if not sharp and laws.is_rounded(times, [most for _, most in best], tol):
+            sharp = True
+            continue
+        if grid.points >= 0.9 * most_points:
+            break
+        known = best[0][1] if len(times) == 1 else math.nan
         try:
-            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=epsilon, **span)
+            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=known, **span)
         except OutOfReachError:
             break
-        if grid.points > most_points:
-            break
-    return best
+    return laws, best
 
 
 def log_delta_above(law: Law, epsilon: float) -> float:
@@ -102,36 +157,13 @@ class _Place(NamedTuple):
     excess: float
 
 
-def _on_grid(
-    once: Composition,
-    times: Sequence[int],
-    log_delta: float,
-    grid: Grid,
-    known: Sequence[float],
-    both: bool,
-) -> list[Interval]:
-    """The intervals that one grid gives; ``known`` are upper ends already proven."""
-    above = spectrum(once, grid, upper_atoms, times[0])
-    below = spectrum(once, grid, lower_atoms, times[0])
-    found: list[Interval] = []
-    for i, n in enumerate(times):
-        guess = min(known[i], _ahead(times, found, grid.epsilon))
-        most = _least_safe(partial(log_delta_above, above.law(n)), log_delta, guess, grid.tol)
-        least = 0.0
-        if most < math.inf and (both or i in (0, len(times) - 1)):
-            at = partial(log_delta_below, below.law(n))
-            least = _most_unsafe(at, log_delta, most, grid.tol)
-        found.append((least, most))
-    return found
-
-
-def _ahead(times: Sequence[int], found: Sequence[Interval], guess: float) -> float:
+def _ahead(times: Sequence[int], found: Sequence[Interval], grid: Grid) -> float:
     """About where the next upper end is: on the line through the last two."""
-    if len(found) < 2 or not found[-1][1] < math.inf:
-        return found[-1][1] if found and found[-1][1] < math.inf else guess
-    before, last, following = times[len(found) - 2 : len(found) + 1]
-    slope = (found[-1][1] - found[-2][1]) / (last - before)
-    return max(0.0, found[-1][1] + slope * (following - last))
+    last = found[-1][1]
+    if len(found) == 1 or not last < math.inf:
+        return min(last, grid.epsilon)
+    before, here, following = times[len(found) - 2 : len(found) + 1]
+    return max(0.0, last + (last - found[-2][1]) / (here - before) * (following - here))
 
 
 def _width(ends: Interval) -> float:

@@ -98,11 +98,14 @@ def spectrum(
     composition: Composition,
     grid: Grid,
     cut: Callable[[Pair, Array], Atoms],
+    *,
     fewest: int = 1,
+    sharp: bool = True,
 ) -> Spectrum:
     """The transform of the composition, with every pair cut down by ``cut``.
 
-    It is as sharp as ``fewest`` times over need it; with more, fewer frequencies count.
+    Where ``sharp``, frequencies that count after ``fewest`` times over are summed directly, if
+    these are not too many: slower, and with less rounding.
     """
     parts = [_on_lattice(pair, n, grid, cut) for pair, n in composition]
     n, c = grid.points, grid.c
@@ -113,7 +116,10 @@ def spectrum(
         times, exponent = part.times, _log_tilted(part.atoms, c)
         top = int(np.argmax(exponent))
         places = (part.indices - part.indices[top]) % n
-        g, off = _transform(np.exp(exponent), places, times * fewest, n)
+        mass = np.exp(exponent)
+        g, off = _transform(mass, places, n)
+        if sharp:
+            g, off = _sharpened(g, off, mass, places, times * fewest, n)
         log_one = _log1p(g)
         log_power.real += times * log_one.real  # apart, as infinity times 0 is NaN
         log_power.imag += times * log_one.imag
@@ -142,15 +148,13 @@ def spectrum(
     )
 
 
-def _transform(
-    mass: Array, places: NDArray[np.int64], times: int, n: int
-) -> tuple[Complex, Array | float]:
-    """The transform of the masses less 1, relative to its own size, and a bound on its error."""
+def _transform(mass: Array, places: NDArray[np.int64], n: int) -> tuple[Complex, Array]:
+    """The transform of the masses less 1, relative to its own size, and bounds on its error."""
     circle = np.zeros(n)
     np.add.at(circle, places, mass)
     circle[0] -= 1.0  # the transform is 1 + G, and G is known relative to its own size
     error = _fft_unit(n) * math.sqrt(n) * float(np.linalg.norm(circle)) + ULP
-    return _sharpened(fft.rfft(circle), error, mass, places, times, n)
+    return fft.rfft(circle), np.full(n // 2 + 1, error)
 
 
 def _fft_unit(n: int) -> float:
@@ -159,8 +163,8 @@ def _fft_unit(n: int) -> float:
 
 
 def _sharpened(
-    g: Complex, off: float, mass: Array, places: NDArray[np.int64], times: int, n: int
-) -> tuple[Complex, Array | float]:
+    g: Complex, off: Array, mass: Array, places: NDArray[np.int64], times: int, n: int
+) -> tuple[Complex, Array]:
     """The transform summed directly where its power is not negligible, if that is not too often.
 
     An FFT errs in proportion to the root of its length. Where only few frequencies count, sums in
@@ -169,7 +173,7 @@ def _sharpened(
     counts = np.flatnonzero(times * np.log(np.abs(1 + g) + off) > _LOG_NOTHING)
     if len(counts) * len(mass) > _MOST_TERMS:
         return g, off
-    errors = np.full(len(g), off)
+    errors = off.copy()
     for chunk in np.array_split(counts, max(1, len(counts) * len(mass) // 500_000)):
         turn = (np.multiply.outer(chunk, places) + n // 2) % n - n // 2  # exact, around 0
         angle = turn * (2 * math.pi / n)

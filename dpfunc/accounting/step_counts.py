@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from dpfunc.accounting import contour, lattice
 from dpfunc.accounting.algebra import Event, Repeat
 from dpfunc.accounting.domination import Composition, is_attained, pairs
+from dpfunc.accounting.engines import FEW
 from dpfunc.accounting.leaves import leaves
-from dpfunc.accounting.line import log_moment, log_peak, parts, saddle_of_epsilon
+from dpfunc.accounting.line import log_moment, log_peak, parts, saddle_of_delta
 from dpfunc.accounting.pair import ULP, Array, OutOfReachError
 from dpfunc.accounting.questions import (
     chance_of_inclusion,
@@ -90,7 +91,8 @@ def _by_rough_epsilon(
 
 
 def _of_order(once: Composition, counts: list[int], question: _Question) -> Ends:
-    for engine in question.engines:
+    few = counts[-1] * sum(times for _, times in once) <= FEW
+    for engine in reversed(question.engines) if few else question.engines:
         try:
             return _by(engine, once, counts, question)
         except OutOfReachError:
@@ -125,7 +127,7 @@ def _are_enough(
     for i in {0, len(counts) // 2, len(counts) - 1}:
         try:
             released = parts(once)
-            c = saddle_of_epsilon(released.repeated(counts[i]), float(epsilons[i])).c
+            c = saddle_of_delta(released.repeated(counts[i]), log_delta).c
             value, error = log_moment(released, c, np.zeros(1), 1e-13)
         except OutOfReachError:
             continue
