@@ -78,9 +78,7 @@ def _curve(
     return lower[places], upper[places]
 
 
-def _group(
-    event: Event, counts: list[int], delta: float, relation: Relation, both: bool
-) -> Ends:
+def _group(event: Event, counts: list[int], delta: float, relation: Relation, both: bool) -> Ends:
     if len(counts) > 1:
         with suppress(OutOfReachError):
             return ends_of_counts(event, counts, delta, relation, both=both)

@@ -52,9 +52,7 @@ def log_delta_bounds(table: Line, ratio: Array, epsilon: Array) -> LogDelta:
         return LogDelta(lower, upper, -rate / value)
 
 
-def epsilon_ends(
-    table: Line, ratio: Array, log_delta: float, start: Array
-) -> tuple[Array, Array]:
+def epsilon_ends(table: Line, ratio: Array, log_delta: float, start: Array) -> tuple[Array, Array]:
     """The intervals of epsilons at which delta may be ``exp(log_delta)``, for increasing ratios.
 
     Newton's method finds the places, and each end is then moved out until its bound says so.
@@ -105,9 +103,7 @@ def _between(table: Line, ratio: Array, log_delta: float, start: Array) -> Array
     return np.asarray(fitted(ratio))
 
 
-def _ends(
-    table: Line, ratio: Array, start: Array, log_delta: float
-) -> tuple[Array, Array]:
+def _ends(table: Line, ratio: Array, start: Array, log_delta: float) -> tuple[Array, Array]:
     epsilon, slope = _newton(table, ratio, start, log_delta)
 
     def above(some: Indices, at: Array) -> Array:
@@ -119,9 +115,7 @@ def _ends(
     return _pushed(below, epsilon, slope), _pushed(above, epsilon, -slope)
 
 
-def _newton(
-    table: Line, ratio: Array, start: Array, log_delta: float
-) -> tuple[Array, Array]:
+def _newton(table: Line, ratio: Array, start: Array, log_delta: float) -> tuple[Array, Array]:
     """About where the upper bounds of delta are the target, and the slopes there."""
     epsilon = start
     for _ in range(50):
@@ -135,9 +129,7 @@ def _newton(
     return epsilon, np.minimum(here.slope, -1e-300)
 
 
-def _pushed(
-    excess: Callable[[Indices, Array], Array], epsilon: Array, slope: Array
-) -> Array:
+def _pushed(excess: Callable[[Indices, Array], Array], epsilon: Array, slope: Array) -> Array:
     """Each epsilon moved in the direction of its slope until its excess is at most 0."""
     result, push = epsilon.copy(), 4e-15 * (1 + np.abs(epsilon))
     short = np.arange(len(epsilon))

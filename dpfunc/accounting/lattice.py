@@ -125,9 +125,11 @@ def _fine_enough(
             continue
         if grid.points >= 0.9 * most_points:
             break
+        # The number of points grows with the root of 1 / tol.
+        finer = max(grid.tol / 2 / excess, grid.tol * (grid.points / most_points) ** 2)
         known = best[0][1] if len(times) == 1 else math.nan
         try:
-            grid = plan(once, grid.tol / 2 / excess, log_delta=log_delta, epsilon=known, **span)
+            grid = plan(once, finer, log_delta=log_delta, epsilon=known, **span)
         except OutOfReachError:
             break
     return laws, best

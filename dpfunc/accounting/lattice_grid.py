@@ -21,7 +21,7 @@ SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
 _MOST_NODES = 60_000
 _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
 _LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
-_MOST_EXCESS = 14.0  # exp of this times rounding is still little
+_MOST_EXCESS = 9.0  # exp of this times rounding is still little
 _COARSE = 1200  # nodes of the law that plans the grid
 
 
@@ -172,9 +172,7 @@ def _window(parts: Sequence[Part], aim: _Aim, log_tol: float) -> tuple[float, fl
     return best
 
 
-def _span(
-    parts: Sequence[Part], c: float, aim: _Aim, log_tol: float
-) -> tuple[float, float, float]:
+def _span(parts: Sequence[Part], c: float, aim: _Aim, log_tol: float) -> tuple[float, float, float]:
     """How far delta is below its height under the tilt c, and where the sum lies."""
     k = log_moment(parts, c)
     excess = max(0.0, k - c * aim.epsilon + log_peak(c) - aim.log_delta)

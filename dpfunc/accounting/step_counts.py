@@ -15,6 +15,7 @@ from dpfunc.accounting import contour, lattice
 from dpfunc.accounting.algebra import Event, Repeat
 from dpfunc.accounting.domination import Composition, is_attained, pairs
 from dpfunc.accounting.engines import FEW
+from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.leaves import leaves
 from dpfunc.accounting.line import log_moment, log_peak, parts, saddle_of_delta
 from dpfunc.accounting.pair import ULP, Array, OutOfReachError
@@ -26,7 +27,7 @@ from dpfunc.accounting.questions import (
 from dpfunc.accounting.release import Relation
 
 _TOL = 1e-5  # relative width, where the lattice serves
-_MOST_POINTS = 2**17  # of a lattice that is used for each number of steps apart
+_MOST_POINTS = 2**18  # of a lattice that is used for each number of steps apart
 _LEAST_NOISE = 1e-3
 
 Ends = tuple[Array, Array]
@@ -107,6 +108,8 @@ def _by(
     question: _Question,
 ) -> Ends:
     log_delta = question.log_delta
+    if len(once) == 1 and isinstance(once[0][0], FiniteLoss):
+        raise OutOfReachError  # exact in closed form, and far apart on a lattice
     if engine == "contour":
         return contour.epsilon_intervals(once, counts, log_delta, contour.just_enough(_TOL))
     ends = lattice.epsilon_intervals(
