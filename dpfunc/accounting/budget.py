@@ -35,6 +35,16 @@ def block_of(steps: int, widest: int) -> range:
     return range(start, start + width)
 
 
+def _require_count(name: str, steps: object) -> None:
+    require(
+        is_count(steps) and steps <= _MOST_STEPS,
+        "BudgetCurve",
+        f"{name}, an int >= 0 and at most 2**40,",
+        steps,
+        "pass a number of steps",
+    )
+
+
 @dataclass(frozen=True)
 class BudgetCurve:
     """``curve(steps)``: the epsilon that ``steps`` times ``event`` have spent at ``delta``.
@@ -45,16 +55,17 @@ class BudgetCurve:
     and the first one of a block tens of milliseconds (docs/accounting.md has the figures).
 
     Guarantee: ``steps`` times ``event`` are ``(curve(steps), delta)``-DP under ``relation``, for a
-    number of steps that does not depend on what was released. See `epsilon`. Answers are within
-    1e-5, relative, of those of `epsilon` and never below the truth, but not below `epsilon` itself
-    in every case: a target met by the one to the last digit may be missed by the other.
+    number of steps that does not depend on what was released. See `epsilon`, whose answers these
+    may exceed by their width. Up to the number of steps that is ``planned`` they do not exceed
+    `epsilon` of the plan (fewer steps spend no more), so that a calibrated run ends within its
+    target.
 
     | case | answer |
     |---|---|
     | 0 steps | 0 |
     | an event that releases nothing | 0 |
     | no noise, or ``delta == 0`` with Gaussian noise | infinity |
-    | steps negative or not an int, delta negative or NaN | ValueError |
+    | steps or planned negative or not an int, delta negative or NaN | ValueError |
     | not an event | TypeError |
 
     >>> from dpfunc.accounting import Gaussian, Poisson
@@ -66,6 +77,7 @@ class BudgetCurve:
     event: Event
     delta: float
     relation: Relation = "add_or_remove"
+    planned: int = 0
     _known: dict[tuple[int, int], Array] = field(
         default_factory=dict, init=False, repr=False, compare=False
     )
@@ -79,26 +91,15 @@ class BudgetCurve:
             self.delta,
             "use about 1 / (10 * size)",
         )
+        _require_count("planned", self.planned)
         if not has_moments_alone(self.event):
             pairs(self.event, self.relation)  # refuses what is not proven
 
     def __call__(self, steps: int) -> float:
         """The certified epsilon after ``steps`` steps."""
-        require(
-            is_count(steps) and steps <= _MOST_STEPS,
-            "BudgetCurve",
-            "an int steps >= 0 and at most 2**40",
-            steps,
-            "pass the number of steps taken",
-        )
-        for widest, engines in _WIDTHS:
-            block = block_of(steps, widest)
-            place = widest, block.start
-            if place not in self._known:
-                self._known[place] = self._worked_out(block, engines)
-            if len(self._known[place]):
-                break
-        return float(self._known[place][steps - block.start])
+        _require_count("steps", steps)
+        spent = self._looked_up(steps)
+        return min(spent, self._of_plan()) if steps <= self.planned else spent
 
     def steps_within(self, target_epsilon: float) -> int:
         """The largest number of steps whose epsilon is at most the target; 0 where one is more.
@@ -130,6 +131,22 @@ class BudgetCurve:
                 (middle, beyond) if self(middle) <= target_epsilon else (within, middle)
             )
         return within
+
+    def _looked_up(self, steps: int) -> float:
+        for widest, engines in _WIDTHS:
+            block = block_of(steps, widest)
+            place = widest, block.start
+            if place not in self._known:
+                self._known[place] = self._worked_out(block, engines)
+            if len(self._known[place]):
+                break
+        return float(self._known[place][steps - block.start])
+
+    def _of_plan(self) -> float:
+        place = 0, self.planned
+        if place not in self._known:
+            self._known[place] = self._worked_out(range(self.planned, self.planned + 1), ())
+        return float(self._known[place][0])
 
     def _worked_out(self, block: range, engines: Engines) -> Array:
         """Epsilon after each number of steps; none where the engines cannot share their work."""

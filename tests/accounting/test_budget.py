@@ -70,6 +70,14 @@ def test_the_last_step_within_a_target():
         assert curve(last) <= target < curve(last + 1)
 
 
+def test_a_planned_run_ends_within_its_target():
+    """On a lattice the curve may exceed `epsilon`; up to the plan it does not exceed that of it."""
+    single = epsilon(STEP * 40, delta=1e-5)
+    curve = BudgetCurve(STEP, delta=1e-5, planned=40)
+    assert curve(39) < curve(40) <= single < curve(41)
+    assert BudgetCurve(STEP, delta=1e-5)(40) == pytest.approx(single, rel=2e-5)
+
+
 def test_edges():
     assert BudgetCurve(STEP, delta=1e-5)(0) == 0.0
     assert BudgetCurve(dp_sgd(noise_multiplier=1.0, sample_rate=0.0, steps=1), delta=1e-5)(7) == 0
@@ -87,7 +95,7 @@ def test_what_is_refused():
         BudgetCurve(STEP, delta=math.nan)
     with pytest.raises(ValueError, match="relation among"):
         BudgetCurve(STEP, delta=1e-5, relation="neighbours")
-    with pytest.raises(ValueError, match="an int steps >= 0"):
+    with pytest.raises(ValueError, match="steps, an int >= 0"):
         BudgetCurve(STEP, delta=1e-5)(1.5)
     with pytest.raises(ValueError, match="target_epsilon >= 0"):
         BudgetCurve(STEP, delta=1e-5).steps_within(-1.0)

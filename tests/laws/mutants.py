@@ -310,14 +310,14 @@ MUTANTS = [
     ),
     Mutant(
         "accountant: the kernel without its second factor",
-        "accounting/contour.py",
-        "terms = np.exp(exponent) / (z * (z + 1))",
-        "terms = np.exp(exponent) / (z * (z + 1.2))",
+        "accounting/inversion.py",
+        "weights = t[1] / math.pi / (z * (z + 1))",
+        "weights = t[1] / math.pi / (z * (z + 1.2))",
         "l10",
     ),
     Mutant(
         "accountant: a step forgotten",
-        "accounting/contour.py",
+        "accounting/line.py",
         "total = total + float(times) * one.log()",
         "total = total + float(times - 1) * one.log()",
         "l10",
