@@ -14,7 +14,7 @@ from scipy import fft
 
 from dpfunc.accounting.atoms import Atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
-from dpfunc.accounting.pair import Array, OutOfReachError
+from dpfunc.accounting.pair import Array, OutOfReachError, Pair
 
 MOST_POINTS = 2**22
 SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
@@ -23,6 +23,13 @@ _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
 _LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
 _MOST_EXCESS = 9.0  # exp of this times rounding is still little
 _COARSE = 1200  # nodes of the law that plans the grid
+
+
+class Anchor(NamedTuple):
+    """Which end of a pair's losses is sharp (-1, 1, or 0 if neither), and a loss on the lattice."""
+
+    end: int
+    offset: float
 
 
 class Grid(NamedTuple):
@@ -36,6 +43,7 @@ class Grid(NamedTuple):
     tail: float
     middle: float  # of the window
     epsilon: float  # about where the answer lies
+    anchors: tuple[Anchor, ...]  # of every pair
 
 
 class Part(NamedTuple):
@@ -96,7 +104,9 @@ def plan(
     step = max(step, coarsest)
     points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
-    return Grid(c, step, tol, points, count, tail, (low + high) / 2, max(last.epsilon, 0.0))
+    anchors = tuple(_anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
+    about = max(last.epsilon, 0.0)
+    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, anchors)
 
 
 def log_peak(c: float) -> float:
@@ -180,3 +190,27 @@ def _span(parts: Sequence[Part], c: float, aim: _Aim, log_tol: float) -> tuple[f
     up = (log_moments(parts, c + SLOPES) - k - outside) / SLOPES
     down = (log_moments(parts, c - SLOPES) - k - outside) / SLOPES
     return excess, -float(down.min()), float(up.min())
+
+
+def _anchor(pair: Pair, wanted: Array, step: float) -> Anchor:
+    """A loss to put the lattice on, that of the merged cell at the heavier end of the losses.
+
+    Beyond a sharp end there is nothing to balance a cell with, so the cell itself has to be on the
+    lattice: a fixed point, as its other edge is half a step away. The iteration comes from the side
+    from which the inner neighbour can make up the difference that is left.
+    """
+    low, high = float(wanted[0]), float(wanted[-1])
+    p, *_ = pair.cells(np.array([low + step, max(high - step, low + 1.5 * step)]))
+    if max(p[0], p[-1]) < 1e-9:
+        return Anchor(0, low)
+    end = -1 if p[0] >= p[-1] else 1
+    at = low + step / 2 if end < 0 else high - step / 2
+    for _ in range(40):
+        p, r, *_ = pair.cells(np.array([at - end * step / 2]))
+        outer = 0 if end < 0 else -1
+        if not (p[outer] > 0 and r[outer] > 0):
+            break
+        before, at = at, math.log(p[outer] / r[outer])
+        if abs(at - before) <= 1e-7 * step:
+            break
+    return Anchor(end, at)

@@ -18,7 +18,7 @@ from scipy.special import logsumexp
 
 from dpfunc.accounting.atoms import Atoms, lower_atoms
 from dpfunc.accounting.domination import Composition
-from dpfunc.accounting.lattice_grid import SLOPES, Grid, Part, log_moment, log_moments
+from dpfunc.accounting.lattice_grid import SLOPES, Anchor, Grid, Part, log_moment, log_moments
 from dpfunc.accounting.pair import ULP, Array, OutOfReachError, Pair
 
 Complex = NDArray[np.complex128]
@@ -107,7 +107,10 @@ def spectrum(
     Where ``sharp``, frequencies that count after ``fewest`` times over are summed directly, if
     these are not too many: slower, and with less rounding.
     """
-    parts = [_on_lattice(pair, n, grid, cut) for pair, n in composition]
+    parts = [
+        _on_lattice(pair, times, grid, anchor, cut)
+        for (pair, times), anchor in zip(composition, grid.anchors, strict=True)
+    ]
     n, c = grid.points, grid.c
     log_power = np.zeros(n // 2 + 1, dtype=np.complex128)
     log_size, rounding, weight = (np.zeros(n // 2 + 1) for _ in range(3))
@@ -184,10 +187,12 @@ def _sharpened(
     return g, errors
 
 
-def _on_lattice(pair: Pair, times: int, grid: Grid, cut: Callable[[Pair, Array], Atoms]) -> Part:
+def _on_lattice(
+    pair: Pair, times: int, grid: Grid, anchor: Anchor, cut: Callable[[Pair, Array], Atoms]
+) -> Part:
     """The pair cut down to nodes on the lattice, close together where its own nodes are."""
     wanted = pair.nodes(grid.nodes, grid.tail)
-    end, offset = _anchor(pair, wanted, grid.step)
+    end, offset = anchor
     place = (wanted - offset) / grid.step
     # Between two wanted nodes the gaps are the largest power of two that fits: neighbouring gaps
     # then hardly differ, which `lower_atoms` needs to bring ratios onto nodes.
@@ -199,31 +204,6 @@ def _on_lattice(pair: Pair, times: int, grid: Grid, cut: Callable[[Pair, Array],
     if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside
         index = index[index * end <= 0]
     return Part(cut(pair, offset + index * grid.step), index, offset, times)
-
-
-def _anchor(pair: Pair, wanted: Array, step: float) -> tuple[int, float]:
-    """A loss to put the lattice on, that of the merged cell at the heavier end of the losses.
-
-    Beyond a sharp end there is nothing to balance a cell with, so the cell itself has to be on the
-    lattice: a fixed point, as its other edge is half a step away. The iteration stops on the side
-    from which the inner neighbour can make up the difference. Also which end: -1, 1, or 0 if
-    neither holds any mass.
-    """
-    low, high = float(wanted[0]), float(wanted[-1])
-    p, *_ = pair.cells(np.array([low + step, max(high - step, low + 1.5 * step)]))
-    if max(p[0], p[-1]) < 1e-9:
-        return 0, low
-    end = -1 if p[0] >= p[-1] else 1
-    at = low + step / 2 if end < 0 else high - step / 2
-    for _ in range(40):
-        p, r, *_ = pair.cells(np.array([at - end * step / 2]))
-        outer = 0 if end < 0 else -1
-        if not (p[outer] > 0 and r[outer] > 0):
-            break
-        before, at = at, math.log(p[outer] / r[outer])
-        if abs(at - before) <= 1e-13 * step:
-            break
-    return end, at
 
 
 def _log_tilted(atoms: Atoms, c: float) -> Array:
