@@ -13,7 +13,7 @@ from dpfunc.accounting.release import Relation
 from dpfunc.accounting.step_counts import Ends, ends_of_counts
 from dpfunc.checks import is_real, require
 
-_RATIO = 1.5  # of the most to the fewest steps of a group
+_RATIO = 2.0  # of the most to the fewest steps of a group
 
 
 def epsilon_curve(
@@ -74,7 +74,7 @@ def _curve(
     )
     counts, places = np.unique(given, return_inverse=True)
     groups = [_group(event, some, delta, relation, both) for some in _groups(counts)]
-    lower, upper = (np.concatenate([np.zeros(0), *side]) for side in zip(*groups, strict=True))
+    lower, upper = np.concatenate([np.zeros((2, 0)), *groups], axis=1)
     return lower[places], upper[places]
 
 
@@ -90,6 +90,8 @@ def _groups(counts: NDArray[np.int64]) -> Iterator[list[int]]:
     """Increasing counts cut where the last is too far from the first."""
     start = 0
     while start < len(counts):
-        stop = int(np.searchsorted(counts, max(1, _RATIO * counts[start]), side="right"))
+        first = int(counts[start])
+        most = _RATIO * first if first > 1 else first  # none or one has a closed form
+        stop = int(np.searchsorted(counts, most, side="right"))
         yield counts[start:stop].tolist()
         start = stop

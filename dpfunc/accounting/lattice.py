@@ -110,7 +110,10 @@ def _fine_enough(
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
     span = {"fewest": times[0], "most": times[-1]}
-    grid = plan(once, tol / 4, log_delta=log_delta, **span)
+    try:
+        grid = plan(once, tol / 4, log_delta=log_delta, **span)  # few releases come out wider
+    except OutOfReachError:
+        grid = plan(once, tol, log_delta=log_delta, **span)
     sharp, best = False, [(0.0, math.inf)] * len(times)
     for _ in range(5):
         laws = _laws(once, grid, times[0], sharp)

@@ -21,7 +21,7 @@ SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
 _MOST_NODES = 60_000
 _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
 _LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
-_MOST_EXCESS = 9.0  # exp of this times rounding is still little
+_MOST_EXCESS = (9.0, 14.0)  # exp of this times rounding is little, or little enough
 _COARSE = 1200  # nodes of the law that plans the grid
 
 
@@ -174,11 +174,15 @@ def _window(parts: Sequence[Part], aim: _Aim, log_tol: float) -> tuple[float, fl
     Tilted less than at the saddle, large losses are rarer and the window is smaller, but all that
     is lost to rounding and outside counts more, by the factor that delta is below its height.
     """
-    best = aim.saddle, -math.inf, math.inf
-    for c in aim.saddle * np.array([1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05]):
-        excess, low, high = _span(parts, c, aim, log_tol)
-        if excess < _MOST_EXCESS and high - low < 0.95 * (best[2] - best[1]):
-            best = float(c), low, high
+    tilts = aim.saddle * np.array([1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05])
+    spans = [(float(c), *_span(parts, c, aim, log_tol)) for c in tilts]
+    for most_excess in _MOST_EXCESS:
+        best = aim.saddle, -math.inf, math.inf
+        for c, excess, low, high in spans:
+            if excess < most_excess and high - low < 0.95 * (best[2] - best[1]):
+                best = c, low, high
+        if best[2] < math.inf:
+            break
     return best
 
 

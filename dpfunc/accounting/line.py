@@ -132,10 +132,10 @@ def line(
     step = 2 * math.pi / max(windows)
     count = _end(released, at, step, reach)
     t = np.asarray(np.arange(count) * step, dtype=np.float64)
+    values, error = log_moment(released, at.c, t, effort=reach.effort)
     require_small_beyond(
         released.mixtures, released.mu, at.c, float(t[-1]), reach.log_small, reach.effort
     )
-    values, error = log_moment(released, at.c, t, effort=reach.effort)
     return Line(at.c, t, values, error, beyond, math.exp(reach.log_small) / t[-1] / math.pi)
 
 

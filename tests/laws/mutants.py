@@ -316,6 +316,13 @@ MUTANTS = [
         "l10",
     ),
     Mutant(
+        "accountant: a shared table read as that of the fewest steps",
+        "accounting/inversion.py",
+        "turn = np.multiply.outer(ratio, table.log_moment.imag)",
+        "turn = np.multiply.outer(ratio**0, table.log_moment.imag)",
+        "l10",
+    ),
+    Mutant(
         "accountant: a step forgotten",
         "accounting/line.py",
         "total = total + float(times) * one.log()",
