@@ -62,10 +62,15 @@ class Spectrum(NamedTuple):
     def law(self, times: int) -> Law:
         """The law of the composition released ``times`` over."""
         n, step = self.grid.points, self.grid.step
-        size = np.exp(times * self.log_size)
         turn = times * self.log_power.imag
-        power = np.exp(times * self.log_power.real) * (np.cos(turn) + 1j * np.sin(turn))
-        total = fft.irfft(power, n)
+        power = np.empty_like(self.log_power)  # filled in place: it may have millions of entries
+        np.cos(turn, out=power.real)
+        np.sin(turn, out=power.imag)
+        power *= np.exp(times * self.log_power.real)
+        del turn
+        total = fft.irfft(power, n, overwrite_x=True)
+        del power
+        size = np.exp(times * self.log_size)
         # Each transform is off by a vector of 2-norm ``off``, which counts times * size**(times-1)
         # (Cauchy-Schwarz, over the frequencies and over the parts).
         error = times * _norm(size * self.off) / n
