@@ -16,7 +16,7 @@ from dpfunc.accounting.atoms import Atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.pair import Array, OutOfReachError, Pair
 
-MOST_POINTS = 2**22
+MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
 SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
 _MOST_NODES = 60_000
 _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
