@@ -72,7 +72,7 @@ def epsilon_bounds(
     are neighbouring data sets and a set for which it fails. Rounding is included in both ends.
     Where no data sets are known to attain the bound (`is_attained`), ``lower`` is 0.
     ``tol`` is the width asked for, relative to epsilon. The contour engine and the closed forms
-    give 1e-9 or better anyway; the lattice refines until it is met, or 3 million points
+    give 1e-7 or better anyway; the lattice refines until it is met, or 3 million points
     are reached.
     ``method`` forces an engine, whose name the answer carries; docs/accounting.md has the theorems.
 
