@@ -333,7 +333,7 @@ class PrivacyEngine:
         if self._on_budget_spent is None:
             raise BudgetSpentError(
                 f"PrivacyEngine: expected a step within the budget but {self._steps} steps have "
-                f"spent epsilon {self.epsilon():.4g} at delta {self.budget.delta:g}; stop here."
+                f"spent epsilon {self.epsilon():.4g} at delta {self.budget.epsilon.delta:g}; stop here."
             )
         self._on_budget_spent(self)
         return True

@@ -19,23 +19,16 @@ class BudgetSpentError(RuntimeError):
 
 @dataclass(frozen=True)
 class Budget:
-    """``most_steps``: how many steps there may be; None for as many as one likes."""
+    """``most_steps``: how many steps there may be; None for as many as one likes.
+
+    ``epsilon(steps)``: the certified upper bound after so many steps, at its ``delta``.
+    """
 
     noise_multiplier: float
     sample_rate: float
-    delta: float
     steps_per_epoch: int
     most_steps: int | None
-
-    def event(self, steps: int) -> accounting.Event:
-        """What so many steps release, for the accountant."""
-        return accounting.dp_sgd(
-            noise_multiplier=self.noise_multiplier, sample_rate=self.sample_rate, steps=steps
-        )
-
-    def epsilon(self, steps: int) -> float:
-        """The certified upper bound after so many steps."""
-        return accounting.epsilon(self.event(steps), delta=self.delta)
+    epsilon: accounting.BudgetCurve
 
 
 def plan(
@@ -101,7 +94,9 @@ def plan(
             noise_multiplier=noise_multiplier,
             sample_rate=rate,
         )
-    return Budget(noise_multiplier, rate, delta, per_epoch, most)
+    event = accounting.Poisson(rate, accounting.Gaussian(noise_multiplier))
+    curve = accounting.BudgetCurve(event, delta=delta, planned=most or 0)
+    return Budget(noise_multiplier, rate, per_epoch, most, curve)
 
 
 def _require_sizes(sample_size: int, batch_size: float, delta: float) -> None:
