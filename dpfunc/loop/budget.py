@@ -86,6 +86,13 @@ def plan(
             sample_rate=rate,
             steps=steps or 0,
         )
+    require(
+        is_real(noise_multiplier) and 0 <= noise_multiplier < math.inf,
+        "PrivacyEngine",
+        "a finite noise_multiplier >= 0",
+        noise_multiplier,
+        "leave it out and pass target_epsilon to have it found",
+    )
     most = steps
     if target_epsilon is not None:
         most = accounting.steps(
