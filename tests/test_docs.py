@@ -18,9 +18,10 @@ def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
     names = {"__name__": "__main__"}
-    if "from transformers import" in text:
-        pytest.importorskip("transformers", reason="needs transformers")
     for match in FENCE.finditer(text):
+        for package in ("transformers", "peft"):
+            if f"from {package} import" in match[1]:
+                pytest.importorskip(package, reason=f"needs {package}")
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], str(page), "exec"), names)
 

@@ -33,7 +33,7 @@ METHODS = {
     ),
     "full": Method(
         PROBE,
-        Phase(steps=12, expected_batch_size=1_024, max_norm=1.0, head_rate=2e-3, body_rate=5e-4),
+        Phase(steps=10, expected_batch_size=1_024, max_norm=1.0, head_rate=2e-3, body_rate=5e-4),
         head_share=0.5,
     ),
 }
