@@ -50,7 +50,9 @@ def _train(options: argparse.Namespace) -> None:
     for epsilon in options.epsilon:
         for method in options.method:
             if results.mean_accuracy(done, method, epsilon) is None:
-                _keep(options.results, private_run(method, epsilon, DELTA, prepared, _log))
+                plan = METHODS[method].with_steps(options.steps)
+                run = private_run(plan, method, epsilon, prepared, delta=DELTA, report=_log)
+                _keep(options.results, run)
 
 
 def _keep(path: Path, result: results.Result) -> None:
@@ -72,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--cache", type=Path, help="file to keep the frozen features in")
     parser.add_argument("--method", nargs="+", choices=METHODS, default=list(METHODS))
     parser.add_argument("--epsilon", nargs="+", type=float, default=[8.0, 3.0, 1.0])
+    parser.add_argument("--steps", type=int, help="of LoRA or full fine-tuning; fewer are faster")
     parser.add_argument("--tuning", action="store_true", help="the split to choose settings on")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--table", action="store_true", help="train nothing; print what is there")

@@ -7,7 +7,7 @@ all-MiniLM-L6-v2 (Wang et al. 2020, arXiv:2002.10957; Reimers and Gurevych 2019,
 from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -68,7 +68,7 @@ def model_folder(folder: Path | None) -> Path:
     return folder
 
 
-def load_encoder(folder: Path) -> nn.Module:
+def load_encoder(folder: Path) -> Any:
     """The pretrained encoder without dropout and without BERT's pooler, which is not used."""
     from transformers import BertModel
 

@@ -5,37 +5,39 @@ encoder. Fine-tuning starts from a head that was trained on frozen features (Kum
 arXiv:2202.10054); with privacy that head has to be paid for from the same budget.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from torch import nn
 
 from benchmarks.wordnet.training import Phase
 
-PROBE = Phase(steps=150, expected_batch_size=5_000, max_norm=2.0, head_rate=0.01)
 RANK = 8
+HEAD_SHARE = 0.5  # of the target epsilon, for the head of a method that goes on to the encoder
+PROBE = Phase(steps=150, expected_batch_size=5_000, max_norm=2.0, head_rate=0.01)
 
 
 @dataclass(frozen=True)
 class Method:
-    """A head trained within ``head_share`` of the target epsilon, then ``tuning`` with the rest."""
+    """A head trained on frozen features, then ``tuning`` of head and encoder."""
 
     head: Phase
     tuning: Phase | None = None
-    head_share: float = 1.0
+
+    @property
+    def phases(self) -> tuple[Phase, ...]:
+        return (self.head,) if self.tuning is None else (self.head, self.tuning)
+
+    def with_steps(self, steps: int | None) -> "Method":
+        """The same with another number of steps of ``tuning``, where there is one."""
+        if steps is None or self.tuning is None:
+            return self
+        return replace(self, tuning=replace(self.tuning, steps=steps))
 
 
 METHODS = {
     "probe": Method(PROBE),
-    "lora": Method(
-        PROBE,
-        Phase(steps=18, expected_batch_size=768, max_norm=1.0, head_rate=2e-3, body_rate=3e-3),
-        head_share=0.5,
-    ),
-    "full": Method(
-        PROBE,
-        Phase(steps=10, expected_batch_size=1_024, max_norm=1.0, head_rate=2e-3, body_rate=5e-4),
-        head_share=0.5,
-    ),
+    "lora": Method(PROBE, Phase(18, 768, max_norm=1.0, head_rate=2e-3, body_rate=3e-3)),
+    "full": Method(PROBE, Phase(10, 1_024, max_norm=1.0, head_rate=2e-3, body_rate=5e-4)),
 }
 
 

@@ -17,7 +17,8 @@ TITLES = {
 class Result:
     """One run. ``epsilon`` is what the ledger of its steps came to, at most ``target_epsilon``.
 
-    Both are infinite for a run without privacy. ``noise_multipliers``: one for each phase.
+    Both are infinite for a run without privacy. ``phases``: the settings of the head's training and
+    of what followed it. ``noise_multipliers``: one for each phase.
     """
 
     method: str
@@ -26,6 +27,7 @@ class Result:
     delta: float
     accuracy: float
     trained_parameters: int
+    phases: tuple[dict[str, float], ...]
     noise_multipliers: tuple[float, ...]
     seconds: float
     data: str
@@ -35,8 +37,11 @@ def load(path: Path) -> list[Result]:
     """The results in the file; none where there is no file yet."""
     if not path.is_file():
         return []
-    records = json.loads(path.read_text())
-    return [Result(**{**r, "noise_multipliers": tuple(r["noise_multipliers"])}) for r in records]
+    lists = ("phases", "noise_multipliers")  # tuples, which JSON does not have
+    return [
+        Result(**{name: tuple(value) if name in lists else value for name, value in record.items()})
+        for record in json.loads(path.read_text())
+    ]
 
 
 def add(path: Path, result: Result) -> None:

@@ -3,12 +3,12 @@
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from benchmarks.wordnet.encoder import (
     Classifier,
@@ -17,14 +17,13 @@ from benchmarks.wordnet.encoder import (
     load_encoder,
     tokenised,
 )
-from benchmarks.wordnet.glosses import Split
-from benchmarks.wordnet.methods import METHODS, adapted
+from benchmarks.wordnet.glosses import DataError, Split
+from benchmarks.wordnet.methods import HEAD_SHARE, Method, adapted
 from benchmarks.wordnet.results import Result
 from benchmarks.wordnet.training import accuracy, fine_tune, least_noise, train_head
 from dpfunc import accounting
-from dpfunc.accounting import Compose, Event
+from dpfunc.accounting import Compose
 
-WIDTH = 384
 PLAIN_PENALTY = 1e-3  # of the squares of the head's weights, in the probe without privacy
 
 
@@ -36,58 +35,58 @@ class Prepared:
     data: str  # which split it is
     train: Examples
     test: Examples
-    train_features: Tensor  # [N, WIDTH]
+    train_features: Tensor  # [N, width]
     test_features: Tensor
 
 
-def prepare(split: Split, data: str, folder: Path, cache: Path | None) -> Prepared:
+def prepare(split: Split, data: str, folder: Path, cache: Path | None = None) -> Prepared:
     """Tokens and features of ``split``; the features, minutes of work, are kept in ``cache``."""
     train, test = tokenised(split.train, folder), tokenised(split.test, folder)
-    if cache is not None and cache.is_file():
-        of_train, of_test = torch.load(cache)
-    else:
+    if cache is None or not cache.is_file():
         model = _classifier(folder, "probe")
-        of_train, of_test = features_of(model, train), features_of(model, test)
+        features = features_of(model, train), features_of(model, test)
         if cache is not None:
-            torch.save((of_train, of_test), cache)
-    return Prepared(folder, data, train, test, of_train, of_test)
+            torch.save((train.ids, test.ids, *features), cache)
+        return Prepared(folder, data, train, test, *features)
+    train_ids, test_ids, *kept = torch.load(cache)
+    if not (torch.equal(train_ids, train.ids) and torch.equal(test_ids, test.ids)):
+        raise DataError(f"expected the features of these glosses in {cache}: pass another --cache")
+    return Prepared(folder, data, train, test, *kept)
 
 
 def private_run(
-    method: str,
+    method: Method,
+    name: str,
     target_epsilon: float,
-    delta: float,
     prepared: Prepared,
+    *,
+    delta: float,
     report: Callable[[str], None] = print,
 ) -> Result:
     """Train by ``method`` within (``target_epsilon``, ``delta``), and test once, at the end."""
     start = time.perf_counter()
-    plan, size = METHODS[method], len(prepared.train.labels)
-    model = _classifier(prepared.folder, method)
-
-    def noise_for(phase: object, epsilon: float) -> float:
-        return least_noise(phase, size, event, target_epsilon=epsilon, delta=delta)
-
-    event: Event = Compose(())
-    noises = [noise_for(plan.head, plan.head_share * target_epsilon)]
-    event = train_head(
-        model.head, prepared.train_features, prepared.train.labels, plan.head, noises[0]
-    )
+    size, labels = len(prepared.train.labels), prepared.train.labels
+    model = _classifier(prepared.folder, name)
+    of_head = target_epsilon if method.tuning is None else HEAD_SHARE * target_epsilon
+    noises = [least_noise(method.head, size, Compose(()), target_epsilon=of_head, delta=delta)]
+    event = train_head(model.head, prepared.train_features, labels, method.head, noises[0])
     features = prepared.test_features
-    if plan.tuning is not None:
-        noises.append(noise_for(plan.tuning, target_epsilon))
-        event = event + fine_tune(model, prepared.train, plan.tuning, noises[1], report)
+    if method.tuning is not None:
+        budget = {"target_epsilon": target_epsilon, "delta": delta}
+        noises.append(least_noise(method.tuning, size, event, **budget))
+        event = event + fine_tune(model, prepared.train, method.tuning, noises[1], report)
         features = features_of(model, prepared.test)
     spent = accounting.epsilon(event, delta=delta)
     if spent > target_epsilon:
         raise RuntimeError(f"spent epsilon {spent} of {target_epsilon}")
     return Result(
-        method=method,
+        method=name,
         target_epsilon=target_epsilon,
         epsilon=spent,
         delta=delta,
         accuracy=accuracy(model.head(features), prepared.test.labels),
         trained_parameters=sum(p.numel() for p in model.parameters() if p.requires_grad),
+        phases=tuple(asdict(phase) for phase in method.phases),
         noise_multipliers=tuple(noises),
         seconds=time.perf_counter() - start,
         data=prepared.data,
@@ -115,6 +114,7 @@ def plain_probe(prepared: Prepared) -> Result:
         delta=0.0,
         accuracy=accuracy(head(prepared.test_features), prepared.test.labels),
         trained_parameters=sum(param.numel() for param in head.parameters()),
+        phases=(),
         noise_multipliers=(),
         seconds=time.perf_counter() - start,
         data=prepared.data,
@@ -122,5 +122,6 @@ def plain_probe(prepared: Prepared) -> Result:
 
 
 def _classifier(folder: Path, method: str) -> Classifier:
-    encoder: nn.Module = adapted(load_encoder(folder), method)
-    return Classifier(encoder, WIDTH, autocast=True).eval()
+    encoder = load_encoder(folder)
+    width = encoder.config.hidden_size
+    return Classifier(adapted(encoder, method), width, autocast=True).eval()

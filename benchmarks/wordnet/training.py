@@ -14,7 +14,7 @@ from benchmarks.wordnet.encoder import Classifier, Examples
 from dpfunc import accounting
 from dpfunc.accounting import Event
 
-MICROBATCH = 256
+MICROBATCH = 64
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,25 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
 from torch import nn
 from transformers import BertConfig, BertModel
 
 import dpfunc as dp
 from benchmarks.wordnet import results
-from benchmarks.wordnet.encoder import Classifier, Examples, features_of, model_folder
-from benchmarks.wordnet.glosses import CLASSES, DataError, Gloss, parsed, read, splits
-from benchmarks.wordnet.methods import METHODS, adapted
+from benchmarks.wordnet.encoder import (
+    LENGTH,
+    Classifier,
+    Examples,
+    features_of,
+    model_folder,
+    tokenised,
+)
+from benchmarks.wordnet.glosses import CLASSES, DataError, Gloss, Split, parsed, read, splits
+from benchmarks.wordnet.methods import METHODS, Method, adapted
+from benchmarks.wordnet.runs import plain_probe, prepare, private_run
 from benchmarks.wordnet.training import Phase, filled_up, fine_tune, least_noise, train_head
 from dpfunc import accounting
 from dpfunc.accounting import Compose
@@ -92,9 +103,10 @@ def random_encoder() -> nn.Module:
         num_hidden_layers=2,
         num_attention_heads=2,
         intermediate_size=32,
-        max_position_embeddings=8,
+        max_position_embeddings=LENGTH,
         hidden_dropout_prob=0.0,
         attention_probs_dropout_prob=0.0,
+        initializer_range=0.2,
         attn_implementation="eager",
     )
     with torch.random.fork_rng(devices=[]):
@@ -168,9 +180,11 @@ def test_the_noise_of_the_second_phase_meets_the_target_with_the_first_counted()
     assert noise > 1.05 * alone
 
 
-def test_every_method_spends_part_of_the_target_on_its_head():
-    for method in METHODS.values():
-        assert (method.head_share < 1) == (method.tuning is not None)
+def test_other_steps_change_nothing_but_the_steps():
+    assert METHODS["probe"].with_steps(3) == METHODS["probe"]
+    fewer = METHODS["lora"].with_steps(3)
+    assert (fewer.tuning.steps, fewer.head) == (3, METHODS["lora"].head)
+    assert fewer.with_steps(METHODS["lora"].tuning.steps) == METHODS["lora"]
 
 
 def test_batches_are_filled_up_with_samples_that_do_not_count():
@@ -180,8 +194,65 @@ def test_batches_are_filled_up_with_samples_that_do_not_count():
     assert len(filled_up(indices, mask, 4)[0]) == 4
 
 
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A model folder as the package has it, of random weights and forty words."""
+    folder = tmp_path_factory.mktemp("model")
+    random_encoder().save_pretrained(folder)
+    words = {"[PAD]": 0, "[UNK]": 1} | {f"word{i}": 2 + i for i in range(40)}
+    tokenizer = Tokenizer(WordLevel(words, unk_token="[UNK]"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.save(str(folder / "tokenizer.json"))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def split() -> Split:
+    """Three words for class 0, and three others for class 1."""
+    texts = [f"word{3 * (i % 2) + i % 3} word{3 * (i % 2) + i // 7 % 3}" for i in range(280)]
+    glosses = [Gloss(text, i % 2) for i, text in enumerate(texts)]
+    return Split(glosses[:200], glosses[200:])
+
+
+def test_texts_become_tokens_of_one_length(folder):
+    texts = tokenised([Gloss("word0 word3 else", 4), Gloss("word1 " * 30, 5)], folder)
+    assert texts.ids.shape == texts.mask.shape == (2, LENGTH)
+    assert texts.ids[0, :5].tolist() == [2, 5, 1, 0, 0]
+    assert texts.mask.sum(1).tolist() == [3, LENGTH]
+    assert texts.labels.tolist() == [4, 5]
+
+
+def test_kept_features_are_those_of_the_same_texts(folder, split, tmp_path):
+    cache = tmp_path / "features.pt"
+    made = prepare(split, "reported", folder, cache)
+    kept = prepare(split, "reported", folder, cache)
+    torch.testing.assert_close(kept.train_features, made.train_features)
+    with pytest.raises(DataError, match="another --cache"):
+        prepare(Split(split.train[::-1], split.test), "tuning", folder, cache)
+
+
+@pytest.mark.parametrize("method", ["probe", "full"])
+def test_a_run_learns_within_its_budget(method, folder, split):
+    head = Phase(20, 200, max_norm=2.0, head_rate=0.1)
+    tuning = Phase(5, 200, max_norm=1.0, head_rate=0.05, body_rate=0.01)
+    plan = Method(head) if method == "probe" else Method(head, tuning)
+    prepared = prepare(split, "reported", folder)
+    run = private_run(plan, method, 10.0, prepared, delta=1e-3, report=lambda _: None)
+    assert 9.9 < run.epsilon <= 10.0
+    assert run.accuracy > 0.8
+    assert len(run.noise_multipliers) == len(run.phases) == (1 if method == "probe" else 2)
+
+
+def test_the_probe_without_privacy_is_at_its_optimum(folder, split):
+    run = plain_probe(prepare(split, "reported", folder))
+    assert run.accuracy > 0.95
+    assert run.epsilon == math.inf
+
+
 def result(method: str, target: float, accuracy: float) -> results.Result:
-    return results.Result(method, target, 0.99 * target, 1e-5, accuracy, 10_010, (1.5,), 1.0, "x")
+    return results.Result(
+        method, target, 0.99 * target, 1e-5, accuracy, 9, ({"steps": 1},), (2.0,), 1, "x"
+    )
 
 
 def test_results_survive_the_file_and_fill_the_table(tmp_path):
@@ -192,8 +263,8 @@ def test_results_survive_the_file_and_fill_the_table(tmp_path):
         results.add(path, each)
     assert results.load(path) == kept
     assert results.table(kept, [1.0, 8.0]).splitlines()[2:] == [
-        "| linear probe, not private | 10,010 | - | - |",
-        "| linear probe | 10,010 | - | 75.0% |",
+        "| linear probe, not private | 9 | - | - |",
+        "| linear probe | 9 | - | 75.0% |",
     ]
     results.plot(kept, [1.0, 8.0], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5_000
