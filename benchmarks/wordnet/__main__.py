@@ -45,7 +45,7 @@ def _train(options: argparse.Namespace) -> None:
     split, data = (tuning, "tuning") if options.tuning else (reported, "reported")
     prepared = prepare(split, data, folder, options.cache)
     done = results.load(options.results)
-    if results.mean_accuracy(done, "plain", math.inf) is None:
+    if results.mean_accuracy(done, "probe", math.inf) is None:
         _keep(options.results, plain_probe(prepared))
     for epsilon in options.epsilon:
         for method in options.method:

@@ -1,12 +1,12 @@
 """Results: kept in a JSON file as soon as they are there, then a table and a plot of them."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 TITLES = {
-    "plain": "linear probe, not private",
     "probe": "linear probe",
     "lora": "LoRA",
     "full": "full fine-tuning",
@@ -57,19 +57,18 @@ def mean_accuracy(results: Sequence[Result], method: str, target_epsilon: float)
 
 
 def table(results: Sequence[Result], epsilons: Sequence[float]) -> str:
-    """Markdown: a row for each method, a column for each epsilon."""
-    heads = [f"epsilon {epsilon:g}" for epsilon in epsilons]
+    """Markdown: a row for each method, a column for each epsilon and one without privacy."""
+    heads = " | ".join(f"epsilon {epsilon:g}" for epsilon in epsilons)
     lines = [
-        f"| method | trained parameters | {' | '.join(heads)} |",
-        "|" + "---|" * (2 + len(epsilons)),
+        f"| method | trained parameters | {heads} | not private |",
+        "|" + "---|" * (3 + len(epsilons)),
     ]
     for method, title in TITLES.items():
         runs = [result for result in results if result.method == method]
-        if not runs:
-            continue
-        cells = [mean_accuracy(runs, method, epsilon) for epsilon in epsilons]
-        shown = " | ".join("-" if cell is None else f"{cell:.1%}" for cell in cells)
-        lines.append(f"| {title} | {runs[0].trained_parameters:,} | {shown} |")
+        if runs:
+            cells = [mean_accuracy(runs, method, epsilon) for epsilon in (*epsilons, math.inf)]
+            shown = " | ".join("-" if cell is None else f"{cell:.1%}" for cell in cells)
+            lines.append(f"| {title} | {runs[0].trained_parameters:,} | {shown} |")
     return "\n".join(lines)
 
 
@@ -86,9 +85,10 @@ def plot(results: Sequence[Result], epsilons: Sequence[float], path: Path) -> No
         measured = [(e, 100 * accuracy) for e, accuracy in points if accuracy is not None]
         if measured:
             axes.plot(*zip(*measured, strict=True), marker="o", label=title)
-    plain = mean_accuracy(results, "plain", float("inf"))
+    plain = mean_accuracy(results, "probe", math.inf)
     if plain is not None:
-        axes.axhline(100 * plain, color="0.55", linestyle="--", linewidth=1, label=TITLES["plain"])
+        label = "linear probe, not private"
+        axes.axhline(100 * plain, color="0.55", linestyle="--", linewidth=1, label=label)
     axes.set(xlabel="epsilon", ylabel="test accuracy, %", xscale="log")
     axes.set_xticks(list(epsilons), [f"{epsilon:g}" for epsilon in epsilons])
     axes.minorticks_off()

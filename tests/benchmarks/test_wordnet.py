@@ -257,14 +257,13 @@ def result(method: str, target: float, accuracy: float) -> results.Result:
 
 def test_results_survive_the_file_and_fill_the_table(tmp_path):
     path = tmp_path / "results.json"
-    kept = [result("plain", math.inf, 0.8), result("probe", 8.0, 0.7), result("probe", 8.0, 0.8)]
+    kept = [result("probe", math.inf, 0.9), result("probe", 8.0, 0.7), result("probe", 8.0, 0.8)]
     assert results.load(path) == []
     for each in kept:
         results.add(path, each)
     assert results.load(path) == kept
     assert results.table(kept, [1.0, 8.0]).splitlines()[2:] == [
-        "| linear probe, not private | 9 | - | - |",
-        "| linear probe | 9 | - | 75.0% |",
+        "| linear probe | 9 | - | 75.0% | 90.0% |",
     ]
     results.plot(kept, [1.0, 8.0], tmp_path / "plot.png")
     assert (tmp_path / "plot.png").stat().st_size > 5_000
