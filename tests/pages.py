@@ -1,6 +1,7 @@
 """The pages of the documentation as programs: their Python blocks, and the figures they make."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
@@ -15,11 +16,12 @@ IMAGE = re.compile(r"!\[[^]]*\]\(([^)]+)\)")
 matplotlib.use("Agg")
 
 
-def run(page: Path) -> None:
+def run(page: Path, before_block: Callable[[str], None] = lambda block: None) -> None:
     """Run the blocks of ``page`` in the current folder, one after the other with shared names."""
     text = page.read_text()
     names = {"__name__": "__main__"}
     for match in FENCE.finditer(text):
+        before_block(match[1])
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], str(page), "exec"), names)
 

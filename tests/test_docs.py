@@ -9,12 +9,16 @@ from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
+def skip_without_packages(block):
+    for package in ("transformers", "peft", "accelerate", "lightning"):
+        if f"from {package} import" in block or f"import {package}\n" in block:
+            pytest.importorskip(package, reason=f"needs {package}")
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    if "from transformers import" in page.read_text():
-        pytest.importorskip("transformers", reason="needs transformers")
-    run(page)
+    run(page, before_block=skip_without_packages)
     if page in TUTORIALS:  # its own code draws what it shows
         for name in figures(page):
             assert (tmp_path / name).read_bytes().startswith(PNG)
