@@ -331,9 +331,10 @@ class PrivacyEngine:
         if self.remaining_steps() >= 1:
             return False
         if self._on_budget_spent is None:
+            spent, delta = self.epsilon(), self.budget.epsilon.delta
             raise BudgetSpentError(
                 f"PrivacyEngine: expected a step within the budget but {self._steps} steps have "
-                f"spent epsilon {self.epsilon():.4g} at delta {self.budget.epsilon.delta:g}; stop here."
+                f"spent epsilon {spent:.4g} at delta {delta:g}; stop here."
             )
         self._on_budget_spent(self)
         return True
