@@ -166,13 +166,15 @@ class Program:
         self._calls, self._watched, self.losses = [], [], []
 
     def _needed(self) -> list[Call]:
-        """The calls that the losses depend on: those that made them, and all that write."""
-        wanted = set(map(id, self.losses))
+        """The calls that the losses depend on: those that made them or wrote to their memory."""
+        wanted, memory = set(map(id, self.losses)), _memory(self.losses)
         needed: list[Call] = []
         for call in reversed(self._calls):
-            if call.writes or wanted & set(map(id, tensors_in(call.result))):
+            made, used = tensors_in(call.result), tensors_in((call.args, call.kwargs))
+            if wanted & set(map(id, made)) or (call.writes and memory & _memory(used[:1])):
                 needed.append(call)
-                wanted.update(map(id, tensors_in((call.args, call.kwargs))))
+                wanted.update(map(id, used))
+                memory |= _memory(used)
         return needed[::-1]
 
     def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -197,3 +199,9 @@ class Program:
         enabled = dtype is not None
         with torch.autocast(self._device_type, dtype=dtype, enabled=enabled):
             yield
+
+
+def _memory(tensors: list[Tensor]) -> set[int]:
+    """Where the numbers of these tensors are: views of one tensor have one place."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return {tensor.untyped_storage().data_ptr() for tensor in tensors}

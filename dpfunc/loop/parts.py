@@ -1,0 +1,46 @@
+"""A Poisson batch in a fixed number of parts, for loops that step after so many backward passes."""
+
+from dataclasses import dataclass
+
+import torch
+
+from dpfunc.checks import is_count, require
+from dpfunc.loop.batches import Drawn
+from dpfunc.random import Key
+from dpfunc.sampling import poisson
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The batches of a run, each in ``count`` parts whose sizes differ by one at most.
+
+    ``size``: of the dataset. ``rate``: of the Poisson sampling. Like `drawn`, it is a function of
+    the key and the step alone, so that several processes come to the same parts.
+    """
+
+    key: Key
+    size: int
+    rate: float
+    count: int
+
+    def __post_init__(self) -> None:
+        require(
+            is_count(self.count) and self.count >= 1,
+            "PrivacyEngine.parts",
+            "at least one part",
+            self.count,
+            "pass the number of backward passes between two steps of the optimizer",
+        )
+
+    def of(self, step: int) -> list[Drawn]:
+        """The parts of the batch of ``step``. One without samples has one that only fills up."""
+        indices, _ = poisson(self.key, step, size=self.size, rate=self.rate)
+        return [
+            Drawn(
+                step,
+                tuple(part.tolist()) or (0,),
+                torch.full((max(1, len(part)),), len(part) > 0),
+                last=number == self.count - 1,
+            )
+            for number, part in enumerate(indices.tensor_split(self.count))
+        ]
