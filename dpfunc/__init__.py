@@ -38,6 +38,7 @@ _HOMES = {
     "compile": "dpfunc.compiled",
     "PrivacyEngine": "dpfunc.engine",
     "BudgetSpentError": "dpfunc.loop.budget",
+    "monitor": "dpfunc.monitoring",
     "check_module": "dpfunc.modules",
     "fix_module": "dpfunc.modules",
     "named_params": "dpfunc.modules",

@@ -16,6 +16,7 @@ from dpfunc.modules import check_module as check_module
 from dpfunc.modules import fix_module as fix_module
 from dpfunc.modules import named_params as named_params
 from dpfunc.modules import set_grads_ as set_grads_
+from dpfunc.monitoring import monitor as monitor
 from dpfunc.noise import GaussianNoise as GaussianNoise
 from dpfunc.persample.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.dense import per_sample_grad_and_loss as per_sample_grad_and_loss

@@ -29,7 +29,7 @@ from dpfunc.microbatch import Part, joined
 from dpfunc.noise import GaussianNoise
 from dpfunc.random import Key
 from dpfunc.step import PrivateGrad
-from dpfunc.types import ClipRule, State
+from dpfunc.types import ClipRule, State, Tensors
 
 _LOADER_OPTIONS = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
@@ -139,7 +139,7 @@ class PrivacyEngine:
         self._is_last = True
         self._divided_by = 1
         self._parts: list[tuple[Part, Tensor]] = []
-        self._norms = torch.zeros(0)
+        self._last: tuple[Tensors, State, Tensor] | None = None
 
     # The loop
 
@@ -246,10 +246,14 @@ class PrivacyEngine:
         """The user's own module."""
         return self._model
 
-    @property
-    def norms(self) -> Tensor:
-        """Of the gradients of the samples in the last step, before clipping. NOT private."""
-        return self._norms
+    def clipped_share(self) -> float:
+        """Share of the samples in the last step that were scaled down. NOT private. NaN if none."""
+        if self._last is None:
+            return math.nan
+        norms, clip_state, mask = self._last
+        weights = self._private.clip.weights(norms, clip_state).values.values()
+        clipped = torch.stack([weight < 1 for weight in weights]).any(0)
+        return float(clipped[mask].double().mean())
 
     @property
     def noise_multiplier(self) -> float:
@@ -314,9 +318,8 @@ class PrivacyEngine:
         for other, _ in self._parts[1:]:
             part = joined(part, other)
         params = {name: param.detach() for name, param in self._params.items()}
-        mask = torch.cat(masks)
-        grads, self._state, aux = self._private.release(part, params, self._state, mask)
-        self._norms = aux.norms[mask]
+        self._last = part.norms, self._state["clip"], torch.cat(masks)
+        grads, self._state, _ = self._private.release(part, params, self._state, self._last[2])
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1

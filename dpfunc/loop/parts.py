@@ -1,6 +1,6 @@
 """A Poisson batch in a fixed number of parts, for loops that step after so many backward passes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -8,6 +8,8 @@ from dpfunc.checks import is_count, require
 from dpfunc.loop.batches import Drawn
 from dpfunc.random import Key
 from dpfunc.sampling import poisson
+
+_STEPS_AHEAD = 4  # of a loader; its draws are kept so that they are made once
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Parts:
     size: int
     rate: float
     count: int
+    _kept: dict[int, list[Drawn]] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(
@@ -34,6 +37,13 @@ class Parts:
 
     def of(self, step: int) -> list[Drawn]:
         """The parts of the batch of ``step``. One without samples has one that only fills up."""
+        if step not in self._kept:
+            if len(self._kept) == _STEPS_AHEAD:
+                del self._kept[min(self._kept)]
+            self._kept[step] = self._draw(step)
+        return self._kept[step]
+
+    def _draw(self, step: int) -> list[Drawn]:
         indices, _ = poisson(self.key, step, size=self.size, rate=self.rate)
         return [
             Drawn(
