@@ -4,9 +4,11 @@ import math
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from torch import Tensor
+
 from dpfunc.checks import require
 from dpfunc.engine import PrivacyEngine
-from dpfunc.sinks import BARS, Sink, TensorBoard
+from dpfunc.sinks import BARS, NOT_PRIVATE, Sink, TensorBoard
 
 
 class Monitor:
@@ -25,9 +27,11 @@ class Monitor:
         ``public``: of public data, or private already. Numbers of several parts of a batch are
         averaged: nothing is written before the last part has been through.
         """
-        numbers = {**(public or {}), **{f"not_private/{n}": v for n, v in not_private.items()}}
+        marked = {NOT_PRIVATE + name: value for name, value in not_private.items()}
+        numbers = {**(public or {}), **marked}
         for name, value in numbers.items():
-            self._noted.setdefault(name, []).append(float(value))
+            number = float(value.detach() if isinstance(value, Tensor) else value)
+            self._noted.setdefault(name, []).append(number)
         if self._engine.steps_taken == self._written:
             return
         self._written = self._engine.steps_taken
@@ -53,7 +57,7 @@ class Monitor:
             scalars["remaining_steps"] = left
         scalars |= {name: sum(values) / len(values) for name, values in self._noted.items()}
         if not math.isnan(share := self._engine.clipped_share()):
-            scalars["not_private/clipped"] = share
+            scalars[NOT_PRIVATE + "clipped"] = share
         return scalars
 
 

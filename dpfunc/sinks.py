@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
+NOT_PRIVATE = "not_private/"
+
 
 class Sink(Protocol):
     """Takes the numbers of one step after the other."""
@@ -40,10 +42,13 @@ class RichBar:
     def __init__(self, total: int | None) -> None:
         try:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+            from rich.table import Column
         except ImportError as error:
             raise _missing("rich") from error
-        columns = BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}")
-        self._progress: Any = Progress(*columns)
+        numbers = TextColumn("{task.description}", table_column=Column(ratio=1))
+        self._progress: Any = Progress(
+            BarColumn(bar_width=16), MofNCompleteColumn(), numbers, expand=True
+        )
         self._task = self._progress.add_task("", total=total)
         self._progress.start()
 
@@ -81,7 +86,11 @@ BARS: dict[str, Callable[[int | None], Sink]] = {"tqdm": TqdmBar, "rich": RichBa
 
 
 def _line(scalars: Mapping[str, float]) -> str:
-    return ", ".join(f"{name}={value:.4g}" for name, value in scalars.items())
+    """The numbers for a bar, which shows itself how many steps remain."""
+    shown = {n: f"{v:.4g}" for n, v in scalars.items() if n != "remaining_steps"}
+    private = [f"{n}={v}" for n, v in shown.items() if not n.startswith(NOT_PRIVATE)]
+    rest = [f"{n.removeprefix(NOT_PRIVATE)}={v}" for n, v in shown.items() if NOT_PRIVATE in n]
+    return " ".join(private + (["not private:", *rest] if rest else []))
 
 
 def _missing(package: str) -> ImportError:

@@ -79,7 +79,7 @@ class PrivacyCallback(Callback):
     ...     enable_model_summary=False)
     >>> trainer.fit(module, callback.loader(data))
     >>> engine.steps_taken, round(engine.epsilon(), 2)
-    (5, 3.61)
+    (5, 1.4)
 
     The engine's model is the module whose forward `training_step` calls: ``module.net`` where it
     calls ``self.net(x)``, the LightningModule itself where it calls ``self(x)``. All that the
