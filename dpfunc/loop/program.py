@@ -143,6 +143,16 @@ class Program:
                 replace_tensors((call.args, call.kwargs), lambda _: None, other=note)
         return found
 
+    def rounding(self) -> float:
+        """Of the coarsest floating-point number on the way to the losses."""
+        coarsest = 0.0
+        for call in self._needed():
+            tensors = tensors_in((call.args, call.kwargs, call.result))
+            dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
+            for dtype in dtypes | ({call.autocast} if call.autocast else set()):
+                coarsest = max(coarsest, torch.finfo(dtype).eps)
+        return coarsest
+
     def losses_on(self, leaves: dict[int, Tensor]) -> list[Tensor]:
         """The losses that the program computes with other leaves in the place of its own."""
         made = dict(leaves)
@@ -178,10 +188,8 @@ class Program:
         return needed[::-1]
 
     def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        given = [value for value in args[:1] if value is not None] + [
-            value for name, value in kwargs.items() if name in ("gradient", "inputs") and value
-        ]
-        if given or loss.dim() > 0:
+        given = [*args[:1], kwargs.get("gradient"), kwargs.get("inputs")]
+        if loss.dim() > 0 or any(value is not None for value in given):
             raise RuntimeError(
                 "PrivacyEngine: expected loss.backward() of a scalar but it was called with a "
                 f"gradient or inputs, or on a tensor of shape {tuple(loss.shape)}; reduce the "

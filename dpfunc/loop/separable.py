@@ -7,7 +7,8 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 """
 
 import math
-from itertools import product
+from collections.abc import Iterator
+from itertools import islice, product
 
 import torch
 from torch import Tensor
@@ -21,6 +22,7 @@ from dpfunc.subsets import permutation
 from dpfunc.types import Tensors
 
 _MOST_GUESSES = 16
+_FEW_TIMES = 6
 
 
 class MixedSamplesError(RuntimeError):
@@ -37,18 +39,18 @@ def require_separable(
     leaves = program.leaves()
     _require_known(leaves, inputs, params)
     options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
-    failure: Exception | None = None
-    for axes in list(product(*options))[:_MOST_GUESSES]:
+    failures: list[Exception] = []
+    for axes in islice(product(*options), _MOST_GUESSES):
         by_leaf = dict(zip(leaves, axes, strict=True))
         try:
             with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
                 differing = _differing(program, leaves, by_leaf, params, size, reduction)
         except (RuntimeError, ValueError, IndexError) as error:
-            failure = failure or error
+            failures.append(error)
             continue
         if not differing:
             return [leaves[leaf] for leaf, axis in by_leaf.items() if axis is None]
-        failure = MixedSamplesError(
+        raise MixedSamplesError(
             f'PrivacyEngine: expected the loss to be the {reduction} (loss_reduction="{reduction}")'
             " of one term for each sample, so that the gradient of the batch is made of the "
             f"gradients of its parts, but for {differing[:5]} it is not: the loss mixes samples (a "
@@ -56,13 +58,9 @@ def require_separable(
             "reduced in another way. Reduce each sample on its own, then take .mean(); or give the "
             "right loss_reduction."
         )
-    raise (
-        MixedSamplesError(
-            f"PrivacyEngine: expected a loss that can be computed on a part of the batch too, but: "
-            f"{failure}"
-        )
-        if not isinstance(failure, MixedSamplesError)
-        else failure
+    raise MixedSamplesError(
+        "PrivacyEngine: expected a loss that can be computed on a part of the batch too but it "
+        f"raises: {failures[0]}; leave sizes of the batch out of it (flatten, or view(-1, n))."
     )
 
 
@@ -106,10 +104,6 @@ def _differing(
     reduction: str,
 ) -> list[str]:
     """The parameters whose gradient is not the sum over the parts."""
-    rounding = 0.0
-    for leaf in [*leaves.values(), *params.values(), *program.losses]:
-        if leaf.is_floating_point():
-            rounding = max(rounding, torch.finfo(leaf.dtype).eps)
 
     def gradient(samples: Tensor) -> Tensors:
         chosen = {
@@ -126,17 +120,30 @@ def _differing(
             for (name, param), grad in zip(params.items(), grads, strict=True)
         }
 
+    def differing(parts: tuple[Tensor, Tensor]) -> Iterator[str]:
+        left, right, whole = gradient(parts[0]), gradient(parts[1]), gradient(torch.cat(parts))
+        total = math.sqrt(sum(float(grad.double().square().sum()) for grad in whole.values()))
+        for name, grad in whole.items():
+            added = left[name].double() + right[name]
+            if not close(added, grad, relative, floor=small * total):
+                yield name
+
+    relative, small = tolerances(program.rounding())
+    return [name for parts in _parts(size) for name in differing(parts)]
+
+
+def _parts(size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """The batch cut in two, and a few samples cut in two, several times.
+
+    Parts of unequal size: equal ones hide whether a loss is a mean or a sum. Few samples: many
+    have the same average of whatever mixes them. All of them: a few may not show what is rare.
+    """
     order = permutation(key(), size) if size > 1 else torch.tensor([0, 0])
-    # Parts of unequal size: two equal halves hide whether a loss is a mean or a sum.
     cut = max(1, len(order) // 3)
-    whole, left, right = gradient(order), gradient(order[:cut]), gradient(order[cut:])
-    relative, small = tolerances(rounding)
-    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in whole.values()))
-    return [
-        name
-        for name, grad in whole.items()
-        if not close(left[name].double() + right[name], grad, relative, floor=small * total)
-    ]
+    yield order[:cut], order[cut:]
+    for _ in range(_FEW_TIMES):
+        few = permutation(key(), size)[torch.arange(3) % size]
+        yield few[:1], few[1:]
 
 
 class LossCheck:
