@@ -4,6 +4,8 @@ from typing import Any
 
 from dpfunc.checks import require
 
+_CHECKPOINTED = ("activation", "gradient")  # the later name and the earlier one
+
 
 def require_supported(args: Any, *, parts: int) -> None:
     """ValueError unless the engine can keep its promise under these ``TrainingArguments``."""
@@ -77,8 +79,8 @@ def _numbers(args: Any) -> list[tuple[bool, str, object, str]]:
             "smooth in a loss of your own, compute_loss_func=callback.loss(...)",
         ),
         (
-            not args.gradient_checkpointing,
-            "gradient_checkpointing=False",
+            not any(getattr(args, f"{what}_checkpointing", False) for what in _CHECKPOINTED),
+            "no activation_checkpointing or gradient_checkpointing",
             True,
             "where memory is short raise gradient_accumulation_steps: the parts get smaller",
         ),

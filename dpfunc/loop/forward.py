@@ -140,10 +140,15 @@ class WatchedForward:
 
         def learn(*, whole: bool) -> tuple[Seen, ...]:
             with self.undisturbed():
-                return places_of(loss, "different", params, batch, whole=whole).seen
+                learned = places_of(loss, "different", params, batch, whole=whole)
+            microbatch.program.model_rounding = learned.rounding
+            return learned.seen
 
         known = known_places(loss, params, batch)
-        plan = learn(whole=False) if known is None else known.seen
+        if known is None:
+            plan = learn(whole=False)
+        else:
+            plan, microbatch.program.model_rounding = known.seen, known.rounding
         return Places(microbatch.size, plan, lambda: learn(whole=True))
 
     def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:

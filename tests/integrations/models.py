@@ -1,4 +1,4 @@
-"""Tiny models with random weights, data for them, and the ordinary loop that a trainer stands for."""
+"""Tiny models with random weights, data for them, and the loop that a trainer stands for."""
 
 import torch
 from torch import nn
@@ -98,7 +98,7 @@ def engine_for(model, *, size=SIZE, batch_size=6, steps=4, noise_multiplier=0.0,
 
 def trained_in_a_loop(model, data, loss_of, *, steps=4, lr=0.5, **options):
     """The parameters after an ordinary loop with ``engine.loader``."""
-    optimizer = torch.optim.SGD(model.parameters(), lr=lr)
+    optimizer = torch.optim.SGD([p for p in model.parameters() if p.requires_grad], lr=lr)
     engine = engine_for(model, steps=steps, **options).attach(optimizer)
     model.train()
     for batch in engine.loader(data, collate_fn=default_collate):

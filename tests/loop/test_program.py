@@ -1,5 +1,8 @@
 """What the program of a batch keeps of a loop, and what it leaves alone."""
 
+import copy
+import io
+
 import torch
 import torch.nn.functional as F
 from torch.utils.data import TensorDataset
@@ -39,6 +42,21 @@ def test_a_running_total_of_losses_is_no_part_of_them():
 
     assert torch.equal(run(loop), run(lambda loss: None))
     assert torch.allclose(total, torch.tensor(losses).sum())
+
+
+def test_losses_are_copied_and_saved_as_plain_tensors():
+    found = []
+
+    def loop(loss):
+        torch.save(loss.detach(), buffer := io.BytesIO())
+        buffer.seek(0)
+        loaded = torch.load(buffer, weights_only=True)
+        found.append((loss.item(), copy.deepcopy(loss.detach()), loaded))
+
+    run(loop)
+    for value, copied, loaded in found:
+        assert type(copied) is type(loaded) is torch.Tensor
+        assert value == copied == loaded
 
 
 def test_what_is_written_into_the_way_to_the_loss_is_a_part_of_it():
