@@ -73,7 +73,8 @@ def monitor(
     >>> import torch
     >>> from torch import nn
     >>> model = nn.Linear(3, 2)
-    >>> data = torch.utils.data.TensorDataset(torch.randn(40, 3), torch.randint(2, (40,)))
+    >>> x = torch.arange(120.0).reshape(40, 3).sin()
+    >>> data = torch.utils.data.TensorDataset(x, torch.arange(40) % 2)
     >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     >>> import dpfunc as dp
     >>> engine = dp.PrivacyEngine(model, sample_size=40, batch_size=8, noise_multiplier=1.3,

@@ -9,6 +9,11 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+NEEDED = {
+    "from transformers import": "transformers",
+    "Trainer, TrainingArguments": "accelerate",
+    "import lightning": "lightning",
+}
 
 matplotlib.use("Agg")
 
@@ -18,8 +23,9 @@ def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     text = page.read_text()
     names = {"__name__": "__main__"}
-    if "from transformers import" in text:
-        pytest.importorskip("transformers", reason="needs transformers")
+    for words, package in NEEDED.items():
+        if words in text:
+            pytest.importorskip(package, reason=f"needs {package}")
     for match in FENCE.finditer(text):
         line = text[: match.start(1)].count("\n")
         exec(compile("\n" * line + match[1], str(page), "exec"), names)

@@ -42,7 +42,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
     ...         logits = super().forward(x)
     ...         return {"loss": nn.functional.cross_entropy(logits, labels), "logits": logits}
     >>> model = Classifier(3, 2)
-    >>> data = [{"x": torch.randn(3), "labels": k % 2} for k in range(40)]
+    >>> data = [{"x": torch.arange(3.0) + k, "labels": k % 2} for k in range(40)]
     >>> engine = dp.PrivacyEngine(model, sample_size=40, batch_size=8, epochs=1, delta=1e-3,
     ...                           noise_multiplier=1.3, max_grad_norm=1.0, key=dp.key())
     >>> callback = PrivacyCallback(engine)

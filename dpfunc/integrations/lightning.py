@@ -70,7 +70,8 @@ class PrivacyCallback(Callback):
     ...     def configure_optimizers(self):
     ...         return torch.optim.SGD(self.parameters(), lr=0.1)
     >>> module = Classifier()
-    >>> data = torch.utils.data.TensorDataset(torch.randn(40, 3), torch.randint(2, (40,)))
+    >>> x = torch.arange(120.0).reshape(40, 3).sin()
+    >>> data = torch.utils.data.TensorDataset(x, torch.arange(40) % 2)
     >>> engine = dp.PrivacyEngine(module.net, sample_size=40, batch_size=8, epochs=1, delta=1e-3,
     ...                           noise_multiplier=1.3, max_grad_norm=1.0, key=dp.key())
     >>> callback = PrivacyCallback(engine)

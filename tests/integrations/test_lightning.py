@@ -197,7 +197,7 @@ def test_bfloat16_autocast(tmp_path):
     assert engine.steps_taken == 8
 
 
-@pytest.mark.filterwarnings("ignore:The dirpath has changed")
+@pytest.mark.filterwarnings("ignore:The dirpath has changed", "ignore:Checkpoint directory")
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     """From the middle of an epoch, and with a batch in two parts."""
 
