@@ -39,10 +39,11 @@ _HOMES = {
     "PrivacyEngine": "dpfunc.engine",
     "BudgetSpentError": "dpfunc.loop.budget",
     "monitor": "dpfunc.monitoring",
-    "check_module": "dpfunc.modules",
-    "fix_module": "dpfunc.modules",
     "named_params": "dpfunc.modules",
     "set_grads_": "dpfunc.modules",
+    "check_module": "dpfunc.checking.check",
+    "fix_module": "dpfunc.fixing",
+    "fix_report": "dpfunc.fixing",
 }
 __all__ = [*_MODULES, *_HOMES]
 

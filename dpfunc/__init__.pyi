@@ -1,5 +1,6 @@
 from dpfunc import accounting as accounting
 from dpfunc import sampling as sampling
+from dpfunc.checking.check import check_module as check_module
 from dpfunc.clip import AutoClip as AutoClip
 from dpfunc.clip import Clip as Clip
 from dpfunc.clip import ClipPerLayer as ClipPerLayer
@@ -11,9 +12,9 @@ from dpfunc.discrete import bernoulli as bernoulli
 from dpfunc.discrete import discrete_gaussian as discrete_gaussian
 from dpfunc.discrete import discrete_laplace as discrete_laplace
 from dpfunc.engine import PrivacyEngine as PrivacyEngine
+from dpfunc.fixing import fix_module as fix_module
+from dpfunc.fixing import fix_report as fix_report
 from dpfunc.loop.budget import BudgetSpentError as BudgetSpentError
-from dpfunc.modules import check_module as check_module
-from dpfunc.modules import fix_module as fix_module
 from dpfunc.modules import named_params as named_params
 from dpfunc.modules import set_grads_ as set_grads_
 from dpfunc.monitoring import monitor as monitor

@@ -15,6 +15,7 @@ CONTENDERS: dict[str, Builder] = {
     PLAIN: plain.plain,
     "dpfunc": dpfunc_steps.factored,
     "dpfunc without noise": dpfunc_steps.without_noise,
+    "dpfunc engine": dpfunc_steps.engine,
     "dpfunc compiled": dpfunc_steps.compiled,
     "dpfunc dense": dpfunc_steps.dense,
     "Opacus hooks": opacus_steps.hooks,

@@ -1,10 +1,12 @@
 """dpfunc: factored, dense, and compiled."""
 
+import torch
 from torch.func import functional_call
 
 import dpfunc as dp
 from benchmarks.contenders.contract import MAX_NORM, NOISE_MULTIPLIER, Step, model_and_optimizer
 from benchmarks.workloads.workload import Workload
+from dpfunc.loop.batches import Drawn
 
 
 def _step(
@@ -63,3 +65,27 @@ def microbatched(work: Workload) -> Step:
 def dense(work: Workload) -> Step:
     """vmap over grad, in microbatches of 16 for the memory."""
     return _step(work, engine="dense", microbatch_size=16)
+
+
+def engine(work: Workload) -> Step:
+    """The ordinary loop of `PrivacyEngine`, on a batch that is at hand like everybody's."""
+    model, optimizer = model_and_optimizer(work)
+    size = len(work.labels)
+    attached = dp.PrivacyEngine(
+        model.train(),
+        sample_size=size,
+        batch_size=size,
+        noise_multiplier=NOISE_MULTIPLIER,
+        max_grad_norm=MAX_NORM,
+        delta=1e-5,
+        key=dp.key(),
+    ).attach(optimizer)
+    mask = torch.ones(size, dtype=torch.bool)
+
+    def step() -> None:
+        x, y = work.inputs, work.labels
+        attached.announce(Drawn(attached.steps_taken, (), mask, last=True), [x, y])
+        work.losses(model(x), y).mean().backward()
+        optimizer.step()
+
+    return Step(step, model)

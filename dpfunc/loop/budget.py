@@ -8,7 +8,13 @@ from dpfunc.checks import is_count, is_real, require
 
 
 class BudgetSpentError(RuntimeError):
-    """The next step would exceed the budget."""
+    """The next step would exceed the budget. Nothing has changed: the model is as it was before.
+
+    >>> raise BudgetSpentError("3 steps have spent epsilon 1.2")
+    Traceback (most recent call last):
+    ...
+    dpfunc.loop.budget.BudgetSpentError: 3 steps have spent epsilon 1.2
+    """
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 
+from dpfunc.checking.looking import look
 from dpfunc.checks import require
-from dpfunc.modules import check_module
 from dpfunc.types import Tensors
 
 _SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
@@ -32,7 +32,7 @@ def require_trainable(model: nn.Module) -> Tensors:
         "pass the module itself, neither compiled nor wrapped for several devices",
         error=TypeError,
     )
-    problems = check_module(model)
+    problems = [at for at in look(model) if at.severity == "error"]
     require(
         not problems,
         "PrivacyEngine",

@@ -13,16 +13,16 @@ from itertools import islice, product
 import torch
 from torch import Tensor
 
-from dpfunc.loop.forward import Microbatch, WatchedForward
+from dpfunc.loop.forward import WatchedForward
 from dpfunc.loop.program import Program
 from dpfunc.persample.chance import Chance
-from dpfunc.persample.verify import close, tolerances
+from dpfunc.persample.verify import close
 from dpfunc.random import key
 from dpfunc.subsets import permutation
 from dpfunc.types import Tensors
 
 _MOST_GUESSES = 16
-_FEW_TIMES = 6
+_FIRST_LOOK, _LATER_LOOK = 6, 1  # so many cuts of a few samples
 
 
 class MixedSamplesError(RuntimeError):
@@ -30,12 +30,16 @@ class MixedSamplesError(RuntimeError):
 
 
 def require_separable(
-    program: Program, inputs: set[int], params: Tensors, size: int, reduction: str
+    program: Program, params: Tensors, norms: Tensor, reduction: str, *, few_times: int
 ) -> list[Tensor]:
     """MixedSamplesError unless the losses are one term per sample; the constants among its tensors.
 
-    ``inputs``: by identity, the tensors known to have samples on axis 0. ``params``: leaves.
+    ``params``: leaves. ``norms``: ``[B]``, of the gradients of the samples. They set the scale of
+    what counts as rounding: where gradients cancel, their sum is no measure of it. ``few_times``:
+    so many cuts of a few samples are tried, beside one of all.
     """
+    size, inputs = norms.shape[0], program.inputs
+    cuts = list(_cuts(size, few_times))
     leaves = program.leaves()
     _require_known(leaves, inputs, params)
     options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
@@ -44,7 +48,7 @@ def require_separable(
         by_leaf = dict(zip(leaves, axes, strict=True))
         try:
             with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
-                differing = _differing(program, leaves, by_leaf, params, size, reduction)
+                differing = _differing(program, leaves, by_leaf, params, norms, cuts, reduction)
         except (RuntimeError, ValueError, IndexError) as error:
             failures.append(error)
             continue
@@ -100,10 +104,12 @@ def _differing(
     leaves: dict[int, Tensor],
     axes: dict[int, int | None],
     params: Tensors,
-    size: int,
+    norms: Tensor,
+    cuts: list[tuple[Tensor, Tensor]],
     reduction: str,
 ) -> list[str]:
     """The parameters whose gradient is not the sum over the parts."""
+    tolerance = math.sqrt(program.rounding())
 
     def gradient(samples: Tensor) -> Tensors:
         chosen = {
@@ -121,18 +127,18 @@ def _differing(
         }
 
     def differing(parts: tuple[Tensor, Tensor]) -> Iterator[str]:
-        left, right, whole = gradient(parts[0]), gradient(parts[1]), gradient(torch.cat(parts))
-        total = math.sqrt(sum(float(grad.double().square().sum()) for grad in whole.values()))
+        both = torch.cat(parts)
+        left, right, whole = gradient(parts[0]), gradient(parts[1]), gradient(both)
+        scale = float(norms[both.to(norms.device)].nan_to_num(0.0, 0.0).sum())
         for name, grad in whole.items():
             added = left[name].double() + right[name]
-            if not close(added, grad, relative, floor=small * total):
+            if not close(added, grad, tolerance, floor=tolerance * scale):
                 yield name
 
-    relative, small = tolerances(program.rounding())
-    return [name for parts in _parts(size) for name in differing(parts)]
+    return [name for parts in cuts for name in differing(parts)]
 
 
-def _parts(size: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _cuts(size: int, few_times: int) -> Iterator[tuple[Tensor, Tensor]]:
     """The batch cut in two, and a few samples cut in two, several times.
 
     Parts of unequal size: equal ones hide whether a loss is a mean or a sum. Few samples: many
@@ -141,7 +147,7 @@ def _parts(size: int) -> Iterator[tuple[Tensor, Tensor]]:
     order = permutation(key(), size) if size > 1 else torch.tensor([0, 0])
     cut = max(1, len(order) // 3)
     yield order[:cut], order[cut:]
-    for _ in range(_FEW_TIMES):
+    for _ in range(few_times):
         few = permutation(key(), size)[torch.arange(3) % size]
         yield few[:1], few[1:]
 
@@ -158,9 +164,14 @@ class LossCheck:
         self._factors: dict[int, list[float]] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
 
-    def look(self, microbatch: Microbatch, params: Tensors, forward: WatchedForward) -> None:
-        """MixedSamplesError where the loss is not made of one term for each sample."""
-        factors = microbatch.program.factors()
+    def look(
+        self, program: Program, params: Tensors, norms: Tensor, forward: WatchedForward
+    ) -> None:
+        """MixedSamplesError where the loss is not made of one term for each sample.
+
+        ``norms``: see `require_separable`.
+        """
+        factors = program.factors()
         known = self._factors.get(len(factors))
         if known is not None and known != factors:
             raise MixedSamplesError(
@@ -171,14 +182,14 @@ class LossCheck:
             )
         if known is None or self._seen & (self._seen - 1) == 0:
             with forward.undisturbed():
-                self._try(microbatch, params, factors)
+                self._try(program, params, norms, factors)
         self._factors[len(factors)] = factors
         self._seen += 1
 
-    def _try(self, microbatch: Microbatch, params: Tensors, factors: list[float]) -> None:
-        size, program = microbatch.size, microbatch.program
-        inputs = program.inputs
-        constants = require_separable(program, inputs, params, size, self._reduction)
+    def _try(self, program: Program, params: Tensors, norms: Tensor, factors: list[float]) -> None:
+        size = norms.shape[0]
+        few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
+        constants = require_separable(program, params, norms, self._reduction, few_times=few_times)
         if self._reduction == "sum" and size > 1 and {size, 1 / size} & set(factors):
             raise MixedSamplesError(
                 f"PrivacyEngine: expected a sum over the {size} samples but it is multiplied or "

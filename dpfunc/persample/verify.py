@@ -62,7 +62,7 @@ def learned_places(
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
         look = _looked_at(loss_fn, params, pair)
-        size = _size_that_divides_none(look.sizes - {0, 1}, different + 1)
+        size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
         grads, losses = run(places, params, samples_in_turn)
@@ -96,7 +96,7 @@ def require_attributed(
         size = batch_size(batch)
         weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
         sums = weighted_grad(loss_fn, params, batch, weights)
-    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in sums.values()))
+    total = _norm(sums)
     relative, small = tolerances(learned.rounding)
     differing = [
         name
@@ -122,6 +122,15 @@ def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ..
 
     repeated_batch: tuple[Any, ...] = map_tensors(repeat, batch)
     return repeated_batch
+
+
+def size_that_divides_none(sizes: set[int], at_least: int) -> int:
+    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
+    for size in count(max(3, at_least)):
+        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
+        if prime and all(other % size for other in sizes):
+            return size
+    raise AssertionError("there are more primes than sizes")
 
 
 def _require_unchanged(fresh: tuple[Any, ...]) -> None:
@@ -161,15 +170,6 @@ def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Lo
     return look
 
 
-def _size_that_divides_none(sizes: set[int], at_least: int) -> int:
-    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
-    for size in count(max(3, at_least)):
-        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
-        if prime and all(other % size for other in sizes):
-            return size
-    raise AssertionError("there are more primes than sizes")
-
-
 def _require_equal(
     sample: int,
     loss: Tensor,
@@ -180,7 +180,7 @@ def _require_equal(
 ) -> None:
     """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
     relative, small = tolerances(rounding)
-    total = math.sqrt(sum(float(grad.double().square().sum()) for grad in alone.values()))
+    total = _norm(alone)
     differing = [
         name
         for name, grad in alone.items()
@@ -194,6 +194,12 @@ def _require_equal(
             "mixed (BatchNorm, a mean over the tokens of the whole batch), chance is involved, or "
             "samples do not lie in order on one axis. Reduce every sample on its own."
         )
+
+
+def _norm(grads: Tensors) -> float:
+    """Of all gradients that are finite together: the others have no size to compare with."""
+    squares = [float(grad.double().square().sum()) for grad in grads.values()]
+    return math.sqrt(sum(square for square in squares if math.isfinite(square)))
 
 
 def tolerances(rounding: float) -> tuple[float, float]:

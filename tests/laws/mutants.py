@@ -322,6 +322,62 @@ MUTANTS = [
         "total = total + float(times - 1) * one.log()",
         "l10",
     ),
+    Mutant(
+        "a mean over the batch taken for a sum",
+        "engine.py",
+        'scale = float(microbatch.size) if self.loss_reduction == "mean" else 1.0',
+        "scale = 1.0",
+        "l11",
+    ),
+    Mutant(
+        "a microbatch forgotten",
+        "engine.py",
+        "for other, _ in self._parts[1:]:",
+        "for other, _ in self._parts[2:]:",
+        "l11",
+    ),
+    Mutant(
+        "the sample that fills an empty batch counts",
+        "loop/batches.py",
+        "torch.zeros(1, dtype=torch.bool)",
+        "torch.ones(1, dtype=torch.bool)",
+        "l11",
+    ),
+    Mutant(
+        "an epoch draws the batches of the one before",
+        "engine.py",
+        "            first_step=lambda: self._steps,",
+        "            first_step=lambda: self._steps % self.budget.steps_per_epoch,",
+        "l11",
+    ),
+    Mutant(
+        "one step beyond the budget",
+        "engine.py",
+        "if self.remaining_steps() >= 1:",
+        "if self.remaining_steps() >= 0:",
+        "l11",
+    ),
+    Mutant(
+        "losses that mix samples let through",
+        "loop/separable.py",
+        "if not close(added, grad, tolerance, floor=tolerance * scale):",
+        "if False:",
+        "l11",
+    ),
+    Mutant(
+        "ordinary gradients beside the private ones let through",
+        "loop/checks.py",
+        "        not escaped,",
+        "        True,",
+        "l11",
+    ),
+    Mutant(
+        "numbers of the batch in the loss let through",
+        "loop/separable.py",
+        "if known is not None and known != factors:",
+        "if False:",
+        "l11",
+    ),
 ]
 
 if __name__ == "__main__":

@@ -454,3 +454,14 @@ def test_samples_that_mix_beside_some_that_are_zero():
     loss_fn = dp.batched(lambda p, x: each(x @ p["w"]) + (x @ p["w"]).mean() ** 2)
     with pytest.raises(RuntimeError, match=r"alone as in a batch|held for others"):
         dp.factored_grad(loss_fn)({"w": draw(1, 3, 2)}, x)
+
+
+def test_a_sample_without_a_finite_gradient_is_no_mixing():
+    """Its other gradients are compared as they are: none of them is far off."""
+    params = {"w": draw(2, 3, 3), "b": draw(3, 3)}
+    loss = dp.batched(lambda params, x: (x @ params["w"] + params["b"]).sum(1))
+    x = torch.full((2, 3), torch.nan, dtype=torch.float64)
+    grads, losses = dp.factored_grad(loss)(params, x)
+    assert losses.isnan().all()
+    assert grads["w"].dense().isnan().all()
+    torch.testing.assert_close(grads["b"].dense(), torch.ones(2, 3, dtype=torch.float64))
