@@ -1,35 +1,53 @@
-"""Every fenced Python block in the README and the docs runs; those of a page share their names."""
+"""Every fenced Python block in the README and the docs runs; what pages show and list exists."""
 
-import re
-from pathlib import Path
-
-import matplotlib
 import pytest
 
-ROOT = Path(__file__).parents[1]
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FENCE = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+import dpfunc as dp
+from dpfunc import accounting
+from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
+
 NEEDED = {
     "from transformers import": "transformers",
     "Trainer, TrainingArguments": "accelerate",
     "import lightning": "lightning",
 }
 
-matplotlib.use("Agg")
+PNG = b"\x89PNG\r\n\x1a\n"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    text = page.read_text()
-    names = {"__name__": "__main__"}
     for words, package in NEEDED.items():
-        if words in text:
+        if words in page.read_text():
             pytest.importorskip(package, reason=f"needs {package}")
-    for match in FENCE.finditer(text):
-        line = text[: match.start(1)].count("\n")
-        exec(compile("\n" * line + match[1], str(page), "exec"), names)
+    run(page)
+    if page in TUTORIALS:  # its own code draws what it shows
+        for name in figures(page):
+            assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
+@pytest.mark.parametrize("page", TUTORIALS, ids=lambda page: page.name)
+def test_a_tutorial_shows_a_figure_that_is_there_and_small(page):
+    (name,) = figures(page)
+    assert name == f"{page.stem}.png"
+    assert len((page.parent / name).read_bytes()) < 80_000
 
 
 def test_the_readme_has_code():
     assert len(FENCE.findall(PAGES[0].read_text())) >= 3
+
+
+def test_every_tutorial_is_listed():
+    index = (ROOT / "docs/tutorials/index.md").read_text()
+    assert all(f"({page.name})" in index for page in TUTORIALS)
+
+
+def test_the_api_pages_have_every_public_name_once():
+    listed = entries(ROOT / "docs/api.md")
+    assert len(set(listed)) == len(listed)
+    names = {f"dpfunc.{name}" for name in dp.__all__} - {"dpfunc.accounting", "dpfunc.sampling"}
+    assert names <= set(listed)
+    public = {name for name in vars(accounting) if not name.startswith("_")}
+    values = {name for name in public if callable(getattr(accounting, name))}
+    assert values == {name.rpartition(".")[2] for name in entries(ROOT / "docs/api_accounting.md")}

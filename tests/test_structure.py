@@ -151,6 +151,7 @@ LADDER = [
         "integrations.lightning",
     ],
     [""],
+    ["drawing"],
     ["demo.data", "demo.training", "demo.report", "demo.command", "demo"],
     [
         "commands",

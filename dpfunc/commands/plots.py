@@ -12,6 +12,7 @@ from dpfunc import accounting
 from dpfunc.accounting import Event
 from dpfunc.accounting.algebra import as_run
 from dpfunc.accounting.release import Relation
+from dpfunc.drawing import load_pyplot, save_figure
 
 Array = NDArray[np.float64]
 
@@ -21,15 +22,14 @@ _POINTS = 24
 def draw_run(event: Event, *, delta: float, relation: Relation, path: Path) -> None:
     """Epsilon over the steps, where the event is a repeated step, beside the trade-off curve."""
     step, times = as_run(event)
-    pyplot = _pyplot()
     panels = 2 if times > 1 else 1
-    figure, axes = pyplot.subplots(
+    figure, axes = load_pyplot().subplots(
         1, panels, figsize=(5.2 * panels, 4.4), layout="constrained", squeeze=False
     )
     if times > 1:
         _draw_epsilon(axes[0, 0], step, times, delta, relation)
     _draw_tradeoff(axes[0, -1], event, delta, relation)
-    _save(pyplot, figure, path)
+    save_figure(figure, path)
 
 
 def _draw_epsilon(axes: Any, step: Event, times: int, delta: float, relation: Relation) -> None:
@@ -99,8 +99,7 @@ def draw_plan(
     path: Path,
 ) -> None:
     """The noise multiplier and the noise over the run by batch size, the chosen size marked."""
-    pyplot = _pyplot()
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
+    figure, (left, right) = load_pyplot().subplots(1, 2, figsize=(10.4, 4.2), layout="constrained")
     for axes, values, label, colour in (
         (left, noise_multipliers, "noise multiplier", "C3"),
         (right, relative_noise, "noise over the run, multiple of the least", "C0"),
@@ -119,22 +118,4 @@ def draw_plan(
         textcoords="offset points",
     )
     figure.suptitle(title)
-    _save(pyplot, figure, path)
-
-
-def _pyplot() -> Any:
-    try:
-        import matplotlib
-
-        matplotlib.use("Agg")
-        from matplotlib import pyplot
-    except ImportError as error:
-        raise ValueError('--plot draws with matplotlib: pip install "dpfunc[demo]".') from error
-    return pyplot
-
-
-def _save(pyplot: Any, figure: Any, path: Path) -> None:
-    for axes in figure.axes:
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    save_figure(figure, path)

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpfunc.demo.training import Progress
+from dpfunc.drawing import load_pyplot, save_figure
 
 
 def table(private: Sequence[Progress], plain: Sequence[Progress], delta: float) -> str:
@@ -23,12 +24,7 @@ def plot(
     private: Sequence[Progress], plain: Sequence[Progress], target_epsilon: float, path: Path
 ) -> None:
     """A PNG at ``path``: test accuracy of both runs over the steps, and the epsilon spent."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (above, below) = pyplot.subplots(
+    figure, (above, below) = load_pyplot().subplots(
         2, 1, sharex=True, figsize=(7, 6), height_ratios=(3, 2), layout="constrained"
     )
     steps = [progress.step for progress in private]
@@ -56,7 +52,4 @@ def plot(
         color="0.35",
     )
     below.set(xlabel="step", ylabel="epsilon spent", ylim=(0, 1.15 * target_epsilon))
-    for axes in (above, below):
-        axes.spines[["top", "right"]].set_visible(False)
-    figure.savefig(path, dpi=150)
-    pyplot.close(figure)
+    save_figure(figure, path)

@@ -35,6 +35,7 @@ _logger = logging.get_logger(__name__)
 class PrivacyCallback(TrainerCallback, ExportableState):
     """Makes an unmodified ``transformers.Trainer`` train the model of ``engine`` privately.
 
+    >>> import tempfile
     >>> import dpfunc as dp
     >>> from transformers import Trainer, TrainingArguments
     >>> class Classifier(nn.Linear):
@@ -46,7 +47,8 @@ class PrivacyCallback(TrainerCallback, ExportableState):
     >>> engine = dp.PrivacyEngine(model, sample_size=40, batch_size=8, epochs=1, delta=1e-3,
     ...                           noise_multiplier=1.3, max_grad_norm=1.0, key=dp.key())
     >>> callback = PrivacyCallback(engine)
-    >>> arguments = TrainingArguments(num_train_epochs=1, use_cpu=True, save_strategy="no",
+    >>> arguments = TrainingArguments(
+    ...     tempfile.mkdtemp(), num_train_epochs=1, use_cpu=True, save_strategy="no",
     ...     disable_tqdm=True, report_to="none", logging_strategy="no", **callback.arguments)
     >>> trainer = Trainer(model, arguments, callbacks=[callback],
     ...     train_dataset=callback.dataset(data), data_collator=callback.collator())
