@@ -144,6 +144,7 @@ LADDER = [
     [
         "integrations",
         "integrations.turns",
+        "integrations.resuming",
         "integrations.step_dataset",
         "integrations.trainer_checks",
         "integrations.token_loss",

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dpfunc.checks import require
 from dpfunc.engine import PrivacyEngine
+from dpfunc.integrations.resuming import resume
 from dpfunc.integrations.step_dataset import StepCollator, StepDataset, columns_of
 from dpfunc.integrations.trainer_checks import require_supported
 from dpfunc.integrations.turns import Turns
@@ -242,17 +243,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
             "pass callbacks=[callback] to the Trainer that makes the checkpoint",
         )
         text = saved["attributes"]["engine"]
-        engine_state = torch.load(io.BytesIO(base64.b64decode(text)), weights_only=True)
-        require(
-            engine_state["steps"] >= self._engine.steps_taken,
-            "PrivacyCallback",
-            f"a checkpoint after the {self._engine.steps_taken} steps that this engine has taken",
-            f"one after {engine_state['steps']}",
-            "a step must not be released twice under one noise: to go back, start with a new "
-            "engine of a new key, and compose the events of both",
-        )
-        if engine_state["steps"] > self._engine.steps_taken:
-            self._engine.load_state_dict(engine_state)
+        resume(self._engine, torch.load(io.BytesIO(base64.b64decode(text)), weights_only=True))
 
     def _restore_setting(self) -> None:
         if not self._had_setting:

@@ -8,6 +8,7 @@ from torch.utils.data import DataLoader, Sampler
 
 from dpfunc.checks import require
 from dpfunc.engine import PrivacyEngine
+from dpfunc.integrations.resuming import resume
 from dpfunc.integrations.turns import Turns
 from dpfunc.loop.checks import require_sized
 from dpfunc.loop.hooks import Hook
@@ -163,16 +164,7 @@ class PrivacyCallback(Callback):
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from a checkpoint, unless this engine is ahead of it."""
-        require(
-            state_dict["steps"] >= self._engine.steps_taken,
-            "PrivacyCallback",
-            f"a checkpoint after the {self._engine.steps_taken} steps that this engine has taken",
-            f"one after {state_dict['steps']}",
-            "a step must not be released twice under one noise: to go back, start with a new "
-            "engine of a new key, and compose the events of both",
-        )
-        if state_dict["steps"] > self._engine.steps_taken:
-            self._engine.load_state_dict(state_dict)
+        resume(self._engine, state_dict)
 
     def _release(self) -> None:
         """Leave the model and the optimizer as they were, if this callback has changed them."""

@@ -33,7 +33,6 @@ class Module(lightning.LightningModule):
         super().__init__()
         torch.manual_seed(0)
         self.net = nn.Sequential(nn.Linear(3, 8), nn.Tanh(), nn.Dropout(dropout), nn.Linear(8, 2))
-        self.losses = []
 
     def forward(self, x):
         return self.net(x)
