@@ -1,20 +1,23 @@
 """Accountants side by side: bounds, gap to the truth, and time.
 
-    python -m benchmarks.accounting            # all reference configurations, as a Markdown table
-    python -m benchmarks.accounting --time     # three configurations against installed rivals
-    python -m benchmarks.accounting --plot accounting.png
+    python -m benchmarks.accounting                 # all reference configurations, a Markdown table
+    python -m benchmarks.accounting --rivals        # the same with every library run here, in turn
+    python -m benchmarks.accounting --time          # three configurations, best of three
+    python -m benchmarks.accounting --rivals --plot accounting.png
 
-Values of the other libraries come with the reference file, which says which versions. Times are CPU
-seconds of one thread, the best of several runs taken in turn.
+Without ``--rivals`` values of the other libraries come with the reference file, which says which
+versions. With it, or ``--time``, every answer comes from a fresh process (`accounting_worker`);
+``--python NAME=PATH`` says which interpreter has a library, where it is not this one, and what no
+interpreter has is left out. Times are CPU seconds of one thread.
 """
 
 import argparse
 import json
 import math
 import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -31,22 +34,13 @@ RIVALS = {
     "prv-accountant": "prv_accountant",
     "opake": "opake_default",
 }
+TRIAL = [1.0, 0.1, 10, 1e-5]
 TIMED = [(1.0, 0.01, 10_000), (0.6, 1e-3, 1_000_000), (5.0, 0.1, 1_000)]
 
 
 def bounds(sigma: float, rate: float, steps: int, delta: float) -> accounting.Bounds:
     event = accounting.dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
     return accounting.epsilon_bounds(event, delta=delta)
-
-
-def timed(call: Callable[[], object], repeats: int) -> float:
-    """The least CPU time of several calls."""
-    best = math.inf
-    for _ in range(repeats):
-        start = time.process_time()
-        call()
-        best = min(best, time.process_time() - start)
-    return best
 
 
 def gap(value: float | None, truth: float | None) -> str:
@@ -74,78 +68,101 @@ def print_table() -> None:
         )
 
 
-def installed_rivals() -> dict[str, Callable[[float, float, int, float], float]]:
-    """What can be called here; a library that is not installed is left out."""
-    rivals: dict[str, Callable[[float, float, int, float], float]] = {}
-    try:
-        import dp_accounting as dpa
-    except ImportError:
-        print("dp-accounting is not installed: left out")
-    else:
-
-        def pld(sigma: float, rate: float, steps: int, delta: float) -> float:
-            accountant = dpa.pld.PLDAccountant()
-            event = dpa.PoissonSampledDpEvent(rate, dpa.GaussianDpEvent(sigma))
-            return accountant.compose(event, steps).get_epsilon(delta)
-
-        rivals["dp-accounting PLD"] = pld
-    try:
-        from opacus.accountants import PRVAccountant, RDPAccountant
-    except ImportError:
-        print("Opacus is not installed: left out")
-    else:
-        for name, kind in (("Opacus PRV", PRVAccountant), ("Opacus RDP", RDPAccountant)):
-
-            def of(sigma: float, rate: float, steps: int, delta: float, kind=kind) -> float:
-                accountant = kind()
-                accountant.history = [(sigma, rate, steps)]
-                return accountant.get_epsilon(delta)
-
-            rivals[name] = of
-    return rivals
+def asked(name: str, python: str, setting: list[float]) -> dict[str, float] | None:
+    """What an accountant answers in a fresh process, and the CPU seconds; None where it fails."""
+    arguments = [name, *(repr(number) for number in setting)]
+    command = [python, "-m", "benchmarks.accounting_worker", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    if done.returncode:
+        print(f"  {name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
+        return None
+    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return answer
 
 
-def measure() -> dict[str, list[tuple[float, float]]]:
-    """Seconds and gap to the truth of every accountant on the three timed settings."""
-    everyone = {"dpfunc": lambda *setting: bounds(*setting).upper, **installed_rivals()}
-    found: dict[str, list[tuple[float, float]]] = {name: [] for name in everyone}
-    for sigma, rate, steps in TIMED:
-        truth = bounds(sigma, rate, steps, 1e-5)
-        print(f"({sigma:g}, {rate:g}, {steps:g}, 1e-5): {truth.lower!r} .. {truth.upper!r}")
-        for name, epsilon in everyone.items():
-            value = epsilon(sigma, rate, steps, 1e-5)
-            call = partial(epsilon, sigma, rate, steps, 1e-5)
-            seconds = timed(call, 5 if name == "dpfunc" else 1)
-            found[name].append((seconds, value / truth.lower - 1))
-            off = value / truth.lower - 1
-            print(f"  {name:18} {seconds * 1e3:10.1f} ms   {value:.9f}   {off:+.1e}")
+def measure(
+    settings: list[list[float]], pythons: dict[str, str], repeats: int
+) -> list[dict[str, dict[str, float]]]:
+    """For each setting the answer of each accountant with its least time, all taken in turn."""
+    everyone = ["dpfunc", *RIVALS]
+    able = {name for name in everyone if asked(name, pythons.get(name, sys.executable), TRIAL)}
+    found = []
+    for setting in settings:
+        best: dict[str, dict[str, float]] = {}
+        for _ in range(repeats):
+            for name in filter(able.__contains__, everyone):
+                answer = asked(name, pythons.get(name, sys.executable), setting)
+                if answer and answer["seconds"] < best.get(name, answer)["seconds"] + 1e-12:
+                    best[name] = answer
+        found.append(best)
     return found
 
 
-def plot(found: dict[str, list[tuple[float, float]]], path: str) -> None:
+def print_measured(
+    settings: list[list[float]], truths: list[float], found: list[dict[str, dict[str, float]]]
+) -> None:
+    """A row for each setting: the truth, and milliseconds and gap of each accountant."""
+    names = [name for name in ("dpfunc", *RIVALS) if any(name in best for best in found)]
+    print("| sigma, q, T, delta | truth | " + " | ".join(names) + " |")
+    print("|---|---|" + "---|" * len(names))
+    for setting, truth, best in zip(settings, truths, found, strict=True):
+        cells = [
+            f"{best[n]['seconds'] * 1e3:.3g} ms {gap(best[n]['epsilon'], truth)}"
+            if n in best
+            else "-"
+            for n in names
+        ]
+        row = " | ".join(cells)
+        print(f"| {', '.join(f'{x:g}' for x in setting)} | {truth:.9g} | {row} |", flush=True)
+
+
+def plot(truths: list[float], found: list[dict[str, dict[str, float]]], path: str) -> None:
+    """Time against gap; hollow where an accountant claims less than the truth."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(7, 5))
-    for name, points in found.items():
-        seconds, gaps = zip(*points, strict=True)
-        axes.loglog(seconds, [max(abs(g), 1e-13) for g in gaps], "o", label=name)
+    for colour, name in enumerate(("dpfunc", *RIVALS)):
+        label = name
+        for truth, best in zip(truths, found, strict=True):
+            if name not in best or not math.isfinite(best[name]["epsilon"]):
+                continue
+            off = best[name]["epsilon"] / truth - 1
+            face = "none" if off < -1e-9 else f"C{colour}"
+            spot = {"marker": "o", "linestyle": "", "label": label}
+            axes.loglog(
+                best[name]["seconds"], max(abs(off), 1e-13), color=f"C{colour}", mfc=face, **spot
+            )
+            label = "_"
     axes.set_xlabel("CPU seconds, one thread")
-    axes.set_ylabel("gap to the truth, relative")
+    axes.set_ylabel("gap to the truth, relative (hollow: below it)")
     axes.legend()
     figure.savefig(path, dpi=150)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rivals", action="store_true")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
+    parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--first", type=int, default=None, help="so many configurations only")
     options = parser.parse_args()
-    if options.time or options.plot:
-        found = measure()
-        if options.plot:
-            plot(found, options.plot)
-    else:
+    if not (options.rivals or options.time or options.plot):
         print_table()
+        return
+    pythons = dict(pair.split("=", 1) for pair in options.python)
+    if options.time:
+        settings = [[*setting, 1e-5] for setting in TIMED]
+        truths = [bounds(*setting).lower for setting in settings]  # type: ignore[arg-type]
+    else:
+        cases = json.loads(REFERENCE.read_text())["configurations"][: options.first]
+        keys = ("noise_multiplier", "sample_rate", "steps", "delta")
+        settings = [[case[key] for key in keys] for case in cases]
+        truths = [case["truth"] for case in cases]
+    found = measure(settings, pythons, 3 if options.time else 1)
+    print_measured(settings, truths, found)
+    if options.plot:
+        plot(truths, found, options.plot)
 
 
 if __name__ == "__main__":

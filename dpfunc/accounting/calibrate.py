@@ -1,7 +1,10 @@
 """Calibration: the noise, steps, sample rate or batch size with which DP-SGD meets a target.
 
-A target is ``target_epsilon`` at ``delta``. Each answer has been put to the accountant and its
-certified upper end meets the target; the next value in the wrong direction does not.
+A target is one of three: ``target_epsilon`` at ``delta``; ``target_advantage``, the most by which
+a test's true positive rate may exceed its false positive rate; ``target_tradeoff``, a point
+(alpha, beta) that the trade-off curve must not run below, so that no test with a false positive
+rate of alpha has a false negative rate below beta (`tradeoff`). Each answer has been put to the
+accountant and what is proven meets the target; the next value in the wrong direction does not.
 """
 
 import math
@@ -14,9 +17,10 @@ from dpfunc.accounting.algebra import Event
 from dpfunc.accounting.contour import rough_epsilon
 from dpfunc.accounting.domination import pairs
 from dpfunc.accounting.events import dp_sgd
-from dpfunc.accounting.questions import chance_of_inclusion, epsilon
+from dpfunc.accounting.questions import chance_of_inclusion
 from dpfunc.accounting.release import Relation
-from dpfunc.checks import is_count, is_real, require
+from dpfunc.accounting.targets import Target, one_target
+from dpfunc.checks import is_count, require
 
 _TOLERANCE = 1e-6  # relative: how close to the best value an answer comes
 _MOST_NOISE = 1e6
@@ -26,35 +30,43 @@ _MOST_STEPS = 2**40
 
 def noise_multiplier(
     *,
-    target_epsilon: float,
-    delta: float,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
+    target_advantage: float | None = None,
+    target_tradeoff: tuple[float, float] | None = None,
     sample_rate: float,
     steps: int,
     relation: Relation = "add_or_remove",
 ) -> float:
     """The smallest noise multiplier that meets the target, to within one part in a million above.
 
-    0 where no noise is needed (``steps == 0``, ``sample_rate == 0`` or ``delta >= 1``). ValueError
-    where a noise multiplier of 1e6 does not meet the target.
+    0 where no noise is needed (``steps == 0``, ``sample_rate == 0``, ``delta >= 1``, or the record
+    is read so rarely that this meets the target). ValueError where a noise multiplier of 1e6 does
+    not meet the target.
 
+    >>> from dpfunc.accounting import epsilon
     >>> sigma = noise_multiplier(target_epsilon=3.0, delta=1e-5, sample_rate=0.01, steps=1000)
     >>> epsilon(dp_sgd(noise_multiplier=sigma, sample_rate=0.01, steps=1000), delta=1e-5) <= 3.0
     True
+    >>> round(noise_multiplier(target_advantage=0.1, sample_rate=1.0, steps=1), 4)
+    3.9789
     """
-    _require_target("noise_multiplier", target_epsilon, delta)
+    target = one_target(
+        "noise_multiplier", target_epsilon, delta, target_advantage, target_tradeoff
+    )
 
     def event(log_sigma: float) -> Event:
         return dp_sgd(noise_multiplier=math.exp(log_sigma), sample_rate=sample_rate, steps=steps)
 
-    if delta >= chance_of_inclusion(event(0.0)):
+    if target.spare_chance() >= chance_of_inclusion(event(0.0)):
         return 0.0
-    search = _Search(event, target_epsilon, delta, relation)
+    search = _Search(event, target, relation)
     guess = search.guess(-1.0, (-7.0, math.log(_MOST_NOISE)))
     require(
         guess < math.log(_MOST_NOISE) - 0.1 or search.excess(math.log(_MOST_NOISE)) <= 0,
         "noise_multiplier",
         f"a target that a noise multiplier of {_MOST_NOISE:g} meets",
-        f"target_epsilon={target_epsilon}, delta={delta}",
+        target,
         "raise the target, or take fewer steps",
     )
     return math.exp(search.boundary(guess, 1.0))
@@ -62,8 +74,10 @@ def noise_multiplier(
 
 def sample_rate(
     *,
-    target_epsilon: float,
-    delta: float,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
+    target_advantage: float | None = None,
+    target_tradeoff: tuple[float, float] | None = None,
     noise_multiplier: float,
     steps: int,
     relation: Relation = "add_or_remove",
@@ -72,17 +86,18 @@ def sample_rate(
 
     ValueError where a rate of 1e-12 does not meet it.
 
+    >>> from dpfunc.accounting import epsilon
     >>> q = sample_rate(target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, steps=1000)
     >>> epsilon(dp_sgd(noise_multiplier=1.0, sample_rate=q, steps=1000), delta=1e-5) <= 3.0
     True
     """
-    _require_target("sample_rate", target_epsilon, delta)
+    target = one_target("sample_rate", target_epsilon, delta, target_advantage, target_tradeoff)
 
     def event(log_rate: float) -> Event:
         rate = min(1.0, math.exp(log_rate))
         return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=rate, steps=steps)
 
-    search = _Search(event, target_epsilon, delta, relation)
+    search = _Search(event, target, relation)
     least = math.log(_LEAST_RATE)
     guess = search.guess(1.0, (least, 0.0))
     if guess > -0.1 and search.excess(0.0) <= 0:
@@ -91,7 +106,7 @@ def sample_rate(
         guess > least + 0.1 or search.excess(least) <= 0,
         "sample_rate",
         f"a target that a rate of {_LEAST_RATE:g} meets",
-        f"target_epsilon={target_epsilon}, delta={delta}, noise_multiplier={noise_multiplier}",
+        f"{target}, noise_multiplier={noise_multiplier}",
         "raise the noise multiplier or the target",
     )
     return min(1.0, math.exp(search.boundary(guess, -1.0)))
@@ -99,8 +114,10 @@ def sample_rate(
 
 def batch_size(
     *,
-    target_epsilon: float,
-    delta: float,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
+    target_advantage: float | None = None,
+    target_tradeoff: tuple[float, float] | None = None,
     noise_multiplier: float,
     steps: int,
     dataset_size: int,
@@ -120,8 +137,16 @@ def batch_size(
         dataset_size,
         "pass len(dataset)",
     )
-    options = {"target_epsilon": target_epsilon, "delta": delta}
-    rate = sample_rate(**options, noise_multiplier=noise_multiplier, steps=steps, relation=relation)
+    target = one_target("batch_size", target_epsilon, delta, target_advantage, target_tradeoff)
+    rate = sample_rate(
+        target_epsilon=target_epsilon,
+        delta=delta,
+        target_advantage=target_advantage,
+        target_tradeoff=target_tradeoff,
+        noise_multiplier=noise_multiplier,
+        steps=steps,
+        relation=relation,
+    )
     size = math.floor(rate * dataset_size)
     above = dp_sgd(
         noise_multiplier=noise_multiplier,
@@ -129,14 +154,15 @@ def batch_size(
         steps=steps,
     )
     # The rate is known to one part in a million: the next size may just meet the target as well.
-    fits = size < dataset_size and epsilon(above, delta=delta, relation=relation) <= target_epsilon
-    return size + fits
+    return size + (size < dataset_size and target.excess(above, relation) <= 0)
 
 
 def steps(
     *,
-    target_epsilon: float,
-    delta: float,
+    target_epsilon: float | None = None,
+    delta: float | None = None,
+    target_advantage: float | None = None,
+    target_tradeoff: tuple[float, float] | None = None,
     noise_multiplier: float,
     sample_rate: float,
     relation: Relation = "add_or_remove",
@@ -148,20 +174,20 @@ def steps(
     >>> steps(target_epsilon=3.0, delta=1e-5, noise_multiplier=1.0, sample_rate=0.01)
     2666
     """
-    _require_target("steps", target_epsilon, delta)
+    target = one_target("steps", target_epsilon, delta, target_advantage, target_tradeoff)
 
     def event(log_steps: float) -> Event:
         count = round(math.exp(log_steps))
         return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=sample_rate, steps=count)
 
-    search = _Search(event, target_epsilon, delta, relation)
+    search = _Search(event, target, relation)
     limit = math.log(_MOST_STEPS // 2)
     guess = search.guess(1.0, (0.0, limit))
     require(
         guess < limit - 0.1 or search.excess(limit) > 0,
         "steps",
         "a target that some number of steps exceeds",
-        f"target_epsilon={target_epsilon}, delta={delta}",
+        target,
         "choose any number of steps: the target is never reached",
     )
     return _last_within(lambda count: search.excess(math.log(count)) <= 0, round(math.exp(guess)))
@@ -183,23 +209,15 @@ def _last_within(meets: Callable[[int], bool], guess: int) -> int:
 
 @dataclass(frozen=True)
 class _Search:
-    """Where the epsilon of ``event(x)`` is the target; x is a logarithm."""
+    """Where ``event(x)`` just meets the target; x is a logarithm."""
 
     event: Callable[[float], Event]
-    target: float
-    delta: float
+    target: Target
     relation: Relation
 
     def excess(self, x: float) -> float:
-        """How far the certified epsilon is above the target, as a logarithm: at most 0 meets it."""
-        spent = epsilon(self.event(x), delta=self.delta, relation=self.relation)
-        if 0 < spent < math.inf:
-            return (
-                math.log(spent / self.target)
-                if spent > self.target
-                else -abs(math.log(spent / self.target))
-            )
-        return -30.0 if spent == 0 else 30.0
+        """How far what is proven is beyond the target: at most 0 meets it."""
+        return self.target.excess(self.event(x), self.relation)
 
     def guess(self, direction: float, limits: tuple[float, float]) -> float:
         """About the place, from an estimate that proves nothing; the nearer limit if it is outside.
@@ -207,12 +225,13 @@ class _Search:
         ``direction`` is 1 where epsilon grows with x.
         """
         low, high = limits
+        epsilon, delta = self.target.like()
         while high - low > 1e-4:
             middle = (low + high) / 2
             compositions = pairs(self.event(middle), self.relation)
-            roughly = [rough_epsilon(c, math.log(self.delta)) for c in compositions if c]
+            roughly = [rough_epsilon(c, math.log(delta)) for c in compositions if c]
             spent = max(roughly, default=0.0)
-            low, high = (low, middle) if (spent - self.target) * direction > 0 else (middle, high)
+            low, high = (low, middle) if (spent - epsilon) * direction > 0 else (middle, high)
         return (low + high) / 2
 
     def boundary(self, guess: float, safe: float) -> float:
@@ -233,14 +252,3 @@ class _Search:
         while self.excess(bad) <= 0:
             good, bad = bad, bad - safe * _TOLERANCE / 2
         return good
-
-
-def _require_target(subject: str, target_epsilon: float, delta: float) -> None:
-    require(
-        is_real(target_epsilon) and target_epsilon > 0,
-        subject,
-        "target_epsilon > 0",
-        target_epsilon,
-        "use a value between 0.1 and 10",
-    )
-    require(is_real(delta) and delta > 0, subject, "delta > 0", delta, "use about 1 / (10 * size)")

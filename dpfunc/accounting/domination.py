@@ -16,9 +16,12 @@ relation lets a record move the sum by twice that, the pair does.
 from typing import get_args
 
 from dpfunc.accounting.algebra import Event
+from dpfunc.accounting.allocation import GaussianAllocation
+from dpfunc.accounting.finite_loss import NOTHING_PRIVATE
 from dpfunc.accounting.leaves import leaves
 from dpfunc.accounting.mechanisms import (
     ExponentialMechanism,
+    Gaussian,
     Mechanism,
     MixtureOfGaussians,
     RandomizedResponse,
@@ -74,9 +77,30 @@ def pairs(event: Event, relation: Relation) -> tuple[Composition, ...]:
 def _composition(event: Event, relation: Relation, order: Order) -> Composition:
     counts: dict[Pair, int] = {}
     for leaf, times in leaves(event):
-        pair = dominating_pair(leaf, relation, order)
-        counts[pair] = counts.get(pair, 0) + times
+        for part, each in _independent(leaf):
+            pair = dominating_pair(part, relation, order)
+            counts[pair] = counts.get(pair, 0) + times * each
     return tuple(counts.items())
+
+
+def _independent(leaf: Event) -> list[tuple[Event, int]]:
+    """A release as independent ones whose composition dominates it: itself, but for k of t steps.
+
+    A uniform subset of k of the t steps is one step of each block of a uniform partition of the
+    steps into k blocks of nearly equal size. It does no harm to tell the partition (delta is
+    jointly convex): then it is k allocations to one step each (Feldman and Shenfeld 2025,
+    arXiv:2502.08202, section 3, with all blocks of ``t // k`` steps).
+    """
+    match leaf:
+        case RandomAllocation(participations, steps, mechanism) if participations > 1:
+            size, larger = divmod(steps, participations)
+            blocks = [(size, participations - larger), (size + 1, larger)]
+            return [
+                (RandomAllocation(1, t, mechanism) if t > 1 else mechanism, times)
+                for t, times in blocks
+                if times > 0
+            ]
+    return [(leaf, 1)]
 
 
 def dominating_pair(leaf: Event, relation: Relation, order: Order, records: int = 1) -> Pair:
@@ -107,6 +131,10 @@ def dominating_pair(leaf: Event, relation: Relation, order: Order, records: int 
             return without_replacement_pair(leaf, relation, order)
         case WithReplacement():
             return with_replacement_pair(leaf, relation, order)
+        case RandomAllocation(1, steps, Gaussian(sigma)) if relation != "replace_one":
+            if sigma == 0:
+                return NOTHING_PRIVATE
+            return GaussianAllocation(sigma, steps, adds=order == "add")
     raise unproven(leaf, relation, "account its releases one by one")
 
 
@@ -118,8 +146,10 @@ def is_attained(leaf: Event, relation: Relation) -> bool:
     """
     values = relation in ("zero_out", "replace_one")
     match leaf:
-        case ExponentialMechanism() | TruncatedPoisson() | Shuffled() | RandomAllocation():
+        case ExponentialMechanism() | TruncatedPoisson() | Shuffled():
             return False
+        case RandomAllocation(participations):
+            return participations == 1
         case Group(_, inner):
             mechanism = inner.event if isinstance(inner, Poisson) else inner
             return isinstance(mechanism, Additive)

@@ -12,7 +12,8 @@ import math
 from collections.abc import Callable
 from typing import Literal
 
-from dpfunc.accounting import binomial, contour, lattice, single
+from dpfunc.accounting import binomial, contour, lattice, one_grid, single
+from dpfunc.accounting.allocation import GaussianAllocation
 from dpfunc.accounting.bounds import Bounds, Engine
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.finite_loss import FiniteLoss
@@ -48,6 +49,9 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
             case "contour":
                 return contour.epsilon_interval(composition, log_delta, effort)
             case "lattice":
+                is_rough = any(isinstance(pair, GaussianAllocation) for pair, _ in composition)
+                if is_rough:
+                    return one_grid.epsilon_interval(composition, log_delta, tol)
                 return lattice.epsilon_interval(composition, log_delta, tol)
             case "renyi":  # what any one of the releases needs alone, all need together
                 alone = [single.epsilon_interval(pair, log_delta)[0] for pair, _ in composition]

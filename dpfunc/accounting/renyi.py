@@ -14,6 +14,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from dpfunc.accounting.algebra import Event
+from dpfunc.accounting.allocation import GaussianAllocation
 from dpfunc.accounting.atoms import upper_atoms
 from dpfunc.accounting.domination import ORDERS, dominating_pair
 from dpfunc.accounting.finite_loss import FiniteLoss
@@ -134,6 +135,11 @@ def _log_moment(pair: Pair, order: float) -> float:
             return order * (order - 1) * shift * shift / (2 * sigma * sigma)
         case FiniteLoss(values):
             return _log_sum([(math.log(p) + (order - 1) * loss) for loss, p, _ in values if p > 0])
+    if isinstance(pair, GaussianAllocation):
+        raise ValueError(
+            f"accounting: no bound is in reach for {pair}. Ask for epsilon or delta, of noise and "
+            "numbers of steps that are neither very small nor very large (docs/accounting.md)."
+        )
     if largest_loss(pair) == math.inf:
         raise ValueError(f"rdp: no bound on the moments is proven for {pair}; ask for epsilon.")
     return _bounded_moment(pair, order)

@@ -4,11 +4,9 @@ import argparse
 import json
 import math
 from pathlib import Path
-from typing import get_args
 
 from dpfunc import accounting
 from dpfunc.accounting import Bounds, Event
-from dpfunc.accounting.release import Relation
 from dpfunc.checks import require
 from dpfunc.commands import options as shared
 from dpfunc.commands.plots import draw_run
@@ -57,12 +55,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="instead of all these: any event, as written by dpfunc.accounting.to_json",
     )
     shared.add_delta(parser)
-    parser.add_argument(
-        "--relation",
-        choices=get_args(Relation),
-        default="add_or_remove",
-        help="which data sets are neighbours (default %(default)s)",
-    )
+    shared.add_relation(parser)
     shared.add_output(parser, shows="epsilon over the steps and the trade-off curve")
 
 

@@ -1,4 +1,4 @@
-"""``python -m dpfunc noise``: the least noise that keeps a run within a budget."""
+"""``python -m dpfunc noise``: the least noise for a budget, or for a bound on attacks."""
 
 import argparse
 import json
@@ -13,38 +13,41 @@ The least noise with which a run keeps within a budget (epsilon, delta).
   python -m dpfunc noise --epsilon 3 --delta 1e-5 --sample-rate 0.01 --steps 1000
 
 What is printed has been put to the accountant and meets the budget; noise a little less does not.
-Add the printed multiple of the clipping norm, as a standard deviation, to every summed gradient."""
+Add the printed multiple of the clipping norm, as a standard deviation, to every summed gradient.
+
+Instead of a budget, say what an attack that guesses who is in the data may achieve:
+
+  python -m dpfunc noise --advantage 0.1 --sample-rate 0.01 --steps 1000"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The budget and the run without its noise."""
+    """The target and the run without its noise."""
     shared.add_target(parser)
-    shared.add_delta(parser)
     shared.add_sampling(parser)
     shared.add_length(parser)
+    shared.add_relation(parser)
     shared.add_output(parser, shows="epsilon over the steps and the trade-off curve")
 
 
 @shared.errors_in_one_line
 def run(options: argparse.Namespace) -> int:
-    """Print the noise multiplier and the epsilon that it gives."""
-    shared.check_plot(options.plot)
+    """Print the noise multiplier and what it gives."""
+    shared.check_plot_of_target(options)
     rate = shared.sample_rate(options)
     steps = shared.steps(options, rate)
     sigma = accounting.noise_multiplier(
-        target_epsilon=options.epsilon, delta=options.delta, sample_rate=rate, steps=steps
+        **shared.target(options), sample_rate=rate, steps=steps, relation=options.relation
     )
     event = accounting.dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
-    spent = accounting.epsilon(event, delta=options.delta)
+    values, words = shared.reached(event, options)
     if options.json:
-        answer = {"noise_multiplier": sigma, "epsilon": spent, "delta": options.delta}
+        answer = {"noise_multiplier": sigma, **values, "relation": options.relation}
         print(json.dumps(answer | {"sample_rate": rate, "steps": steps}))
     else:
         print(
             f"noise multiplier  {sigma:.6g}\n"
-            f"spends            epsilon {spent:.6g} of {options.epsilon:g} at delta "
-            f"{options.delta:g}, over {steps} steps at sample rate {rate:g}"
+            f"spends            {words}, over {steps} steps at sample rate {rate:g}"
         )
     if options.plot is not None:
-        draw_run(event, delta=options.delta, relation="add_or_remove", path=options.plot)
+        draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)
     return 0

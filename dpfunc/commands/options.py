@@ -6,7 +6,11 @@ import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypedDict, get_args
 
+from dpfunc import accounting
+from dpfunc.accounting import Event
+from dpfunc.accounting.release import Relation
 from dpfunc.checks import require
 
 _PICTURES = (".png", ".pdf", ".svg")
@@ -23,20 +27,59 @@ def add_noise(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
-    """``--epsilon``."""
+class Target(TypedDict):
+    """The arguments by which the accountant's calibrations take a target."""
+
+    target_epsilon: float | None
+    delta: float | None
+    target_advantage: float | None
+    target_tradeoff: tuple[float, float] | None
+
+
+def add_budget(parser: argparse.ArgumentParser) -> None:
+    """``--epsilon`` and ``--delta``."""
     parser.add_argument(
         "--epsilon", type=float, required=True, help="the budget that must not be exceeded"
     )
+    add_delta(parser)
 
 
-def add_delta(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser) -> None:
+    """``--epsilon`` with ``--delta``, ``--advantage`` or ``--tradeoff``."""
+    parser.add_argument("--epsilon", type=float, help="the budget that must not be exceeded ...")
+    add_delta(parser, required=False)
+    parser.add_argument(
+        "--advantage",
+        type=float,
+        metavar="A",
+        help="or: the most by which an attack's true positives may exceed its false ones",
+    )
+    parser.add_argument(
+        "--tradeoff",
+        type=float,
+        nargs=2,
+        metavar=("ALPHA", "BETA"),
+        help="or: attacks with a false positive rate ALPHA shall miss at least a share BETA",
+    )
+
+
+def add_delta(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--delta``."""
     parser.add_argument(
         "--delta",
         type=float,
-        required=True,
+        required=required,
         help="the probability in which the guarantee may fail; well below 1 / number of records",
+    )
+
+
+def add_relation(parser: argparse.ArgumentParser) -> None:
+    """``--relation``."""
+    parser.add_argument(
+        "--relation",
+        choices=get_args(Relation),
+        default="add_or_remove",
+        help="which data sets are neighbours (default %(default)s)",
     )
 
 
@@ -106,6 +149,32 @@ def steps(options: argparse.Namespace, rate: float) -> int:
     )  # 10 / 0.1 is 100, whatever its last bit
 
 
+def target(options: argparse.Namespace) -> Target:
+    """What `add_target` asked for, as the accountant takes it, which refuses none and several."""
+    return {
+        "target_epsilon": options.epsilon,
+        "delta": options.delta,
+        "target_advantage": options.advantage,
+        "target_tradeoff": None if options.tradeoff is None else tuple(options.tradeoff),
+    }
+
+
+def reached(event: Event, options: argparse.Namespace) -> tuple[dict[str, float], str]:
+    """What is proven of the event in terms of the target: for programs, and in words."""
+    relation: Relation = options.relation
+    if options.advantage is not None:
+        value = accounting.advantage(event, relation=relation)
+        return {"advantage": value}, f"advantage {value:.6g} of {options.advantage:g}"
+    if options.tradeoff is not None:
+        alpha, beta = options.tradeoff
+        missed = accounting.tradeoff(event, alpha=alpha, relation=relation)
+        words = f"a share {missed:.6g} missed, {beta:g} wanted, at false positive rate {alpha:g}"
+        return {"alpha": alpha, "beta": missed}, words
+    spent = accounting.epsilon(event, delta=options.delta, relation=relation)
+    words = f"epsilon {spent:.6g} of {options.epsilon:g} at delta {options.delta:g}"
+    return {"epsilon": spent, "delta": options.delta}, words
+
+
 def check_plot(path: Path | None) -> None:
     """Refuse a picture that could not be written, before the work is done."""
     require(
@@ -114,6 +183,18 @@ def check_plot(path: Path | None) -> None:
         f"a file ending in {', '.join(_PICTURES)} in a folder that exists",
         str(path),
         "make the folder first",
+    )
+
+
+def check_plot_of_target(options: argparse.Namespace) -> None:
+    """The same where a run is drawn that was found for a target: that needs a delta."""
+    check_plot(options.plot)
+    require(
+        options.plot is None or options.delta is not None,
+        "--plot",
+        "a budget of --epsilon and --delta",
+        f"--advantage {options.advantage}, --tradeoff {options.tradeoff}",
+        "draw the found run with: python -m dpfunc epsilon --plot",
     )
 
 

@@ -39,8 +39,7 @@ class Row(NamedTuple):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The budget, the data, the compute."""
-    shared.add_target(parser)
-    shared.add_delta(parser)
+    shared.add_budget(parser)
     parser.add_argument("--dataset-size", type=int, required=True, metavar="N", help="records")
     parser.add_argument(
         "--epochs", type=float, required=True, metavar="E", help="compute: passes over the data"
@@ -58,6 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0.25,
         help="how much more noise than the least the marked row may have (default %(default)s)",
     )
+    shared.add_relation(parser)
     shared.add_output(parser, shows="noise over batch size")
 
 
@@ -69,6 +69,7 @@ def run(options: argparse.Namespace) -> int:
     chosen = smallest_within(rows, options.slack)
     if options.json:
         answer = {"epsilon": options.epsilon, "delta": options.delta, "epochs": options.epochs}
+        answer |= {"relation": options.relation}
         rows_as_dicts = [row._asdict() for row in rows]
         print(json.dumps(answer | {"chosen": chosen._asdict(), "rows": rows_as_dicts}))
     else:
@@ -105,10 +106,14 @@ def _rows(options: argparse.Namespace) -> list[Row]:
     for batch in sorted(set(batch_sizes)):
         rate = batch / size
         steps = max(1, math.ceil(epochs / rate * (1 - 1e-12)))
-        sigma = accounting.noise_multiplier(**budget, sample_rate=rate, steps=steps)
+        sigma = accounting.noise_multiplier(
+            **budget, sample_rate=rate, steps=steps, relation=options.relation
+        )
         rows.append((batch, rate, steps, sigma))
     whole = max(1, math.ceil(epochs))  # steps on everything: their noise is the same for any number
-    least = accounting.noise_multiplier(**budget, sample_rate=1.0, steps=whole)
+    least = accounting.noise_multiplier(
+        **budget, sample_rate=1.0, steps=whole, relation=options.relation
+    )
     least /= size * math.sqrt(whole)
     return [
         Row(batch, rate, steps, sigma, sigma / batch, sigma / (batch * math.sqrt(steps)) / least)

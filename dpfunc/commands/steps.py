@@ -1,4 +1,4 @@
-"""``python -m dpfunc steps``: how long a run may be within a budget."""
+"""``python -m dpfunc steps``: the most steps for a budget, or for a bound on attacks."""
 
 import argparse
 import json
@@ -12,41 +12,41 @@ How many steps a run may take within a budget (epsilon, delta).
 
   python -m dpfunc steps --epsilon 3 --delta 1e-5 --noise-multiplier 1 --sample-rate 0.01
 
-The printed number meets the budget; one step more does not."""
+The printed number meets the budget; one step more does not. Instead of a budget, say what share of
+the data an attack with 1% false positives shall miss at least:
+
+  python -m dpfunc steps --tradeoff 0.01 0.97 --noise-multiplier 1 --sample-rate 0.01"""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The budget and a step."""
+    """The target and a step."""
     shared.add_target(parser)
-    shared.add_delta(parser)
     shared.add_noise(parser)
     shared.add_sampling(parser)
+    shared.add_relation(parser)
     shared.add_output(parser, shows="epsilon over the steps and the trade-off curve")
 
 
 @shared.errors_in_one_line
 def run(options: argparse.Namespace) -> int:
-    """Print the steps, in epochs as well, and the epsilon that they spend."""
-    shared.check_plot(options.plot)
+    """Print the steps, in epochs as well, and what they give."""
+    shared.check_plot_of_target(options)
     rate = shared.sample_rate(options)
     steps = accounting.steps(
-        target_epsilon=options.epsilon,
-        delta=options.delta,
+        **shared.target(options),
         noise_multiplier=options.noise_multiplier,
         sample_rate=rate,
+        relation=options.relation,
     )
     event = accounting.dp_sgd(
         noise_multiplier=options.noise_multiplier, sample_rate=rate, steps=steps
     )
-    spent = accounting.epsilon(event, delta=options.delta)
+    values, words = shared.reached(event, options)
     if options.json:
-        answer = {"steps": steps, "epochs": steps * rate, "epsilon": spent}
-        print(json.dumps(answer | {"delta": options.delta, "sample_rate": rate}))
+        answer = {"steps": steps, "epochs": steps * rate, **values, "relation": options.relation}
+        print(json.dumps(answer | {"sample_rate": rate}))
     else:
-        print(
-            f"steps   {steps} ({steps * rate:.4g} epochs)\n"
-            f"spends  epsilon {spent:.6g} of {options.epsilon:g} at delta {options.delta:g}"
-        )
+        print(f"steps   {steps} ({steps * rate:.4g} epochs)\nspends  {words}")
     if options.plot is not None:
-        draw_run(event, delta=options.delta, relation="add_or_remove", path=options.plot)
+        draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)
     return 0

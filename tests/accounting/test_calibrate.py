@@ -5,9 +5,10 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtr, ndtri
 
 from dpfunc import accounting
-from dpfunc.accounting import dp_sgd, epsilon
+from dpfunc.accounting import advantage, dp_sgd, epsilon, tradeoff
 
 TARGET = st.floats(0.5, 6)
 RATE = st.sampled_from([0.01, 0.25, 1.0])
@@ -51,6 +52,79 @@ def test_steps(target, rate, sigma, delta):
     )
     assert spent(sigma, rate, count, delta) <= target
     assert spent(sigma, rate, count + 1, delta) > target
+
+
+TARGETS = [{"target_advantage": 0.2}, {"target_tradeoff": (0.01, 0.97)}]
+
+
+def meets(target, sigma, rate, steps, relation="add_or_remove"):
+    event = dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
+    if "target_advantage" in target:
+        return advantage(event, relation=relation) <= target["target_advantage"]
+    alpha, beta = target["target_tradeoff"]
+    return tradeoff(event, alpha=alpha, relation=relation) >= beta
+
+
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: next(iter(t)))
+def test_other_targets_are_met_and_hardly_anything_better_would(target):
+    rate, count = 0.01, 2000
+    sigma = accounting.noise_multiplier(**target, sample_rate=rate, steps=count)
+    assert meets(target, sigma, rate, count)
+    assert not meets(target, sigma * (1 - 2e-6), rate, count)
+    if "target_tradeoff" in target:  # its search is the slow one
+        return
+    most = accounting.steps(**target, sample_rate=rate, noise_multiplier=1.0)
+    assert meets(target, 1.0, rate, most)
+    assert not meets(target, 1.0, rate, most + 1)
+    largest = accounting.sample_rate(**target, noise_multiplier=1.5, steps=count)
+    assert meets(target, 1.5, largest, count)
+    assert not meets(target, 1.5, largest * (1 + 2e-6), count)
+
+
+def test_batch_size_for_another_target():
+    options = {"target_advantage": 0.2, "relation": "replace_one"}
+    run = {"noise_multiplier": 1.5, "steps": 2000}
+    size = accounting.batch_size(**options, **run, dataset_size=5000)
+    assert meets(options, 1.5, size / 5000, 2000, "replace_one")
+    assert not meets(options, 1.5, (size + 1) / 5000, 2000, "replace_one")
+
+
+@pytest.mark.parametrize(("alpha", "mu"), [(0.05, 1.0), (0.4, 0.5), (0.01, 3.0)])
+def test_other_targets_of_the_gaussian_mechanism(alpha, mu):
+    once = {"sample_rate": 1.0, "steps": 1}
+    beta = float(ndtr(-ndtri(alpha) - mu))
+    sigma = accounting.noise_multiplier(target_tradeoff=(alpha, beta), **once)
+    assert sigma == pytest.approx(1 / mu, rel=3e-6)
+    sigma = accounting.noise_multiplier(target_advantage=float(2 * ndtr(mu / 2) - 1), **once)
+    assert sigma == pytest.approx(1 / mu, rel=3e-6)
+
+
+def test_rare_records_need_no_noise_for_other_targets():
+    options = {"sample_rate": 1e-3, "steps": 100}  # read with probability 0.095
+    assert accounting.noise_multiplier(target_advantage=0.1, **options) == 0.0
+    assert accounting.noise_multiplier(target_tradeoff=(0.1, 0.8), **options) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("target", "message"),
+    [
+        ({}, "expected one target"),
+        ({"target_epsilon": 1.0}, "expected delta > 0"),
+        ({"delta": 1e-5}, "expected one target"),
+        ({"target_epsilon": 1.0, "delta": 1e-5, "target_advantage": 0.1}, "expected one target"),
+        ({"target_advantage": 0.1, "delta": 1e-5}, "expected one target"),
+        ({"target_advantage": 0.1, "target_tradeoff": (0.1, 0.1)}, "expected one target"),
+        ({"target_advantage": 1.0}, "0 < target_advantage < 1"),
+        ({"target_advantage": math.nan}, "0 < target_advantage < 1"),
+        ({"target_tradeoff": (0.5, 0.5)}, r"alpha \+ beta < 1"),
+        ({"target_tradeoff": (0.0, 0.5)}, r"alpha \+ beta < 1"),
+        ({"target_tradeoff": 0.5}, r"alpha \+ beta < 1"),
+    ],
+)
+def test_one_target_in_range_is_asked_for(target, message):
+    run = {"noise_multiplier": 1.0, "sample_rate": 0.1}
+    with pytest.raises(ValueError, match=message):
+        accounting.steps(**target, **run)
 
 
 def test_the_value_of_the_gaussian_mechanism():

@@ -96,6 +96,31 @@ def test_steps(capsys):
     )
 
 
+@pytest.mark.parametrize("name", ["noise", "steps"])
+def test_other_targets_than_epsilon(name, capsys):
+    run = [option for option in COMMANDS[name] if option not in BUDGET]
+    answer = as_json(capsys, name, *run, "--advantage", "0.1")
+    assert 0.0999 < answer["advantage"] <= 0.1
+    words = printed(capsys, name, *run, "--advantage", "0.1")
+    assert f"advantage {answer['advantage']:.6g} of 0.1" in words
+    answer = as_json(capsys, name, *run, "--tradeoff", "0.01", "0.98")
+    assert answer["alpha"] == 0.01
+    assert 0.98 <= answer["beta"] < 0.9801
+
+
+@pytest.mark.parametrize("name", ["noise", "steps", "plan"])
+def test_another_relation_asks_for_more(name, capsys):
+    usual = as_json(capsys, name, *COMMANDS[name])
+    other = as_json(capsys, name, *COMMANDS[name], "--relation", "replace_one")
+    assert other["relation"] == "replace_one"
+    if name == "steps":
+        assert other["steps"] < usual["steps"]
+    elif name == "noise":
+        assert other["noise_multiplier"] > usual["noise_multiplier"]
+    else:
+        assert other["rows"][0]["noise_multiplier"] > usual["rows"][0]["noise_multiplier"]
+
+
 def test_plan(capsys):
     answer = as_json(capsys, "plan", *COMMANDS["plan"])
     assert [row["batch_size"] for row in answer["rows"]] == [10, 100]
@@ -168,6 +193,10 @@ def test_the_drawn_tradeoff_curve_is_valid_and_that_of_the_gaussian():
         (["epsilon", *RUN, "--delta", "1e-5", "--plot", "x.foo"], "--plot: expected a file ending"),
         (["epsilon", *RUN, "--delta", "1e-5", "--plot", "/no/x.png"], "a folder that exists"),
         (["noise", *COMMANDS["noise"], "--epsilon", "0"], "expected target_epsilon > 0"),
+        (["noise", *COMMANDS["noise"], "--advantage", "0.1"], "expected one target"),
+        (["noise", *RUN[2:]], "expected one target"),
+        (["steps", *RUN[:4], "--advantage", "0.1", "--plot", "x.png"], "--plot: expected a budget"),
+        (["steps", *RUN[:4], "--tradeoff", "0.5", "0.6"], "alpha + beta < 1"),
         (["noise", *BUDGET, "--steps", "9"], "--sample-rate, or both"),
         (
             ["noise", *BUDGET, "--batch-size", "9", "--dataset-size", "3", "--steps", "9"],
