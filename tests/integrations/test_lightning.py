@@ -80,7 +80,7 @@ def engine_for(model, *, noise_multiplier=0.0, steps=8, batch_size=6, key=KEY, *
         batch_size=batch_size,
         steps=steps,
         noise_multiplier=noise_multiplier,
-        **({"max_grad_norm": 0.5} | options),
+        **({"max_grad_norm": 1.1} | options),
         delta=1e-3,
         key=key,
     )
@@ -143,6 +143,7 @@ def test_the_steps_are_those_of_an_ordinary_loop(tmp_path, kind, parts):
     engine = engine_for(module if kind.through_self else module.net)
     trainer = trained(tmp_path, module, engine, parts=parts, validate=True)
     assert engine.steps_taken == trainer.global_step == 8
+    assert 0 < engine.clipped_share() < 1  # so that a wrong scale would show
     assert_close(parameters(module), trained_in_a_loop())
 
 
