@@ -38,8 +38,12 @@ LADDER = [
         "accounting.moments",
         "accounting.decay",
         "accounting.saddle",
+        "accounting.line",
+        "accounting.inversion",
         "accounting.contour",
         "accounting.atoms",
+        "accounting.lattice_grid",
+        "accounting.lattice_law",
         "accounting.lattice",
         "accounting.one_grid",
         "accounting.largest_loss",
@@ -51,7 +55,9 @@ LADDER = [
         "accounting.questions",
         "accounting.tradeoff",
         "accounting.targets",
+        "accounting.step_counts",
         "accounting.curve",
+        "accounting.budget",
         "accounting.calibrate",
         "accounting.concentrated",
         "accounting.filters",
@@ -173,7 +179,9 @@ LADDER = [
 ORDER = [name for rung in LADDER for name in rung]
 # Outside its own package a module may import only these standard or third-party packages.
 ACCOUNTING_MAY_IMPORT = {
+    "bisect",
     "collections",
+    "contextlib",
     "dataclasses",
     "itertools",
     "json",

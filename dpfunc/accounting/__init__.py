@@ -13,11 +13,13 @@ from dpfunc.accounting.algebra import Compose as Compose
 from dpfunc.accounting.algebra import Event as Event
 from dpfunc.accounting.algebra import Repeat as Repeat
 from dpfunc.accounting.bounds import Bounds as Bounds
+from dpfunc.accounting.budget import BudgetCurve as BudgetCurve
 from dpfunc.accounting.calibrate import batch_size as batch_size
 from dpfunc.accounting.calibrate import noise_multiplier as noise_multiplier
 from dpfunc.accounting.calibrate import sample_rate as sample_rate
 from dpfunc.accounting.calibrate import steps as steps
 from dpfunc.accounting.curve import epsilon_curve as epsilon_curve
+from dpfunc.accounting.curve import epsilon_curve_bounds as epsilon_curve_bounds
 from dpfunc.accounting.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events import dp_sgd as dp_sgd

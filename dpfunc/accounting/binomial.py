@@ -10,7 +10,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import logsumexp
 
 from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.pair import ULP, Array
@@ -46,7 +45,7 @@ def two_losses(pair: FiniteLoss, times: int) -> TwoLosses | None:
     steepest = float(np.abs(ratio[matters[:-1]]).max(initial=0.0))
     error = ULP * (16 + 4 * times + float(np.abs(log_p[matters]).sum()))
     error += 4 * ULP * int(matters.sum()) * (1 + steepest)
-    log_p -= logsumexp(log_p[matters])
+    log_p -= _log_sum(log_p[matters])
     infinite = -math.expm1(times * math.log1p(-lost)) * (1 + 8 * ULP) if lost < 1 else 1.0
     largest = max(abs(low), abs(high))
     shift = 8 * ULP * times * (1 + largest)
@@ -93,10 +92,16 @@ def _log_delta(law: TwoLosses, epsilon: float, error: float) -> float:
     if first < len(law.losses):
         with np.errstate(divide="ignore"):
             gains = np.log(-np.expm1(epsilon - law.losses[first:]))
-        value = float(logsumexp(law.log_p[first:] + gains)) + error
+        value = _log_sum(law.log_p[first:] + gains) + error
     if law.infinite == 0:
         return min(0.0, value)
     infinite = law.infinite * (1 + math.copysign(2 * law.error, error))
     if infinite >= 1:
         return 0.0
     return min(0.0, float(np.logaddexp(math.log(infinite), math.log1p(-infinite) + value)))
+
+
+def _log_sum(logarithms: Array) -> float:
+    """The logarithm of the sum; SciPy's own takes ten times as long on short arrays."""
+    top = float(logarithms.max())
+    return top + math.log(np.exp(logarithms - top).sum()) if top > -math.inf else top

@@ -10,7 +10,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from dpfunc.accounting import binomial, contour, lattice, one_grid, single
 from dpfunc.accounting.allocation import GaussianAllocation
@@ -18,19 +18,32 @@ from dpfunc.accounting.bounds import Bounds, Engine
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.gaussian import gaussian_epsilon, gaussian_log_delta
+from dpfunc.accounting.line import Reach
 from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.pair import OutOfReachError, Pair
 
 Method = Literal["auto", "closed form", "single release", "binomial", "contour", "lattice"]
 Interval = tuple[float, float]
 
-Turns = tuple[tuple[Engine, float], ...]
-_FIRST: Turns = (("closed form", 0.0), ("single release", 0.0), ("binomial", 0.0))
-_LAST: Turns = (("contour", contour.THOROUGH), ("renyi", 0.0))
-_IN_TURN: Turns = (*_FIRST, ("contour", contour.QUICK), ("lattice", 0.0), *_LAST)
-# The characteristic function of a few releases falls slowly, while their lattice is small.
-_FEW = 60
-_FOR_FEW: Turns = (*_FIRST, ("lattice", 0.0), *_LAST)
+
+class Turn(NamedTuple):
+    """An engine, and how far it goes if it is the contour."""
+
+    engine: Engine
+    reach: Reach = contour.QUICK
+
+
+_FIRST = (Turn("closed form"), Turn("single release"), Turn("binomial"))
+_LAST = (Turn("contour", contour.THOROUGH), Turn("renyi"))
+FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
+
+
+def turns(releases: int, tol: float) -> tuple[Turn, ...]:
+    """The engines in the order in which they are tried."""
+    if releases <= FEW:
+        return (*_FIRST, Turn("lattice"), *_LAST)
+    by_contour = (Turn("contour"), Turn("contour", contour.just_enough(tol)))
+    return (*_FIRST, *by_contour, Turn("lattice"), *_LAST)
 
 
 def epsilon_of(composition: Composition, log_delta: float, tol: float, method: Method) -> Bounds:
@@ -38,8 +51,8 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
     if not composition:
         return Bounds(0.0, 0.0, "closed form")
 
-    def ask(engine: Engine, effort: float) -> Interval:
-        match engine:
+    def ask(turn: Turn) -> Interval:
+        match turn.engine:
             case "closed form":
                 return gaussian_epsilon(_mu(composition), log_delta)
             case "single release":
@@ -47,7 +60,7 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
             case "binomial":
                 return binomial.epsilon_interval(_two_losses(composition), log_delta)
             case "contour":
-                return contour.epsilon_interval(composition, log_delta, effort)
+                return contour.epsilon_interval(composition, log_delta, turn.reach)
             case "lattice":
                 is_rough = any(isinstance(pair, GaussianAllocation) for pair, _ in composition)
                 if is_rough:
@@ -57,7 +70,8 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
                 alone = [single.epsilon_interval(pair, log_delta)[0] for pair, _ in composition]
                 return max(alone), math.inf
 
-    return _answer(composition, ask, method, lambda bounds: bounds.width <= tol)
+    in_turn = _in_turn(composition, tol, method)
+    return _answer(in_turn, ask, lambda bounds: bounds.width <= tol)
 
 
 def log_delta_of(composition: Composition, epsilon: float, tol: float, method: Method) -> Bounds:
@@ -65,8 +79,8 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
     if not composition:
         return Bounds(-math.inf, -math.inf, "closed form")
 
-    def ask(engine: Engine, effort: float) -> Interval:
-        match engine:
+    def ask(turn: Turn) -> Interval:
+        match turn.engine:
             case "closed form":
                 return gaussian_log_delta(_mu(composition), epsilon)
             case "single release":
@@ -74,7 +88,7 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
             case "binomial":
                 return binomial.log_delta_interval(_two_losses(composition), epsilon)
             case "contour":
-                return contour.log_delta_interval(composition, epsilon, effort)
+                return contour.log_delta_interval(composition, epsilon, turn.reach)
             case "lattice":
                 return lattice.log_delta_interval(composition, epsilon, tol)
             case "renyi":
@@ -85,31 +99,35 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
     def exact(bounds: Bounds) -> bool:
         return bounds.upper - bounds.lower <= tol * -bounds.upper
 
-    return _answer(composition, ask, method, exact)
+    return _answer(_in_turn(composition, tol, method), ask, exact)
+
+
+def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:
+    if method != "auto":
+        return (Turn(method, contour.THOROUGH),)
+    return turns(sum(times for _, times in composition), tol)
 
 
 def _answer(
-    composition: Composition,
-    ask: Callable[[Engine, float], Interval],
-    method: Method,
-    exact: Callable[[Bounds], bool],
+    in_turn: tuple[Turn, ...], ask: Callable[[Turn], Interval], exact: Callable[[Bounds], bool]
 ) -> Bounds:
-    """The answer of the named engine; or the first within reach, then a slower one if not exact."""
-    if method != "auto":
-        lower, upper = ask(method, contour.THOROUGH)
-        return Bounds(float(lower), float(upper), method)
+    """The answer of the first engine within reach, then of a slower one if it is not exact.
+
+    An engine that was asked for by name says so where it is out of reach.
+    """
     bounds = Bounds(-math.inf, math.inf, "renyi")
-    many = sum(times for _, times in composition) > _FEW
-    for engine, effort in _IN_TURN if many else _FOR_FEW:
+    for turn in in_turn:
         try:
-            lower, upper = ask(engine, effort)
+            lower, upper = ask(turn)
         except OutOfReachError:
+            if len(in_turn) == 1:
+                raise
             continue
-        found = Bounds(float(lower), float(upper), engine)
+        found = Bounds(float(lower), float(upper), turn.engine)
         # Written so that two ends of -inf, whose difference is NaN, count as exact.
-        if not found.upper - found.lower > bounds.upper - bounds.lower:
+        if len(in_turn) == 1 or not found.upper - found.lower > bounds.upper - bounds.lower:
             bounds = found
-        if exact(bounds) or engine in ("closed form", "single release", "binomial"):
+        if exact(bounds) or turn.engine in ("closed form", "single release", "binomial"):
             break
     return bounds
 

@@ -25,6 +25,7 @@ Component = tuple[float, float]  # shift > 0, weight > 0
 
 _FAR = 45.0  # standard deviations: what is beyond has probability 0 in float64
 _TABLE = 4001  # points from which the search for the place of a loss starts
+_SMALL_TABLE = 251  # where only few places are asked for
 _GAUSS = np.polynomial.legendre.leggauss(6)  # nodes and weights on (-1, 1)
 
 
@@ -122,7 +123,8 @@ class GaussianMixture:
     def _places(self, nodes: Array) -> tuple[Array, float]:
         """The y at which the loss is each node, and how far the loss there may be from it."""
         most = max((s for s, _ in self.above + self.below), default=0.0) / self.noise_multiplier
-        table = np.linspace(-_FAR - most, _FAR + most, _TABLE)
+        points = _TABLE if len(nodes) > _SMALL_TABLE else _SMALL_TABLE
+        table = np.linspace(-_FAR - most, _FAR + most, points)
         losses, first = np.unique(self.loss(table), return_index=True)
         y = np.interp(nodes, losses, table[first], left=-math.inf, right=math.inf)
         low = np.where(np.isfinite(y), y, 0.0) - (table[1] - table[0]) * 2

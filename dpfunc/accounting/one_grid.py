@@ -9,7 +9,9 @@ from functools import partial
 
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
-from dpfunc.accounting.lattice import Law, log_delta_above, log_delta_below, plan, tilted_law
+from dpfunc.accounting.lattice import log_delta_above, log_delta_below
+from dpfunc.accounting.lattice_grid import plan
+from dpfunc.accounting.lattice_law import Law, spectrum
 
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window
 
@@ -17,14 +19,14 @@ _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window
 def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> tuple[float, float]:
     """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``: a grid for ``tol``."""
     grid = plan(composition, tol, log_delta=log_delta)
-    above = tilted_law(composition, grid, upper_atoms)
+    above = spectrum(composition, grid, upper_atoms).law(1)
     for _ in range(2):
         if above.outside < _MOST_OUTSIDE:
             break
         upper = _last(partial(_is_above, above, log_delta), grid.epsilon, 0.01)[1]
         grid = plan(composition, tol, log_delta=log_delta, epsilon=upper)  # a better window
-        above = tilted_law(composition, grid, upper_atoms)
-    below = tilted_law(composition, grid, lower_atoms)
+        above = spectrum(composition, grid, upper_atoms).law(1)
+    below = spectrum(composition, grid, lower_atoms).law(1)
     close = 0.02 * tol
     upper = _last(partial(_is_above, above, log_delta), grid.epsilon, close)[1]
     lower = _last(lambda e: log_delta_below(below, e) >= log_delta, min(upper, grid.epsilon), close)

@@ -72,7 +72,7 @@ def epsilon_bounds(
     are neighbouring data sets and a set for which it fails. Rounding is included in both ends.
     Where no data sets are known to attain the bound (`is_attained`), ``lower`` is 0.
     ``tol`` is the width asked for, relative to epsilon. The contour engine and the closed forms
-    give 1e-9 or better anyway; the lattice refines until it is met, or 4 million points
+    give 1e-7 or better anyway; the lattice refines until it is met, or 3 million points
     are reached.
     ``method`` forces an engine, whose name the answer carries; docs/accounting.md has the theorems.
 
@@ -96,7 +96,7 @@ def epsilon_bounds(
         is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
     )
     _require_options(tol, method)
-    if _has_moments_alone(event):
+    if has_moments_alone(event):
         return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
     compositions = pairs(event, relation)
     if delta >= chance_of_inclusion(event):
@@ -146,7 +146,7 @@ def delta_bounds(
     """
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     _require_options(tol, method)
-    if _has_moments_alone(event):
+    if has_moments_alone(event):
         log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
         return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
     compositions = pairs(event, relation)
@@ -213,7 +213,7 @@ def _renyi_epsilon(event: Event, relation: Relation, delta: float) -> float:
     return renyi_epsilon(event, delta=delta, relation=relation) if delta > 0 else math.inf
 
 
-def _has_moments_alone(event: Event) -> bool:
+def has_moments_alone(event: Event) -> bool:
     """Whether a part of the event is known by its Renyi divergences only."""
     parts = (leaf.event if isinstance(leaf, Group) else leaf for leaf, _ in leaves(event))
     return any(isinstance(part, ZCDP) for part in parts)

@@ -32,7 +32,10 @@ class Plan:
 
 
 class Progress(NamedTuple):
-    """After ``step`` steps. The loss is not private: it is the mean over the batch just seen."""
+    """After ``step`` steps, which have spent ``epsilon``; the accuracy is that of the last look.
+
+    The loss is not private: it is the mean over the batch just seen.
+    """
 
     step: int
     loss: float
@@ -82,17 +85,17 @@ def train_private(model: nn.Module, data: Images, plan: Plan, key: dp.Key) -> It
     )
     state = private.init(params)
     optimizer = _optimizer(model, plan.learning_rate, plan)
-    correct = spent = 0.0
+    correct = 0.0
     steps = _affordable_steps(plan)
+    budget = accounting.BudgetCurve(_event(1, plan), delta=plan.delta, planned=steps)
     for step in range(steps):
         batch = _poisson_batch(data, plan, key, step)
         grads, state, aux = private.update(params, batch, state)
         dp.set_grads_(model, grads)
         optimizer.step()
         if _is_due(step, steps, plan):
-            event = private.event(state, sample_rate=plan.sample_rate)
-            correct, spent = accuracy(model, data), accounting.epsilon(event, delta=plan.delta)
-        yield Progress(step + 1, _mean(aux.losses), correct, spent)
+            correct = accuracy(model, data)
+        yield Progress(step + 1, _mean(aux.losses), correct, budget(step + 1))
 
 
 def train_plain(model: nn.Module, data: Images, plan: Plan, key: dp.Key) -> Iterator[Progress]:
@@ -118,7 +121,7 @@ def accuracy(model: nn.Module, data: Images) -> float:
 
 
 def _is_due(step: int, steps: int, plan: Plan) -> bool:
-    """Whether to look at accuracy and epsilon: every ``evaluate_every`` steps and at the end."""
+    """Whether to look at the accuracy: every ``evaluate_every`` steps and at the end."""
     return (step + 1) % plan.evaluate_every == 0 or step + 1 == steps
 
 
@@ -131,7 +134,7 @@ def _poisson_batch(data: Images, plan: Plan, key: dp.Key, step: int) -> tuple[Te
 
 def _affordable_steps(plan: Plan) -> int:
     """As many of the planned steps as stay within the budget."""
-    if _epsilon_after(plan.steps, plan) <= plan.target_epsilon:
+    if accounting.epsilon(_event(plan.steps, plan), delta=plan.delta) <= plan.target_epsilon:
         return plan.steps
     return accounting.steps(
         target_epsilon=plan.target_epsilon,
@@ -141,11 +144,10 @@ def _affordable_steps(plan: Plan) -> int:
     )
 
 
-def _epsilon_after(steps: int, plan: Plan) -> float:
-    event = accounting.dp_sgd(
+def _event(steps: int, plan: Plan) -> accounting.Event:
+    return accounting.dp_sgd(
         noise_multiplier=plan.noise_multiplier, sample_rate=plan.sample_rate, steps=steps
     )
-    return accounting.epsilon(event, delta=plan.delta)
 
 
 def _optimizer(model: nn.Module, learning_rate: float, plan: Plan) -> torch.optim.Optimizer:

@@ -14,8 +14,6 @@ from dpfunc.accounting import (
     advantage,
     bayes_risk,
     delta,
-    epsilon,
-    epsilon_curve,
     gdp_mu,
     reconstruction,
     tradeoff,
@@ -90,11 +88,3 @@ def test_edges():
         tradeoff(Gaussian(1.0), alpha=1.5)
     with pytest.raises(ValueError, match="a prior in"):
         bayes_risk(Gaussian(1.0), prior=0.0)
-
-
-def test_a_curve_is_its_points():
-    step = Poisson(0.02, Gaussian(1.5))
-    steps = [1, 900, 1000, 1001, 1100, 0]
-    curve = epsilon_curve(step, steps=steps, delta=1e-5)
-    for n, value in zip(steps, curve, strict=True):
-        assert value == pytest.approx(epsilon(Repeat(step, n), delta=1e-5), rel=1e-9)

@@ -8,7 +8,16 @@ import math
 
 import pytest
 
-from dpfunc.accounting import Gaussian, Poisson, Repeat, contour, epsilon_bounds, lattice, single
+from dpfunc.accounting import (
+    Gaussian,
+    Poisson,
+    Repeat,
+    contour,
+    epsilon_bounds,
+    epsilon_curve_bounds,
+    lattice,
+    single,
+)
 from dpfunc.accounting.domination import pairs
 
 RUN = Repeat(Poisson(0.08192, Gaussian(3.0)), 2000)
@@ -21,6 +30,15 @@ def test_the_interval_holds_the_truth(method):
     assert bounds.lower <= TRUTH * (1 + 1e-10)
     assert bounds.upper >= TRUTH * (1 - 1e-10)
     assert bounds.width <= 1e-5
+
+
+def test_a_curve_holds_the_truth_at_each_of_its_ends():
+    for others in ([1500], [1990, 2100]):
+        steps = [2000, *others]
+        lower, upper = epsilon_curve_bounds(RUN.event, steps=steps, delta=1e-5)
+        assert lower[0] <= TRUTH * (1 + 1e-10)
+        assert upper[0] >= TRUTH * (1 - 1e-10)
+        assert upper[0] - lower[0] <= 1e-7
 
 
 def test_each_order_has_its_own_value():
