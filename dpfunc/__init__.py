@@ -38,6 +38,7 @@ _HOMES = {
     "compile": "dpfunc.compiled",
     "PrivacyEngine": "dpfunc.engine",
     "BudgetSpentError": "dpfunc.loop.budget",
+    "monitor": "dpfunc.monitoring",
     "named_params": "dpfunc.modules",
     "set_grads_": "dpfunc.modules",
     "check_module": "dpfunc.checking.check",

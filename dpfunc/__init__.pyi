@@ -17,6 +17,7 @@ from dpfunc.fixing import fix_report as fix_report
 from dpfunc.loop.budget import BudgetSpentError as BudgetSpentError
 from dpfunc.modules import named_params as named_params
 from dpfunc.modules import set_grads_ as set_grads_
+from dpfunc.monitoring import monitor as monitor
 from dpfunc.noise import GaussianNoise as GaussianNoise
 from dpfunc.persample.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.dense import per_sample_grad_and_loss as per_sample_grad_and_loss

@@ -22,6 +22,7 @@ from dpfunc.loop.checks import (
 )
 from dpfunc.loop.forward import Microbatch, WatchedForward
 from dpfunc.loop.hooks import Hook
+from dpfunc.loop.parts import Parts
 from dpfunc.loop.program import Program
 from dpfunc.loop.separable import LossCheck
 from dpfunc.microbatch import Part, joined
@@ -29,7 +30,7 @@ from dpfunc.noise import GaussianNoise
 from dpfunc.persample.reduce import global_norm
 from dpfunc.random import Key
 from dpfunc.step import PrivateGrad
-from dpfunc.types import ClipRule, State
+from dpfunc.types import ClipRule, State, Tensors
 
 _LOADER_OPTIONS = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
@@ -138,7 +139,9 @@ class PrivacyEngine:
         self._handles: list[Any] = []
         self._now: Microbatch | None = None
         self._is_last = True
+        self._divided_by = 1
         self._parts: list[tuple[Part, Tensor]] = []
+        self._last: tuple[Tensors, State, Tensor] | None = None
 
     # The loop
 
@@ -202,10 +205,16 @@ class PrivacyEngine:
         )
         return PoissonLoader(dataset, batches, queue, self.announce, **options)
 
-    def announce(self, drawn: Drawn, tensors: list[Tensor]) -> bool:
+    def parts(self, count: int = 1) -> Parts:
+        """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
+        return Parts(self._key, self.sample_size, self.budget.sample_rate, count)
+
+    def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
         """The loop gets these samples next. False where the budget is spent and a callback said so.
 
-        Called by `loader`; other loaders of `PoissonBatches` have to call it themselves.
+        Called by `loader`; other loaders, of `PoissonBatches` or `parts`, have to call it
+        themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
+        the number of parts where it averages over them.
         """
         self._finish_microbatch()
         require(
@@ -224,7 +233,7 @@ class PrivacyEngine:
         program = Program(device.type)
         microbatch = Microbatch(drawn.mask.to(device), program)
         program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == microbatch.size])
-        self._now, self._is_last = microbatch, drawn.last
+        self._now, self._is_last, self._divided_by = microbatch, drawn.last, divided_by
         return True
 
     # The budget
@@ -233,6 +242,20 @@ class PrivacyEngine:
     def steps_taken(self) -> int:
         """So many noisy gradients have been released."""
         return self._steps
+
+    @property
+    def model(self) -> nn.Module:
+        """The user's own module."""
+        return self._model
+
+    def clipped_share(self) -> float:
+        """Share of the samples in the last step that were scaled down. NOT private. NaN if none."""
+        if self._last is None:
+            return math.nan
+        norms, clip_state, mask = self._last
+        weights = self._private.clip.weights(norms, clip_state).values.values()
+        clipped = torch.stack([weight < 1 for weight in weights]).any(0)
+        return float(clipped[mask].double().mean())
 
     @property
     def noise_multiplier(self) -> float:
@@ -297,7 +320,8 @@ class PrivacyEngine:
         for other, _ in self._parts[1:]:
             part = joined(part, other)
         params = {name: param.detach() for name, param in self._params.items()}
-        grads, self._state, _ = self._private.release(part, params, self._state, torch.cat(masks))
+        self._last = part.norms, self._state["clip"], torch.cat(masks)
+        grads, self._state, _ = self._private.release(part, params, self._state, self._last[2])
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1
@@ -320,9 +344,10 @@ class PrivacyEngine:
         require_unchanged(self._model, self._params)
         grads = microbatch.per_sample(self._params)
         scale = float(microbatch.size) if self.loss_reduction == "mean" else 1.0
+        scale *= self._divided_by
         unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
         part = self._private.clipped(grads, unknown, self._state["clip"], microbatch.mask, scale)
-        norms = global_norm(part.norms)
+        norms = global_norm(part.norms) / self._divided_by  # of the losses as they are
         self._check.look(microbatch.program, self._params, norms, self._forward)
         self._parts.append((part, microbatch.mask))
         self._close()

@@ -6,12 +6,20 @@ import dpfunc as dp
 from dpfunc import accounting
 from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
 
+# By what a block of code says, the package without which it cannot run.
+NEEDED = {
+    "from transformers import": "transformers",
+    "Trainer, TrainingArguments": "accelerate",
+    "from peft import": "peft",
+    "import lightning": "lightning",
+}
+
 PNG = b"\x89PNG\r\n\x1a\n"
 
 
 def skip_without_packages(block):
-    for package in ("transformers", "peft", "accelerate", "lightning"):
-        if f"from {package} import" in block or f"import {package}\n" in block:
+    for words, package in NEEDED.items():
+        if words in block:
             pytest.importorskip(package, reason=f"needs {package}")
 
 

@@ -146,9 +146,21 @@ LADDER = [
         "loop.checks",
         "loop.program",
         "loop.batches",
+        "loop.parts",
         "loop.forward",
         "loop.separable",
         "engine",
+    ],
+    ["sinks", "monitoring"],
+    [
+        "integrations",
+        "integrations.turns",
+        "integrations.resuming",
+        "integrations.step_dataset",
+        "integrations.trainer_checks",
+        "integrations.token_loss",
+        "integrations.huggingface",
+        "integrations.lightning",
     ],
     [""],
     ["drawing"],
@@ -218,7 +230,8 @@ def test_imports_stand_at_the_top_but_for_optional_packages(path):
     inside = [n for f in ast.walk(tree) if isinstance(f, ast.FunctionDef) for n in ast.walk(f)]
     for imported, node in imports(tree):
         if node in inside:
-            assert imported.split(".")[0] in ("dp_accounting", "matplotlib", "mlxtend", "rich")
+            optional = ("dp_accounting", "matplotlib", "mlxtend", "rich", "tqdm")
+            assert imported.split(".")[0] in optional or imported == "torch.utils.tensorboard"
     assert "TYPE_CHECKING" not in path.read_text()
 
 

@@ -22,7 +22,7 @@ from dpfunc.persample.factored import collected, known_places, places_of
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.nested import replace_tensors, tensors_in
-from dpfunc.persample.places import Place, Places, Seen, to_rows
+from dpfunc.persample.places import OffPlanError, Place, Places, Seen, to_rows
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.tap import Record
@@ -140,10 +140,18 @@ class WatchedForward:
 
         def learn(*, whole: bool) -> tuple[Seen, ...]:
             with self.undisturbed():
-                return places_of(loss, "different", params, batch, whole=whole).seen
+                try:
+                    learned = places_of(loss, "different", params, batch, whole=whole)
+                except OffPlanError:  # the whole batch takes another way than a few samples of it
+                    learned = places_of(loss, "different", params, batch, whole=True)
+            microbatch.program.model_rounding = learned.rounding
+            return learned.seen
 
         known = known_places(loss, params, batch)
-        plan = learn(whole=False) if known is None else known.seen
+        if known is None:
+            plan = learn(whole=False)
+        else:
+            plan, microbatch.program.model_rounding = known.seen, known.rounding
         return Places(microbatch.size, plan, lambda: learn(whole=True))
 
     def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:

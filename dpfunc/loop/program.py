@@ -5,6 +5,7 @@ its arguments and its result. The notes are a program: on other data of other si
 loss that the loop would have computed there, without the loop's own Python code.
 """
 
+import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -36,6 +37,17 @@ class Watched(Tensor):
                 return func(*args, **kwargs)
             return found[-1].run(func, args, kwargs)
 
+    def unwatched(self) -> Tensor:
+        """The same numbers, for whoever is no part of the loop, such as a checkpoint."""
+        with torch._C.DisableTorchFunctionSubclass():
+            return self.as_subclass(Tensor)
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Tensor:
+        return copy.deepcopy(self.unwatched(), memo)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        return self.unwatched().__reduce_ex__(protocol)
+
     def __format__(self, spec: str) -> str:
         return format(self.detach().as_subclass(Tensor), spec)
 
@@ -62,13 +74,15 @@ class Program:
 
     ``device_type``: where autocast is looked up. ``inputs``: by identity, the tensors of the batch,
     which have samples on axis 0. ``running_backward``: whether a backward pass runs
-    that began at a loss of this program.
+    that began at a loss of this program. ``model_rounding``: of the coarsest number inside of the
+    model, which may run in low precision where its inputs and outputs do not show it.
     """
 
     def __init__(self, device_type: str) -> None:
         self.losses: list[Tensor] = []
         self.inputs: set[int] = set()
         self.running_backward = False
+        self.model_rounding = 0.0
         self._device_type = device_type
         self._calls: list[Call] = []
         self._watched: list[Tensor] = []
@@ -145,7 +159,7 @@ class Program:
 
     def rounding(self) -> float:
         """Of the coarsest floating-point number on the way to the losses."""
-        coarsest = 0.0
+        coarsest = self.model_rounding
         for call in self._needed():
             tensors = tensors_in((call.args, call.kwargs, call.result))
             dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
@@ -176,13 +190,15 @@ class Program:
         self._calls, self._watched, self.losses = [], [], []
 
     def _needed(self) -> list[Call]:
-        """The calls that the losses depend on: those that made them, and all that write."""
-        wanted = set(map(id, self.losses))
+        """The calls that the losses depend on: those that made them or wrote to their memory."""
+        wanted, memory = set(map(id, self.losses)), _memory(self.losses)
         needed: list[Call] = []
         for call in reversed(self._calls):
-            if call.writes or wanted & set(map(id, tensors_in(call.result))):
+            made, used = tensors_in(call.result), tensors_in((call.args, call.kwargs))
+            if wanted & set(map(id, made)) or (call.writes and memory & _memory(used[:1])):
                 needed.append(call)
-                wanted.update(map(id, tensors_in((call.args, call.kwargs))))
+                wanted.update(map(id, used))
+                memory |= _memory(used)
         return needed[::-1]
 
     def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
@@ -205,3 +221,9 @@ class Program:
         enabled = dtype is not None
         with torch.autocast(self._device_type, dtype=dtype, enabled=enabled):
             yield
+
+
+def _memory(tensors: list[Tensor]) -> set[int]:
+    """Where the numbers of these tensors are: views of one tensor have one place."""
+    with torch._C.DisableTorchFunctionSubclass():
+        return {tensor.untyped_storage().data_ptr() for tensor in tensors}

@@ -1,0 +1,1 @@
+"""`PrivacyEngine` in the training loops of other packages, which are imported when these are."""

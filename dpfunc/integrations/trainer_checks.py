@@ -1,0 +1,112 @@
+"""The settings of a Hugging Face Trainer that private training is refused with, and why."""
+
+from typing import Any
+
+from dpfunc.checks import require
+
+_CHECKPOINTED = ("activation", "gradient")  # the later name and the earlier one
+
+
+def require_supported(args: Any, *, parts: int) -> None:
+    """ValueError unless the engine can keep its promise under these ``TrainingArguments``."""
+    for ok, expected, got, remedy in (*_order(args, parts), *_numbers(args), *_places(args)):
+        require(ok, "PrivacyCallback", expected, got, remedy)
+
+
+def _order(args: Any, parts: int) -> list[tuple[bool, str, object, str]]:
+    """Whether the batches come one by one, in the order in which they were drawn."""
+    accumulated = args.gradient_accumulation_steps
+    give = "pass **callback.arguments to TrainingArguments"
+    return [
+        (
+            args.per_device_train_batch_size == 1,
+            "per_device_train_batch_size=1, as an item of callback.dataset(...) is a whole batch",
+            args.per_device_train_batch_size,
+            give + "; how many samples a batch has is up to the engine's batch_size",
+        ),
+        (
+            args.train_sampling_strategy == "sequential" and args.dataloader_in_order,
+            'train_sampling_strategy="sequential" and dataloader_in_order=True',
+            (args.train_sampling_strategy, args.dataloader_in_order),
+            give + "; what is in a batch is random already",
+        ),
+        (
+            accumulated == parts,
+            f"gradient_accumulation_steps={parts}, as in PrivacyCallback(...)",
+            accumulated,
+            "give both the same number",
+        ),
+        (
+            not args.dataloader_persistent_workers,
+            "dataloader_persistent_workers=False",
+            True,
+            "workers have to learn where the next epoch begins",
+        ),
+        (
+            not args.ignore_data_skip,
+            "ignore_data_skip=False",
+            True,
+            "a resumed run goes on with the batch after the last one",
+        ),
+        (
+            not args.restore_callback_states_from_checkpoint,
+            "restore_callback_states_from_checkpoint=False",
+            True,
+            "the callback restores its engine itself",
+        ),
+        (
+            not args.auto_find_batch_size,
+            "auto_find_batch_size=False",
+            True,
+            "batches are Poisson samples; where memory is short raise gradient_accumulation_steps",
+        ),
+    ]
+
+
+def _numbers(args: Any) -> list[tuple[bool, str, object, str]]:
+    """Whether gradients are those of a mean over samples, at one scale."""
+    return [
+        (
+            not args.fp16,
+            "fp16=False, as its gradient scaling would change what is clipped",
+            True,
+            "use bf16=True, or full precision",
+        ),
+        (
+            args.label_smoothing_factor == 0,
+            "label_smoothing_factor=0, as the Trainer smooths over all tokens of a batch at once",
+            args.label_smoothing_factor,
+            "smooth in a loss of your own, compute_loss_func=callback.loss(...)",
+        ),
+        (
+            not any(getattr(args, f"{what}_checkpointing", False) for what in _CHECKPOINTED),
+            "no activation_checkpointing or gradient_checkpointing",
+            True,
+            "where memory is short raise gradient_accumulation_steps: the parts get smaller",
+        ),
+        (
+            args.neftune_noise_alpha is None,
+            "neftune_noise_alpha=None",
+            args.neftune_noise_alpha,
+            "leave it out: the private gradient has noise of its own",
+        ),
+    ]
+
+
+def _places(args: Any) -> list[tuple[bool, str, object, str]]:
+    """Whether one process trains the plain module on one device."""
+    wrapped = [
+        name
+        for name in ("deepspeed", "fsdp", "torch_compile", "parallelism_config")
+        if getattr(args, name, None)
+    ]
+    return [
+        (
+            args.n_gpu <= 1,
+            "one device, as DataParallel runs copies of the model",
+            f"{args.n_gpu} GPUs",
+            "set CUDA_VISIBLE_DEVICES to one of them",
+        ),
+        (args.world_size == 1, "one process", f"{args.world_size} processes", "start one"),
+        (not wrapped, "the plain module on one device", wrapped, "leave these arguments out"),
+    ]
