@@ -8,7 +8,7 @@ way too: the loss of a sample is then a fixed random combination of its outputs.
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -56,6 +56,16 @@ class Microbatch:
         return collected(self.record, params, self.size)
 
 
+class _Open(NamedTuple):
+    """A forward pass that has begun. ``buffers``: as they were."""
+
+    tape: Tape
+    places: Places
+    microbatch: Microbatch
+    call: Any
+    buffers: dict[str, tuple[int, int]]
+
+
 class WatchedForward:
     """The forward pass of ``module`` with the trainable ``params``.
 
@@ -69,7 +79,7 @@ class WatchedForward:
         self._params = params
         self._current = current
         self._paused = False
-        self._open: list[tuple[Tape, Places, Microbatch, Any]] = []
+        self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
         self._verified: dict[str, dict[Any, Any]] = {}
 
@@ -88,7 +98,7 @@ class WatchedForward:
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
         microbatch.rows.append(rows)
-        self._open.append((tape, places, microbatch, (args, kwargs)))
+        self._open.append(_Open(tape, places, microbatch, (args, kwargs), self._buffers()))
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return call
 
@@ -96,11 +106,18 @@ class WatchedForward:
         """The hook that runs after it, also where it has raised."""
         if self._paused or not self._open:
             return
-        tape, places, microbatch, (own_args, own_kwargs) = self._open.pop()
+        tape, places, microbatch, (own_args, own_kwargs), buffers = self._open.pop()
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]
         if output is None:  # the forward pass has raised
             return
         places.finish()
+        changed = sorted(name for name, now in self._buffers().items() if now != buffers.get(name))
+        if changed:
+            raise RuntimeError(
+                "PrivacyEngine: expected a forward pass that leaves the model as it is but it "
+                f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
+                "of the model without any noise. Do not update them in training mode."
+            )
         microbatch.program.note(self.plain, own_args, own_kwargs, output)
         for tensor in tensors_in(output):
             if tensor.requires_grad:
@@ -132,6 +149,10 @@ class WatchedForward:
                 for name, buffer in self._module.named_buffers():
                     if name in buffers and not torch.equal(buffer, buffers[name]):
                         buffer.copy_(buffers[name])
+
+    def _buffers(self) -> dict[str, tuple[int, int]]:
+        """Which tensors the buffers are, and how often each has been written to."""
+        return {name: (id(b), b._version) for name, b in self._module.named_buffers()}
 
     def _places(self, call: Any, microbatch: Microbatch) -> Places:
         """The places of this call, learned and verified where that is due."""

@@ -8,6 +8,7 @@ loss that the loop would have computed there, without the loop's own Python code
 import copy
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
@@ -144,17 +145,20 @@ class Program:
             made.update(map(id, tensors_in(call.result)))
         return found
 
-    def factors(self) -> list[float]:
-        """The Python numbers that tensors are multiplied with or divided by, in order."""
+    def numbers(self) -> list[float]:
+        """The Python numbers in the loop's calls, in order: fractions, and whole factors.
+
+        Other whole numbers are sizes, axes and powers.
+        """
         found: list[float] = []
-
-        def note(part: Any) -> None:
-            if isinstance(part, int | float):
-                found.append(part)
-
         for call in self._needed():
-            if getattr(call.function, "__name__", "").strip("_") in _SCALING:
-                replace_tensors((call.args, call.kwargs), lambda _: None, other=note)
+            scales = getattr(call.function, "__name__", "").strip("_") in _SCALING
+
+            def note(part: Any, scales: bool = scales) -> None:
+                if isinstance(part, Real) and (scales or not isinstance(part, Integral)):
+                    found.append(float(part))
+
+            replace_tensors((call.args, call.kwargs), lambda _: None, other=note)
         return found
 
     def rounding(self) -> float:

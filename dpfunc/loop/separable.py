@@ -161,7 +161,7 @@ class LossCheck:
     def __init__(self, reduction: str) -> None:
         self._reduction = reduction
         self._seen = 0
-        self._factors: dict[int, list[float]] = {}
+        self._numbers: dict[int, list[float]] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
 
     def look(
@@ -171,26 +171,26 @@ class LossCheck:
 
         ``norms``: see `require_separable`.
         """
-        factors = program.factors()
-        known = self._factors.get(len(factors))
-        if known is not None and known != factors:
+        numbers = program.numbers()
+        known = self._numbers.get(len(numbers))
+        if known is not None and known != numbers:
             raise MixedSamplesError(
-                "PrivacyEngine: expected the same numbers in the loss of every batch but it is "
-                f"multiplied or divided by {factors} where it was {known}: a number that depends "
-                "on the batch, such as len(x), mixes samples. Use .mean() and "
+                "PrivacyEngine: expected the same numbers in the loss of every batch but got "
+                f"{numbers} where it was {known}: a number that depends on the batch, such as "
+                "len(x), mixes samples. Use .mean() and "
                 'loss_reduction="mean", or a constant; for a schedule use PrivateGrad.'
             )
         if known is None or self._seen & (self._seen - 1) == 0:
             with forward.undisturbed():
-                self._try(program, params, norms, factors)
-        self._factors[len(factors)] = factors
+                self._try(program, params, norms, numbers)
+        self._numbers[len(numbers)] = numbers
         self._seen += 1
 
-    def _try(self, program: Program, params: Tensors, norms: Tensor, factors: list[float]) -> None:
+    def _try(self, program: Program, params: Tensors, norms: Tensor, numbers: list[float]) -> None:
         size = norms.shape[0]
         few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
         constants = require_separable(program, params, norms, self._reduction, few_times=few_times)
-        if self._reduction == "sum" and size > 1 and {size, 1 / size} & set(factors):
+        if self._reduction == "sum" and size > 1 and {size, 1 / size} & set(numbers):
             raise MixedSamplesError(
                 f"PrivacyEngine: expected a sum over the {size} samples but it is multiplied or "
                 f'divided by their number; use .mean() and loss_reduction="mean".'

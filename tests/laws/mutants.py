@@ -379,9 +379,16 @@ MUTANTS = [
         "l11",
     ),
     Mutant(
+        "buffers that change in forward let through",
+        "loop/forward.py",
+        "        if changed:",
+        "        if False:",
+        "l11",
+    ),
+    Mutant(
         "numbers of the batch in the loss let through",
         "loop/separable.py",
-        "if known is not None and known != factors:",
+        "if known is not None and known != numbers:",
         "if False:",
         "l11",
     ),

@@ -151,6 +151,25 @@ def scaled_by_a_number_of_the_batch(model, x, y):
     return F.cross_entropy(model(x), y) * (1.0 + x.detach().numpy().max())
 
 
+class Remembering(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 4).double()
+        self.register_buffer("seen", torch.zeros(6, dtype=torch.float64))
+
+    def forward(self, x):
+        self.seen.copy_(x[0])
+        return self.layer(x)
+
+
+def test_a_model_that_keeps_its_data_is_refused():
+    model = Remembering()
+    engine, _ = attached(model)
+    x, _ = next(iter(engine.loader(dataset())))
+    with pytest.raises(RuntimeError, match="PrivacyEngine: expected a forward pass that leaves"):
+        model(x)
+
+
 @pytest.mark.parametrize("loss_of", [token_mean, penalty, scaled_by_a_number_of_the_batch])
 def test_what_would_void_the_guarantee_is_refused(loss_of):
     model = network()

@@ -1,5 +1,6 @@
 """Loops that cannot be made private, or not by the engine, and what it says to them."""
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -254,6 +255,34 @@ class Mixing(nn.Module):
 def test_models_that_mix_samples():
     with pytest.raises(RuntimeError, match="to have the same loss and gradient alone"):
         train(Mixing(), lambda m, x, y: F.cross_entropy(m(x), y))
+
+
+class Remembering(nn.Module):
+    """Keeps a running mean of its inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer = nn.Linear(6, 4)
+        self.register_buffer("mean", torch.zeros(6))
+
+    def forward(self, x):
+        self.mean += 0.1 * (x.mean(0) - self.mean)
+        return self.layer(x)
+
+
+def test_models_that_remember_their_data():
+    with pytest.raises(RuntimeError, match=r"changes the buffers \['mean'\]"):
+        train(Remembering(), lambda m, x, y: F.cross_entropy(m(x), y))
+
+
+@pytest.mark.parametrize("kind", [float, np.float32])
+def test_numbers_of_the_batch_in_any_place(kind):
+    def smoothed(model, x, y):
+        rate = kind((y == 0).float().mean().item())
+        return F.cross_entropy(model(x), y, label_smoothing=float(rate) / 2) * kind(2.0)
+
+    with pytest.raises(RuntimeError, match="the same numbers in the loss of every batch"):
+        train(network(), smoothed, steps=3)
 
 
 # What is trained out of sight
