@@ -167,9 +167,9 @@ def test_epsilon_is_the_accountants_and_is_logged(tmp_path):
     event = accounting.dp_sgd(noise_multiplier=1.0, sample_rate=6 / 24, steps=4)
     assert engine.event() == event
     logged = {log["step"]: log["epsilon"] for log in trainer.state.log_history}
-    lower, upper = accounting.epsilon_bounds(event, delta=1e-3)[:2]
+    bounds = accounting.epsilon_bounds(event, delta=1e-3)
     assert logged[4] == engine.epsilon()
-    assert lower <= engine.epsilon() <= upper * (1 + 2e-5)
+    assert bounds.lower <= engine.epsilon() <= bounds.upper * (1 + 2e-5)
     assert 0 < logged[2] < logged[4]
 
 

@@ -100,8 +100,8 @@ def test_the_demo_tells_the_accountant_what_it_does(monkeypatch):
     for progress in run:
         told = accounting.dp_sgd(noise_multiplier=2.0, sample_rate=0.3, steps=progress.step)
         # The live budget is certified too; two certified answers differ by their widths.
-        lower, upper = accounting.epsilon_bounds(told, delta=plan.delta)[:2]
-        assert lower <= progress.epsilon <= upper * (1 + 2e-5)
+        bounds = accounting.epsilon_bounds(told, delta=plan.delta)
+        assert bounds.lower <= progress.epsilon <= bounds.upper * (1 + 2e-5)
     spent = [progress.epsilon for progress in run]
     assert all(a < b for a, b in itertools.pairwise(spent))
     # It stopped with the budget: one more step would have gone over it.
