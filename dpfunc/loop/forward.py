@@ -26,7 +26,7 @@ from dpfunc.persample.places import OffPlanError, Place, Places, Seen, to_rows
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import repeated
+from dpfunc.persample.verify import Learned, repeated
 from dpfunc.types import Tensors
 
 
@@ -159,12 +159,21 @@ class WatchedForward:
         loss, batch = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
+        def look(*, whole: bool) -> Learned:
+            try:
+                return places_of(loss, "different", params, batch, whole=whole)
+            except OffPlanError:  # the whole batch takes another way than a few samples of it
+                return places_of(loss, "different", params, batch, whole=True)
+
         def learn(*, whole: bool) -> tuple[Seen, ...]:
             with self.undisturbed():
                 try:
-                    learned = places_of(loss, "different", params, batch, whole=whole)
-                except OffPlanError:  # the whole batch takes another way than a few samples of it
-                    learned = places_of(loss, "different", params, batch, whole=True)
+                    learned = look(whole=whole)
+                except RuntimeError as error:
+                    raise RuntimeError(
+                        "PrivacyEngine: expected a model that keeps its samples apart but, where "
+                        f"its outputs with fixed weights are taken for a loss, {error}"
+                    ) from error
             microbatch.program.model_rounding = learned.rounding
             return learned.seen
 

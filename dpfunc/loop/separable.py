@@ -135,7 +135,7 @@ def _differing(
             if not close(added, grad, tolerance, floor=tolerance * scale):
                 yield name
 
-    return [name for parts in cuts for name in differing(parts)]
+    return sorted({name for parts in cuts for name in differing(parts)})
 
 
 def _cuts(size: int, few_times: int) -> Iterator[tuple[Tensor, Tensor]]:
