@@ -375,3 +375,15 @@ def test_frozen_layers_and_dropout():
     one_epoch(model, optimizer, engine, data)
     assert torch.equal(model[0].weight, frozen)
     assert model[0].weight.grad is None
+
+
+def test_a_loss_that_is_given_a_size():
+    model, data = cnn(), images()
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    expected = expected_gradients(loss_of(model), model, data, 0)
+    engine = engine_for(model).attach(optimizer)
+    x, y = next(iter(engine.loader(data)))
+    losses = F.cross_entropy(model(x), y, reduction="none").unflatten(0, torch.Size((-1, 1)))
+    losses.mean().backward()
+    optimizer.step()
+    assert_equal_gradients(model, expected)
