@@ -377,13 +377,21 @@ def test_frozen_layers_and_dropout():
     assert model[0].weight.grad is None
 
 
-def test_a_loss_that_is_given_a_size():
+def by_a_size(losses):
+    return losses.unflatten(0, torch.Size((len(losses), 1))).mean()
+
+
+def by_numbers(losses):
+    return losses.view(len(losses) * 1, 1).reshape(1, len(losses)).expand(1, len(losses)).mean()
+
+
+@pytest.mark.parametrize("reduce", [by_a_size, by_numbers])
+def test_a_loss_that_states_the_size_of_the_batch(reduce):
     model, data = cnn(), images()
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     expected = expected_gradients(loss_of(model), model, data, 0)
     engine = engine_for(model).attach(optimizer)
     x, y = next(iter(engine.loader(data)))
-    losses = F.cross_entropy(model(x), y, reduction="none").unflatten(0, torch.Size((-1, 1)))
-    losses.mean().backward()
+    reduce(F.cross_entropy(model(x), y, reduction="none")).backward()
     optimizer.step()
     assert_equal_gradients(model, expected)

@@ -118,7 +118,7 @@ def _differing(
             if (axis := axes[leaf]) is not None
         }
         with Chance("none"):
-            total = sum(program.losses_on(chosen), torch.zeros(()))
+            total = sum(program.losses_on(chosen, norms.shape[0], len(samples)), torch.zeros(()))
         scale = len(samples) if reduction == "mean" else 1
         grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
         return {
