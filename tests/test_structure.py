@@ -144,6 +144,7 @@ LADDER = [
         "loop.hooks",
         "loop.budget",
         "loop.checks",
+        "loop.resizing",
         "loop.program",
         "loop.batches",
         "loop.parts",

@@ -7,20 +7,20 @@ loss that the loop would have computed there, without the loop's own Python code
 
 import copy
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from dpfunc.loop.resizing import called_on_part
 from dpfunc.persample.nested import replace_tensors, tensors_in
 
 _SCALING = {
     *("mul", "imul", "rmul", "multiply", "div", "idiv", "truediv", "itruediv", "rtruediv"),
     *("divide", "true_divide", "rdiv"),
 }
-_RESHAPING = {"view", "reshape", "unflatten", "expand"}
 
 
 class Watched(Tensor):
@@ -185,7 +185,7 @@ class Program:
         for call in self._needed():
             args, kwargs = replace_tensors((call.args, call.kwargs), given)
             with self._autocast(call.autocast):
-                result = _called(call.function, args, kwargs, size, part)
+                result = called_on_part(call.function, args, kwargs, size, part)
             for old, new in zip(tensors_in(call.result), tensors_in(result), strict=True):
                 made[id(old)] = new
         return [made[id(loss)] for loss in self.losses]
@@ -235,46 +235,3 @@ def _memory(tensors: list[Tensor]) -> set[int]:
     """Where the numbers of these tensors are: views of one tensor have one place."""
     with torch._C.DisableTorchFunctionSubclass():
         return {tensor.untyped_storage().data_ptr() for tensor in tensors}
-
-
-def _called(function: Any, args: Any, kwargs: Any, size: int, part: int) -> Any:
-    """The call; where it states the size of the batch, that of the part in its place.
-
-    Which of the whole numbers in a shape is the batch's is tried: with a wrong one the numbers of
-    entries do not agree.
-    """
-    try:
-        return function(*args, **kwargs)
-    except RuntimeError:
-        if getattr(function, "__name__", "") not in _RESHAPING:
-            raise
-        for other_args, other_kwargs in _resized((args, kwargs), size, part):
-            with suppress(RuntimeError):
-                return function(*other_args, **other_kwargs)
-        raise
-
-
-def _resized(call: Any, size: int, part: int) -> Iterator[Any]:
-    """The call with one of the multiples of ``size`` in it made the same multiple of ``part``."""
-    numbers: list[Any] = []
-    _replace_leaves(call, numbers.append)
-    for place, number in enumerate(numbers):
-        whole = isinstance(number, int) and not isinstance(number, bool)
-        if whole and number > 0 and number % size == 0:
-            yield _with_leaves(
-                call, [*numbers[:place], number // size * part, *numbers[place + 1 :]]
-            )
-
-
-def _with_leaves(call: Any, leaves: list[Any]) -> Any:
-    turns = iter(leaves)
-    return _replace_leaves(call, lambda _: next(turns))
-
-
-def _replace_leaves(call: Any, fn: Callable[[Any], Any]) -> Any:
-    """``call`` with ``fn`` applied to all that is no tensor, and to each number of a size."""
-
-    def replaced(leaf: Any) -> Any:
-        return tuple(map(fn, leaf)) if isinstance(leaf, torch.Size) else fn(leaf)
-
-    return replace_tensors(call, lambda tensor: tensor, other=replaced)
