@@ -1,4 +1,4 @@
-"""Calls that state the size of the batch, on a part of it: which of their numbers it is, is tried."""
+"""Calls that state the size of the batch, run on a part of it."""
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
