@@ -120,7 +120,7 @@ def plot(truths: list[float], found: list[dict[str, dict[str, float]]], path: st
     """Time against gap; hollow where an accountant claims less than the truth."""
     import matplotlib.pyplot as plt
 
-    figure, axes = plt.subplots(figsize=(7, 5))
+    figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
     for colour, name in enumerate(("dpfunc", *RIVALS)):
         label = name
         for truth, best in zip(truths, found, strict=True):
@@ -135,8 +135,8 @@ def plot(truths: list[float], found: list[dict[str, dict[str, float]]], path: st
             label = "_"
     axes.set_xlabel("CPU seconds, one thread")
     axes.set_ylabel("gap to the truth, relative (hollow: below it)")
-    axes.legend()
-    figure.savefig(path, dpi=150)
+    axes.legend(loc="center left", bbox_to_anchor=(1.0, 0.5))
+    figure.savefig(path, dpi=100)
 
 
 def main() -> None:
