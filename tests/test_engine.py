@@ -395,3 +395,15 @@ def test_a_loss_that_states_the_size_of_the_batch(reduce):
     reduce(F.cross_entropy(model(x), y, reduction="none")).backward()
     optimizer.step()
     assert_equal_gradients(model, expected)
+
+
+def test_outputs_that_cancel_by_the_million():
+    """Rounding of their sum is no mixing of samples."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Flatten(), nn.Linear(81, 500_000))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    engine = engine_for(model).attach(optimizer)
+    x, _ = next(iter(engine.loader(images())))
+    model(x).square().mean(1).mean().backward()
+    optimizer.step()
+    assert engine.steps_taken == 1

@@ -5,6 +5,7 @@ as a loss marked by `batched` does. What is learned of the model is learned and 
 way too: the loss of a sample is then a fixed random combination of its outputs.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -236,13 +237,18 @@ def _output_places(two: list[Tensor], three: list[Tensor]) -> list[Place | None]
 
 
 def _combined(outputs: list[Tensor], places: list[Place | None], size: int) -> Tensor:
-    """One number a sample, ``[B]``: its outputs with fixed weights of many sizes."""
+    """One number a sample, ``[B]``: its outputs with fixed weights of many sizes.
+
+    Their root mean square is added, without a gradient: where millions of outputs cancel, it is
+    what rounding is to be compared with.
+    """
     total = torch.zeros(size, device=outputs[0].device)
     for tensor, place in zip(outputs, places, strict=True):
         if place is not None and tensor.is_floating_point():
-            rows = to_rows(tensor, place, size).reshape(size, -1)
+            rows = to_rows(tensor, place, size).reshape(size, -1).to(total.dtype)
             weights = torch.cos(1.7 * torch.arange(rows.shape[1], device=rows.device) + 0.4)
-            total = total + rows.to(total.dtype) @ weights.to(total.dtype)
+            sums = rows @ weights.to(total.dtype) / math.sqrt(max(1, rows.shape[1]))
+            total = total + sums + rows.detach().square().mean(1).sqrt()
     return total
 
 
