@@ -16,7 +16,7 @@ from torch import Tensor
 from dpfunc.loop.forward import WatchedForward
 from dpfunc.loop.program import Program
 from dpfunc.persample.chance import Chance
-from dpfunc.persample.verify import close
+from dpfunc.persample.verify import close, is_time_to_look
 from dpfunc.random import key
 from dpfunc.subsets import permutation
 from dpfunc.types import Tensors
@@ -180,7 +180,7 @@ class LossCheck:
                 "len(x), mixes samples. Use .mean() and "
                 'loss_reduction="mean", or a constant; for a schedule use PrivateGrad.'
             )
-        if known is None or self._seen & (self._seen - 1) == 0:
+        if known is None or is_time_to_look(self._seen):
             with forward.undisturbed():
                 self._try(program, params, norms, numbers)
         self._numbers[len(numbers)] = numbers

@@ -86,10 +86,10 @@ class Places:
     def next(self, operation: str) -> Place | None:
         """The place of the next tensor, before it is there. Pass it to `check` once it is."""
         here = len(self.seen)
-        if self._planned(here) != operation:
-            self._leave_plan(f"{operation} came in the place of {self._planned(here)}")
-            if self._planned(here) != operation:
-                raise OffPlanError(f"{operation} came in the place of {self._planned(here)}")
+        self._hold_to(
+            lambda: self._planned(here) == operation,
+            f"{operation} came in the place of {self._planned(here)}",
+        )
         self.seen.append(self._plan()[here])
         return self.seen[-1].place
 
@@ -104,10 +104,12 @@ class Places:
 
     def finish(self) -> tuple[Seen, ...]:
         """All that was seen. OffPlanError where the loss ended earlier than it did before."""
-        if self.plan is not None and self._planned(len(self.seen)) != _THE_END:
-            self._leave_plan(f"the loss ended before {self._planned(len(self.seen))}")
-            if self._planned(len(self.seen)) != _THE_END:
-                raise OffPlanError("the loss ended early")
+        if self.plan is not None:
+            here = len(self.seen)
+            self._hold_to(
+                lambda: self._planned(here) == _THE_END,
+                f"the loss ended before {self._planned(here)}",
+            )
         return tuple(self.seen)
 
     def _plan(self) -> tuple[Seen, ...]:
@@ -122,6 +124,13 @@ class Places:
         if expected.place is not None:
             shape[expected.place.axis] *= self.size
         return tuple(shape) == tuple(values.shape)
+
+    def _hold_to(self, agrees: Callable[[], bool], why: str) -> None:
+        """OffPlanError unless the loss agrees with the plan, or else with a new one."""
+        if not agrees():
+            self._leave_plan(why)
+            if not agrees():
+                raise OffPlanError(why)
 
     def _leave_plan(self, why: str) -> None:
         """Go on with a new plan, which has to agree with what was seen so far."""

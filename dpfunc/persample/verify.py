@@ -40,8 +40,12 @@ class Learned(NamedTuple):
 
     def serves(self, samples: int) -> bool:
         """Whether a batch of which ``samples`` can be compared may go without another look."""
-        again = self.uses > 0 and self.uses & (self.uses - 1) == 0
-        return self.different >= samples and not again
+        return self.different >= samples and not (self.uses and is_time_to_look(self.uses))
+
+
+def is_time_to_look(times: int) -> bool:
+    """At first, and after 1, 2, 4, 8, ... times."""
+    return times & (times - 1) == 0
 
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
