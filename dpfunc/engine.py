@@ -21,7 +21,7 @@ from dpfunc.loop.checks import (
     require_unchanged,
 )
 from dpfunc.loop.forward import Microbatch, WatchedForward
-from dpfunc.loop.hooks import Hook
+from dpfunc.loop.hooks import Hook, closure_of
 from dpfunc.loop.parts import Parts
 from dpfunc.loop.program import Program
 from dpfunc.loop.separable import LossCheck
@@ -138,8 +138,6 @@ class PrivacyEngine:
         self._optimizer: torch.optim.Optimizer | None = None
         self._handles: list[Any] = []
         self._now: Microbatch | None = None
-        self._is_last = True
-        self._divided_by = 1
         self._parts: list[tuple[Part, Tensor]] = []
         self._last: tuple[Tensors, State, Tensor] | None = None
 
@@ -231,9 +229,9 @@ class PrivacyEngine:
             return False
         device = next(iter(self._params.values())).device
         program = Program(device.type)
-        microbatch = Microbatch(drawn.mask.to(device), program)
+        microbatch = Microbatch(drawn.mask.to(device), program, drawn.last, divided_by)
         program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == microbatch.size])
-        self._now, self._is_last, self._divided_by = microbatch, drawn.last, divided_by
+        self._now = microbatch
         return True
 
     # The budget
@@ -301,7 +299,7 @@ class PrivacyEngine:
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         require(
-            kwargs.get("closure", *args[1:2] or (None,)) is None,
+            closure_of(args, kwargs) is None,
             "PrivacyEngine",
             "optimizer.step() without a closure",
             "a closure",
@@ -310,11 +308,9 @@ class PrivacyEngine:
             error=RuntimeError,
         )
         require_optimizer(optimizer, self._params)
-        self._microbatch()
+        is_last = self._microbatch().last
         self._finish_microbatch(must=True)
-        if not self._is_last:
-            return
-        if self._is_spent():
+        if not is_last or self._is_spent():
             return
         part, masks = self._parts[0][0], [mask for _, mask in self._parts]
         for other, _ in self._parts[1:]:
@@ -344,10 +340,10 @@ class PrivacyEngine:
         require_unchanged(self._model, self._params)
         grads = microbatch.per_sample(self._params)
         scale = float(microbatch.size) if self.loss_reduction == "mean" else 1.0
-        scale *= self._divided_by
+        scale *= microbatch.divided_by
         unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
         part = self._private.clipped(grads, unknown, self._state["clip"], microbatch.mask, scale)
-        norms = global_norm(part.norms) / self._divided_by  # of the losses as they are
+        norms = global_norm(part.norms) / microbatch.divided_by  # of the losses as they are
         self._check.look(microbatch.program, self._params, norms, self._forward)
         self._parts.append((part, microbatch.mask))
         self._close()

@@ -129,7 +129,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         """
         self._own_loss = True
 
-        def mean(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001
+        def mean(outputs: Any, labels: Any, num_items_in_batch: Any = None) -> Tensor:  # noqa: ARG001  # given
             loss = losses(outputs, labels).mean()
             return loss / self._parts if torch.is_grad_enabled() else loss  # as of the model's own
 

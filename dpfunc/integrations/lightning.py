@@ -11,7 +11,7 @@ from dpfunc.engine import PrivacyEngine
 from dpfunc.integrations.resuming import resume
 from dpfunc.integrations.turns import Turns
 from dpfunc.loop.checks import require_sized
-from dpfunc.loop.hooks import Hook
+from dpfunc.loop.hooks import Hook, closure_of
 from dpfunc.loop.parts import Parts
 from dpfunc.persample.nested import tensors_in
 
@@ -177,7 +177,7 @@ class PrivacyCallback(Callback):
 
 def _run_closure(_optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
     """Run the closure of ``optimizer.step(closure)`` once, and step without it."""
-    closure = kwargs.get("closure", *args[1:2] or (None,))
+    closure = closure_of(args, kwargs)
     if closure is None:
         return None
     closure()

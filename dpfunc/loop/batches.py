@@ -1,6 +1,6 @@
 """Poisson batches for an ordinary loop: which samples, in which microbatches, and who fills up."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -28,15 +28,23 @@ class Drawn(NamedTuple):
 
 def drawn(
     key: Key, step: int, *, size: int, rate: float, microbatch_size: int | None
-) -> Iterator[Drawn]:
+) -> list[Drawn]:
     """The microbatches of the batch of ``step``: a function of the key and the step alone."""
-    indices, mask = poisson(key, step, size=size, rate=rate)
-    if len(indices) == 0:
-        indices, mask = torch.zeros(1, dtype=torch.int64), torch.zeros(1, dtype=torch.bool)
-    parts = slices(len(indices), microbatch_size)
-    for number, part in enumerate(parts):
-        chosen = tuple(indices[part].tolist())
-        yield Drawn(step, chosen, mask[part], last=number == len(parts) - 1)
+    indices, _ = poisson(key, step, size=size, rate=rate)
+    return microbatches(step, [indices[part] for part in slices(len(indices), microbatch_size)])
+
+
+def microbatches(step: int, chosen: Sequence[Tensor]) -> list[Drawn]:
+    """One for the indices in each part of the batch of ``step``, where a part may be empty."""
+    return [
+        Drawn(
+            step,
+            tuple(part.tolist()) or (0,),
+            torch.full((max(1, len(part)),), len(part) > 0),
+            last=number == len(chosen) - 1,
+        )
+        for number, part in enumerate(chosen)
+    ]
 
 
 class PoissonBatches(Sampler[list[int]]):

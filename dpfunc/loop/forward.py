@@ -35,11 +35,14 @@ from dpfunc.types import Tensors
 class Microbatch:
     """The samples that the model sees now, and all that was noted of them.
 
-    ``mask``: bool ``[B]``, False for a sample that only fills up.
+    ``mask``: bool ``[B]``, False for a sample that only fills up. ``last``: of its batch.
+    ``divided_by``: what the loop divides its loss by, beside the reduction over samples.
     """
 
     mask: Tensor
     program: Program
+    last: bool
+    divided_by: int = 1
     record: Record = field(default_factory=Record)
     rows: list[Rows] = field(default_factory=list)
 
@@ -108,7 +111,7 @@ class WatchedForward:
         if self._paused or not self._open:
             return
         tape, places, microbatch, (own_args, own_kwargs), buffers = self._open.pop()
-        tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]
+        tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
         if output is None:  # the forward pass has raised
             return
         places.finish()
@@ -278,4 +281,4 @@ def _any_watched(value: Any) -> bool:
 
 
 def _plain(tensor: Tensor) -> Tensor:
-    return tensor.as_subclass(Tensor) if isinstance(tensor, Watched) else tensor
+    return tensor.unwatched() if isinstance(tensor, Watched) else tensor

@@ -23,3 +23,9 @@ class Hook:
 
 def _nothing() -> Callable[..., None]:
     return nothing
+
+
+def closure_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Callable[[], Any] | None:
+    """The closure given to ``optimizer.step``; ``args`` begin with the optimizer."""
+    closure: Callable[[], Any] | None = kwargs.get("closure", *args[1:2] or (None,))
+    return closure

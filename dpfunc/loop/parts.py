@@ -2,10 +2,8 @@
 
 from dataclasses import dataclass, field
 
-import torch
-
 from dpfunc.checks import is_count, require
-from dpfunc.loop.batches import Drawn
+from dpfunc.loop.batches import Drawn, microbatches
 from dpfunc.random import Key
 from dpfunc.sampling import poisson
 
@@ -40,17 +38,6 @@ class Parts:
         if step not in self._kept:
             if len(self._kept) == _STEPS_AHEAD:
                 del self._kept[min(self._kept)]
-            self._kept[step] = self._draw(step)
+            indices, _ = poisson(self.key, step, size=self.size, rate=self.rate)
+            self._kept[step] = microbatches(step, indices.tensor_split(self.count))
         return self._kept[step]
-
-    def _draw(self, step: int) -> list[Drawn]:
-        indices, _ = poisson(self.key, step, size=self.size, rate=self.rate)
-        return [
-            Drawn(
-                step,
-                tuple(part.tolist()) or (0,),
-                torch.full((max(1, len(part)),), len(part) > 0),
-                last=number == self.count - 1,
-            )
-            for number, part in enumerate(indices.tensor_split(self.count))
-        ]

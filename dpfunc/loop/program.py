@@ -51,10 +51,10 @@ class Watched(Tensor):
         return self.unwatched().__reduce_ex__(protocol)
 
     def __format__(self, spec: str) -> str:
-        return format(self.detach().as_subclass(Tensor), spec)
+        return format(self.unwatched().detach(), spec)
 
-    def __repr__(self) -> str:  # type: ignore[override]
-        return repr(self.as_subclass(Tensor))
+    def __repr__(self) -> str:  # type: ignore[override]  # torch's keyword is its own affair
+        return repr(self.unwatched())
 
 
 class Call(NamedTuple):
@@ -132,7 +132,7 @@ class Program:
         for tensor in tensors:
             if type(tensor) is Tensor:
                 tensor.__class__ = Watched
-                tensor._program = self  # type: ignore[attr-defined]
+                tensor._program = self  # type: ignore[attr-defined]  # a Watched by now
                 self._watched.append(tensor)
 
     def leaves(self) -> dict[int, Tensor]:
@@ -194,7 +194,7 @@ class Program:
         """Forget everything. What was watched is plain from now on."""
         for tensor in self._watched:
             tensor.__class__ = Tensor
-            del tensor._program  # type: ignore[attr-defined]
+            del tensor._program  # type: ignore[attr-defined]  # it was a Watched
         self._calls, self._watched, self.losses = [], [], []
 
     def _needed(self) -> list[Call]:
@@ -220,7 +220,9 @@ class Program:
         self.losses.append(loss)
         self.running_backward = True
         try:
-            Tensor.backward(loss, *args, **kwargs)  # type: ignore[no-untyped-call]
+            Tensor.backward(  # type: ignore[no-untyped-call]  # torch does not annotate it
+                loss, *args, **kwargs
+            )
         finally:
             self.running_backward = False
 

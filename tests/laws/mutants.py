@@ -346,8 +346,8 @@ MUTANTS = [
     Mutant(
         "the sample that fills an empty batch counts",
         "loop/batches.py",
-        "torch.zeros(1, dtype=torch.bool)",
-        "torch.ones(1, dtype=torch.bool)",
+        "len(part) > 0),",
+        "True),",
         "l11",
     ),
     Mutant(

@@ -9,45 +9,11 @@ from torch import nn
 from torch.func import functional_call
 
 import dpfunc as dp
+from tests.checking.networks import ResNet18
 
 KEY = dp.key(5)
 SIZE, BATCH = 24, 8
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing.:FutureWarning")
-
-
-class Block(nn.Module):
-    """A basic block of ResNet as torchvision writes it: in-place ReLU, and ``+=``."""
-
-    def __init__(self, inner, outer, stride):
-        super().__init__()
-        self.conv1 = nn.Conv2d(inner, outer, 3, stride, 1, bias=False)
-        self.bn1 = nn.BatchNorm2d(outer)
-        self.relu = nn.ReLU(inplace=True)
-        self.conv2 = nn.Conv2d(outer, outer, 3, 1, 1, bias=False)
-        self.bn2 = nn.BatchNorm2d(outer)
-        self.downsample = None
-        if stride != 1 or inner != outer:
-            self.downsample = nn.Sequential(
-                nn.Conv2d(inner, outer, 1, stride, bias=False), nn.BatchNorm2d(outer)
-            )
-
-    def forward(self, x):
-        identity = x if self.downsample is None else self.downsample(x)
-        out = self.relu(self.bn1(self.conv1(x)))
-        out = self.bn2(self.conv2(out))
-        out += identity
-        return self.relu(out)
-
-
-def resnet18(width=8):
-    """ResNet-18, narrow."""
-    stages, inner = [], width
-    for outer, stride in ((width, 1), (2 * width, 2), (4 * width, 2), (8 * width, 2)):
-        stages += [Block(inner, outer, stride), Block(outer, outer, 1)]
-        inner = outer
-    stem = [nn.Conv2d(3, width, 3, 1, 1, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
-    head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8 * width, 10)]
-    return nn.Sequential(*stem, *stages, *head)
 
 
 class Recurrent(nn.Module):
@@ -161,7 +127,7 @@ def masked_batch():
 
 CASES = {
     "ResNet-18": (
-        lambda: dp.fix_module(resnet18()),
+        lambda: dp.fix_module(ResNet18(width=8)),
         lambda: {"x": torch.randn(SIZE, 3, 16, 16), "labels": labels(10)},
         classify,
     ),
