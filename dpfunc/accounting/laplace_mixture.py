@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpfunc.accounting.mixture import Component, log_mixture
+from dpfunc.accounting.mixture import Component, cells_between, log_mixture
 from dpfunc.accounting.pair import ULP, Array, Cells
 
 _TABLE = 4001  # points from which the search for the place of a loss starts
@@ -47,11 +47,13 @@ class LaplaceMixture:
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss passes a node."""
-        y, shift = self._places(nodes)
-        ends = np.concatenate([[-math.inf], y, [math.inf]])
-        p, p_error = self._masses(ends, self.above)
-        r, r_error = self._masses(-ends[::-1], self.below)
-        return Cells(p, r[::-1], p_error, r_error[::-1], shift)
+        places, shift = self._places(nodes)
+        return cells_between(
+            places,
+            shift,
+            lambda ends: self._masses(ends, self.above),
+            lambda ends: self._masses(ends, self.below),
+        )
 
     def _log_moved(self, y: Array, components: tuple[Component, ...]) -> Array:
         moves = [shift / self.noise_multiplier for shift, _ in components]

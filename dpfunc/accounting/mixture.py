@@ -14,6 +14,7 @@ replacement), and a group of k records, all added or all removed, by binomial we
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -41,6 +42,22 @@ def log_mixture(exponents: list[Array], components: tuple[Component, ...], like:
     for weight, exponent in zip(weights, exponents, strict=True):
         far = np.logaddexp(far, math.log(weight) + exponent)
     return np.where((rise > -0.5) & (np.maximum.reduce(exponents) < 30.0), near, far)
+
+
+def cells_between(
+    places: Array,
+    shift: float,
+    above: Callable[[Array], tuple[Array, Array]],
+    below: Callable[[Array], tuple[Array, Array]],
+) -> Cells:
+    """The cells of two laws on a line, cut at ``places``, of which Q's is the mirror image.
+
+    ``above``, ``below``: masses and their errors between increasing ends, under P and mirrored Q.
+    """
+    ends = np.concatenate([[-math.inf], places, [math.inf]])
+    p, p_error = above(ends)
+    r, r_error = below(-ends[::-1])
+    return Cells(p, r[::-1], p_error, r_error[::-1], shift)
 
 
 def log_weighted(y: Array, noise_multiplier: float, components: tuple[Component, ...]) -> Array:
@@ -114,11 +131,13 @@ class GaussianMixture:
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss is that of a node."""
-        y, shift = self._places(nodes)
-        ends = np.concatenate([[-math.inf], y, [math.inf]])
-        p, p_error = self._masses(ends, self.above)
-        r, r_error = self._masses(-ends[::-1], self.below)
-        return Cells(p, r[::-1], p_error, r_error[::-1], shift)
+        places, shift = self._places(nodes)
+        return cells_between(
+            places,
+            shift,
+            lambda ends: self._masses(ends, self.above),
+            lambda ends: self._masses(ends, self.below),
+        )
 
     def _places(self, nodes: Array) -> tuple[Array, float]:
         """The y at which the loss is each node, and how far the loss there may be from it."""

@@ -37,12 +37,7 @@ _MEANS = {
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The run, or an event that describes it; delta; how to show the answer."""
-    parser.add_argument(
-        "--noise-multiplier",
-        type=float,
-        metavar="SIGMA",
-        help="standard deviation of the noise over the clipping norm",
-    )
+    shared.add_noise(parser, required=False)
     shared.add_sampling(parser)
     parser.add_argument("--steps", type=int, metavar="T", help="number of updates of the model")
     parser.add_argument(

@@ -16,12 +16,12 @@ from dpfunc.checks import require
 _PICTURES = (".png", ".pdf", ".svg")
 
 
-def add_noise(parser: argparse.ArgumentParser) -> None:
+def add_noise(parser: argparse.ArgumentParser, *, required: bool = True) -> None:
     """``--noise-multiplier``."""
     parser.add_argument(
         "--noise-multiplier",
         type=float,
-        required=True,
+        required=required,
         metavar="SIGMA",
         help="standard deviation of the noise over the clipping norm",
     )
