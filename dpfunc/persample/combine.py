@@ -56,7 +56,7 @@ class Sum:
                 return _norm_sq_of_outer_and_scatter(outer, scatter)
         sizes, (_, *shape) = self.sizes(), self.parts[0].take(slice(0, 1)).dense().shape
         norm_sq = form_in_slices(
-            lambda where: row_norm_sq(self.take(where).dense()), len(sizes), math.prod(shape)
+            lambda where: row_norm_sq(self.take(where).dense()), sizes, math.prod(shape)
         )
         return at_least_rounding(norm_sq, sizes)
 

@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.cost import form_in_slices, loop_pays, prefers_pixel_gram
+from dpfunc.persample.cost import form_in_slices, prefers_pixel_gram, prefers_shifts
 from dpfunc.persample.factors import accumulable, at_least_rounding, keep, row_norm_sq, weigh
+from dpfunc.persample.windows import Windows, by_patches, by_shifts
 
 
 class Geometry(NamedTuple):
@@ -73,16 +74,18 @@ class Convolution:
     geometry: Geometry
 
     def norm_sq(self) -> Tensor:
-        size, pixels = self.grads.shape[0], self._padded_pixels()
+        pixels = self._padded_pixels()
         if self.geometry.groups == 1 and prefers_pixel_gram(
             self._positions(), pixels, self.weight.shape[0], tuple(self.weight.shape[1:])
         ):
             norm_sq = form_in_slices(
-                lambda where: self.take(where)._gram_norm_sq(), size, pixels * pixels
+                lambda where: self.take(where)._gram_norm_sq(), self.grads, pixels * pixels
             )
         else:
             norm_sq = form_in_slices(
-                lambda where: row_norm_sq(self.take(where).dense()), size, self.weight.numel()
+                lambda where: row_norm_sq(self.take(where).dense()),
+                self.grads,
+                self.weight.numel(),
             )
         return at_least_rounding(norm_sq, self.sizes())
 
@@ -105,16 +108,11 @@ class Convolution:
         return self._weight_grad(inputs, grads)
 
     def dense(self) -> Tensor:
-        columns = math.prod(self.weight.shape[1:])
-        work = self._positions() * self.weight.numel()
-        if loop_pays(work, self.grads.device):
-            pairs = zip(self.inputs, self.grads, strict=True)
-            return torch.stack([self._weight_grad(inputs, grads) for inputs, grads in pairs])
-        return form_in_slices(
-            lambda where: self.take(where)._from_patches(),
-            self.grads.shape[0],
-            self._positions() * columns * self.geometry.groups,
+        formed = form_in_slices(
+            lambda where: self.take(where)._formed(), self.grads, self._numbers_to_form()
         )
+        gradients: Tensor = formed.unflatten(3, self.weight.shape[2:])
+        return gradients
 
     def take(self, where: slice) -> "Convolution":
         return Convolution(self.inputs[where], self.grads[where], self.weight, self.geometry)
@@ -160,27 +158,21 @@ class Convolution:
         weight = self.weight.to(inputs.dtype)
         return convolution_backward(inputs, grads, weight, self.geometry, of_weight=True)
 
-    def _from_patches(self) -> Tensor:
-        fixed, patches = self._positions_and_patches()
-        return (fixed.mT @ patches).flatten(1, 2).reshape(-1, *self.weight.shape)
+    def _formed(self) -> Tensor:
+        """``[B, rows, columns, K]``."""
+        fixed, moving = self._fixed_and_moving()
+        windows = Windows(self.weight.shape[2:], self.geometry.stride, self.geometry.dilation)
+        if self._is_shifted():
+            return by_shifts(fixed, moving, windows)
+        return by_patches(fixed, moving, windows, self.geometry.groups)
 
-    def _positions_and_patches(self) -> tuple[Tensor, Tensor]:
-        """``[B, groups, T, rows]`` and ``[B, groups, T, columns]``: multiply to the gradient."""
-        fixed, windows = self._fixed_and_moving()
-        kernel = self.weight.shape[2:]
-        axes, groups = len(kernel), self.geometry.groups
-        for axis, (size, step, gap) in enumerate(
-            zip(kernel, self.geometry.stride, self.geometry.dilation, strict=True)
-        ):
-            windows = windows.unfold(3 + axis, gap * (size - 1) + 1, step)[..., ::gap]
-        windows = windows.unflatten(2, (groups, -1))  # [B, N, groups, channels, *out, *kernel]
-        out, inner = range(4, 4 + axes), range(4 + axes, 4 + 2 * axes)
-        if all(step == 1 for step in self.geometry.stride):
-            # Neighbouring windows are neighbours in memory: copy along the positions.
-            windows = windows.permute(0, 2, 3, *inner, 1, *out)
-            patches = windows.flatten(3 + axes).flatten(2, 2 + axes).mT
-        else:
-            windows = windows.permute(0, 2, 1, *out, 3, *inner)
-            patches = windows.flatten(3 + axes).flatten(2, 2 + axes)
-        fixed = fixed.flatten(3).unflatten(2, (groups, -1)).permute(0, 2, 1, 4, 3).flatten(2, 3)
-        return fixed, patches
+    def _is_shifted(self) -> bool:
+        rows, columns = self.weight.shape[:2]
+        one = self.grads.shape[1] == self.geometry.groups == 1
+        return one and prefers_shifts(columns, self._positions(), rows)
+
+    def _numbers_to_form(self) -> int:
+        """Beside the gradient itself: see `_formed`."""
+        if self._is_shifted():
+            return self._positions() * (self.weight.shape[0] + self.weight.shape[1])
+        return self._positions() * math.prod(self.weight.shape[1:]) * self.geometry.groups

@@ -9,9 +9,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-# Gradients are formed this many numbers at a time: 64 MiB of float32, well inside a cache of
-# activations.
-_SLICE_NUMBERS = 2**24
+from dpfunc.persample.batch import slices
+from dpfunc.persample.shapes import have_numbers
+
+# What is formed only to be summed up is formed this many numbers at a time. In 2 MiB of float32 a
+# CPU uses memory again that is still in its cache; 64 MiB are few launches for a GPU, and little
+# beside the activations.
+_CPU_SLICE = 2**19
+_DEVICE_SLICE = 2**24
 
 
 def prefers_gram(positions: int, rows: int, columns: int) -> bool:
@@ -30,13 +35,13 @@ def prefers_pixel_gram(positions: int, pixels: int, rows: int, kernel: tuple[int
     return gram < positions * rows * math.prod(kernel)
 
 
-def loop_pays(multiply_adds: int, device: torch.device) -> bool:
-    """Whether a library call a sample beats one batched product over patches.
+def prefers_shifts(channels: int, positions: int, rows: int) -> bool:
+    """Whether a convolution takes one product for each offset of its kernel, and copies no patches.
 
-    A call costs about 50 us on a CPU, in which the patches of half a million products are
-    multiplied; a GPU would wait for every launch.
+    Copying a patch costs as much as some thirty rows of a product with it; a product with few
+    columns or little work costs more than the copy.
     """
-    return device.type == "cpu" and multiply_adds > 500_000
+    return channels >= 16 and channels * positions * rows >= 2**16
 
 
 def worth_forming(gradient_numbers: int, held_numbers: int) -> bool:
@@ -67,8 +72,18 @@ def steps_at_once(step_numbers: int, device: torch.device) -> int:
     return max(1, numbers // max(1, step_numbers))
 
 
-def form_in_slices(form: Callable[[slice], Tensor], size: int, gradient_numbers: int) -> Tensor:
-    """``form`` over slices of the batch, joined: only one slice of gradients at a time."""
-    step = max(1, _SLICE_NUMBERS // max(1, gradient_numbers))
-    parts = [form(slice(start, start + step)) for start in range(0, size, step)]
-    return parts[0] if len(parts) == 1 else torch.cat(parts)
+def form_in_slices(form: Callable[[slice], Tensor], of: Tensor, numbers: int) -> Tensor:
+    """``form`` over slices of the samples of ``of``, joined; a sample takes so many ``numbers``."""
+    in_cache = of.device.type == "cpu" and have_numbers(of)  # a graph is not to be unrolled
+    step = max(1, (_CPU_SLICE if in_cache else _DEVICE_SLICE) // max(1, numbers))
+    parts = [form(where) for where in slices(len(of), step)]
+    if len(parts) == 1:
+        return parts[0]
+    order = [0, *axes_in_memory_order(parts[0])]  # in which joining is a plain copy
+    joined = torch.cat([part.permute(order) for part in parts])
+    return joined.permute([order.index(axis) for axis in range(len(order))])
+
+
+def axes_in_memory_order(values: Tensor) -> list[int]:
+    """All axes but that of samples, as they lie in memory: in that order a pass is fastest."""
+    return sorted(range(1, values.dim()), key=values.stride, reverse=True)

@@ -10,7 +10,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from dpfunc.persample.shapes import shapes_alone
 
 _to_copy = torch.ops.aten._to_copy.default
-_SUMS = (torch.ops.aten.sum.dim_IntList, torch.ops.aten.sum.default)
+_SUMS = (
+    torch.ops.aten.sum.dim_IntList,
+    torch.ops.aten.sum.default,
+    torch.ops.aten.linalg_vector_norm.default,
+)
 
 
 def captured(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> GraphModule:

@@ -34,13 +34,13 @@ class Outer:
 
     def raw_norm_sq(self) -> Tensor:
         """As it comes out, be it of terms that cancel."""
-        size, positions, rows = self.left.shape
+        _, positions, rows = self.left.shape
         columns = self.right.shape[2]
         if positions == 1:
             return row_norm_sq(self.left) * row_norm_sq(self.right)
         if prefers_gram(positions, rows, columns):
-            return form_in_slices(self._gram_norm_sq, size, positions * positions)
-        return form_in_slices(self._formed_norm_sq, size, rows * columns)
+            return form_in_slices(self._gram_norm_sq, self.left, positions * positions)
+        return form_in_slices(self._formed_norm_sq, self.left, rows * columns)
 
     def sizes(self) -> Tensor:
         """See `at_least_rounding`."""

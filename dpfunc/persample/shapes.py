@@ -4,6 +4,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
 
 from dpfunc.persample.nested import tensors_in
@@ -17,5 +19,12 @@ def shapes_alone() -> Iterator[FakeTensorMode]:
 
 
 def have_numbers(value: Any) -> bool:
-    """Whether no tensor in ``value`` is a shape alone."""
-    return not any(isinstance(tensor, FakeTensor) for tensor in tensors_in(value))
+    """Whether Python can read the numbers of all tensors in ``value``.
+
+    It can't where a tensor is a shape alone, or stands for those of other calls: under vmap, and
+    while torch.compile reads the code.
+    """
+    return not torch.compiler.is_compiling() and not any(
+        isinstance(tensor, FakeTensor) or is_functorch_wrapped_tensor(tensor)
+        for tensor in tensors_in(value)
+    )

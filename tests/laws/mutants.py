@@ -76,6 +76,13 @@ MUTANTS = [
         "l1",
     ),
     Mutant(
+        "nothing taken for dropped while something is kept",
+        "persample/factors.py",
+        "return bool((weights != 0).all())",
+        "return bool((weights != 0).any())",
+        "l1",
+    ),
+    Mutant(
         "noise added for every microbatch",
         "step.py",
         'part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)',
@@ -183,8 +190,8 @@ MUTANTS = [
     Mutant(
         "squares added in a row",
         "persample/factors.py",
-        "return accumulable(_as_rows(in_order)).square().sum(1)",
-        "return torch.linalg.vector_norm(accumulable(_as_rows(in_order)), dim=1).square()",
+        "whole = rows.shape[1] // _BLOCK * _BLOCK",
+        "whole = 0",
         "l1",
     ),
     Mutant(
@@ -220,6 +227,20 @@ MUTANTS = [
         "persample/whole_batch.py",
         "return values.expand(size, *values.shape)",
         "return values.expand(size, *values.shape) / size",
+        "l7",
+    ),
+    Mutant(
+        "an offset of a dilated kernel taken for its number",
+        "persample/windows.py",
+        "start += k * gap // step * stride",
+        "start += k // step * stride",
+        "l7",
+    ),
+    Mutant(
+        "the gradient of a shift taken for that of the scale",
+        "persample/rules/group_norm.py",
+        "return self._of_sample(self._backward(read, grad).of_scale, len(read))",
+        "return self._of_sample(self._backward(read, grad).of_shift, len(read))",
         "l7",
     ),
     Mutant(

@@ -125,17 +125,17 @@ def test_matrix_products(form):
     axes=st.integers(1, 3),
     size=SMALL,
     groups=st.integers(1, 2),
-    channels=st.integers(1, 2),
+    channels=st.sampled_from([1, 2, 5]),
     out=st.integers(1, 2),
     kernel=st.integers(1, 3),
-    stride=st.integers(1, 2),
+    stride=st.integers(1, 3),
     padding=st.integers(0, 2),
     dilation=st.integers(1, 2),
     transposed=st.booleans(),
-    gram=st.booleans(),
+    norm=st.sampled_from(["gram", "patches", "shifts"]),
 )
 def test_convolutions(
-    axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed, gram
+    axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed, norm
 ):
     kinds = (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)
     if not transposed:
@@ -145,18 +145,19 @@ def test_convolutions(
     space = (6, 5, 5)[:axes]
     x = draw(1, size, groups * channels, *space)
     with (
-        mock.patch.object(convolution, "prefers_pixel_gram", return_value=gram),
-        mock.patch.object(convolution_rules, "worth_forming", return_value=not gram),
+        mock.patch.object(convolution, "prefers_pixel_gram", return_value=norm == "gram"),
+        mock.patch.object(convolution, "prefers_shifts", return_value=norm == "shifts"),
+        mock.patch.object(convolution_rules, "worth_forming", return_value=norm != "gram"),
     ):
         forms = assert_exact(of_module(layer), dp.named_params(layer), x)
-    assert forms["weight"] is (Convolution if gram else Dense)
+    assert forms["weight"] is (Convolution if norm == "gram" else Dense)
 
 
-@pytest.mark.parametrize("name", ["loop", "gram", "formed", "dense"])
+@pytest.mark.parametrize("name", ["shifts", "gram", "formed", "dense"])
 def test_convolutions_in_every_form(name):
-    """By shape: a call a sample, Gram matrices over patches, patches, and formed at once."""
+    """By shape: shifted images, Gram matrices over patches, patches, and formed at once."""
     options, space, expected = {
-        "loop": ((96, 96, 3), (8, 8), Convolution),
+        "shifts": ((20, 16, 3), (17, 16), Dense),
         "gram": ((40, 48, 3), (3, 3), Convolution),
         "formed": ((32, 40, 2), (5, 5), Convolution),
         "dense": ((2, 3, 3), (9, 9), Dense),

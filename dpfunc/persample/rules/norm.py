@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
+from dpfunc.persample.rules.group_norm import GroupNorm, of_one_pass
 
 _Normalise = Callable[[Tensor], Tensor]
 
@@ -89,6 +90,10 @@ def _group_norm(
 ) -> Any:
     if tape.name(input) or not tape.weights_of_all(weight, bias):
         return NotImplemented
+    if weight is not None and of_one_pass(input, weight, bias):
+        options = (num_groups, tape.frozen(weight), tape.frozen(bias), eps)
+        norm = GroupNorm(input.dim() - 1, *options, in_rows=tape.samples.mapped)
+        return tape.run(norm, input, (weight, norm.of_scale), (bias, norm.of_shift))
     output = F.group_norm(input, num_groups, tape.frozen(weight), tape.frozen(bias), eps)
     of_scale, of_shift = _over_channels(
         lambda x: F.group_norm(x, num_groups, eps=eps), input.dim() - 1
