@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.factors import accumulable, at_least_rounding, row_norm_sq, weigh
+from dpfunc.persample.shapes import have_numbers
 
 
 @dataclass(frozen=True)
@@ -21,15 +22,26 @@ class Scatter:
         return at_least_rounding(self.raw_norm_sq(), self.sizes())
 
     def raw_norm_sq(self) -> Tensor:
-        """Rows of equal index are added before they are squared: one place for each run of them."""
+        """Rows of equal index are added before they are squared: a bag for each index of a sample.
+
+        A sample has as many bags as positions, so that shapes do not depend on the data; what is
+        left of them is empty.
+        """
         size, positions = self.index.shape
-        index, order = self.index.sort(1)
-        is_new = (index[:, 1:] != index[:, :-1]).to(index.dtype)
-        run = F.pad(is_new.cumsum(1), (min(1, positions), 0))  # [B, T]: 0, 1, ... in sorted order
-        place = torch.empty_like(run).scatter_(1, order, run)  # [B, T]: the run of each position
-        place += positions * torch.arange(size, device=place.device).unsqueeze(1)
-        rows = accumulable(self.rows).flatten(0, 1)
-        added = torch.zeros_like(rows).index_add_(0, place.flatten(), rows)
+        index, order = _sorted(self.index)
+        first = torch.ones_like(index, dtype=torch.bool)
+        torch.ne(index[:, 1:], index[:, :-1], out=first[:, 1:])
+        # The n-th bag begins where the n-th new index is; nobody reads the column of the others.
+        bag = torch.where(first, first.cumsum(1) - 1, positions)
+        place = torch.arange(positions, device=index.device).expand_as(index)
+        begins = index.new_full((size, positions + 1), positions).scatter_(1, bag, place)
+        of_sample = positions * torch.arange(size, device=index.device).unsqueeze(1)
+        added = F.embedding_bag(
+            (order + of_sample).flatten(),
+            accumulable(self.rows).flatten(0, 1),
+            (begins[:, :-1] + of_sample).flatten(),
+            mode="sum",
+        )
         return row_norm_sq(added.unflatten(0, (size, positions)))
 
     def sizes(self) -> Tensor:
@@ -49,3 +61,16 @@ class Scatter:
 
     def take(self, where: slice) -> "Scatter":
         return Scatter(self.index[where], self.rows[where], self.table_rows)
+
+
+def _sorted(index: Tensor) -> tuple[Tensor, Tensor]:
+    """``index [B, T]`` in order along T, and the position that each came from."""
+    positions = index.shape[1]
+    if index.device.type != "cpu" or not have_numbers(index):
+        values, order = index.sort(1)
+        return values, order
+    # NumPy sorts plain numbers with vector instructions, ten times as fast as torch does pairs.
+    keys = index * positions + torch.arange(positions)
+    keys.numpy().sort(1)
+    values = keys // max(1, positions)
+    return values, keys - values * positions
