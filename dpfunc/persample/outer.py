@@ -12,7 +12,30 @@ from torch import Tensor
 
 from dpfunc.persample.batch import slices
 from dpfunc.persample.cost import form_in_slices, prefers_gram, samples_of_a_product
-from dpfunc.persample.factors import accumulable, at_least_rounding, keep, row_norm_sq, weigh
+from dpfunc.persample.factors import (
+    Dense,
+    Factored,
+    accumulable,
+    at_least_rounding,
+    keep,
+    row_norm_sq,
+    weigh,
+)
+
+
+def sum_of_products(left: Tensor, right: Tensor) -> Factored:
+    """``sum_t left[t, l] right[t, r]`` of ``[B, T, l]`` and ``[B, T, r]``, as it is worth.
+
+    A gradient no larger than its factors is formed at once: they are let go, and its weighted sum
+    is one pass over it instead of a second product.
+    """
+    _, positions, rows = left.shape
+    if prefers_gram(positions, rows, right.shape[2]):
+        return Outer(left, right)
+    left, right = accumulable(left), accumulable(right)
+    if rows > right.shape[2]:  # a wide result takes three quarters of the time of a high one
+        return Dense((right.mT @ left).mT)
+    return Dense(left.mT @ right)
 
 
 def _lengths(values: Tensor) -> Tensor:

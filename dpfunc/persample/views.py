@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.factors import Factored
+from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.outer import Outer
 
 _BY_NAME = (
@@ -59,8 +59,12 @@ class Viewed:
 def put_back(factor: Factored, view: Callable[[Tensor], Tensor], param: Tensor) -> Factored:
     """The gradients of ``param`` from those of ``view(param)``."""
     frozen = param.detach()
-    if isinstance(factor, Outer) and _is_transpose(view(frozen), frozen):
-        return Outer(factor.right, factor.left)
+    if _is_transpose(view(frozen), frozen):
+        match factor:
+            case Outer(left, right):
+                return Outer(right, left)
+            case Dense(values):
+                return Dense(values.mT)
 
     def undo(values: Tensor) -> Tensor:
         like = torch.empty_like(frozen, dtype=values.dtype)

@@ -15,14 +15,13 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import dpfunc as dp
-from dpfunc.persample import convolution
+from dpfunc.persample import convolution, outer
 from dpfunc.persample.combine import Sum
 from dpfunc.persample.convolution import Convolution
 from dpfunc.persample.factors import Dense
 from dpfunc.persample.outer import Outer
 from dpfunc.persample.recurrence import gru, lstm
 from dpfunc.persample.rules import convolution as convolution_rules
-from dpfunc.persample.rules import watched_pass
 from dpfunc.persample.scatter import Scatter
 from dpfunc.persample.tap import Record
 from dpfunc.persample.views import Viewed
@@ -85,12 +84,23 @@ def of_module(module: nn.Module):
 
 SMALL = st.integers(1, 4)
 
+# With factors kept apart, whatever the shape.
+as_outer = mock.patch.object(outer, "prefers_gram", new=mock.Mock(return_value=True))
 
-@given(size=SMALL, positions=st.lists(SMALL, max_size=2), i=SMALL, o=SMALL, bias=st.booleans())
-def test_linear(size, positions, i, o, bias):
+
+@given(
+    size=SMALL,
+    positions=st.lists(SMALL, max_size=2),
+    i=SMALL,
+    o=SMALL,
+    bias=st.booleans(),
+    gram=st.booleans(),
+)
+def test_linear(size, positions, i, o, bias, gram):
     layer = nn.Linear(i, o, bias=bias).double()
-    forms = assert_exact(of_module(layer), dp.named_params(layer), draw(1, size, *positions, i))
-    assert forms["weight"] is Outer
+    with mock.patch.object(outer, "prefers_gram", return_value=gram):
+        forms = assert_exact(of_module(layer), dp.named_params(layer), draw(1, size, *positions, i))
+    assert forms["weight"] is (Outer if gram else Dense)
 
 
 @pytest.mark.parametrize("positions", [1, 2, 7, 40])
@@ -100,6 +110,7 @@ def test_linear_in_gram_and_in_formed_norms(positions, width):
     assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, positions, width[0]))
 
 
+@as_outer
 @pytest.mark.parametrize("form", ["x @ w", "w @ v", "mm", "addmm", "matmul", "rmatmul", "x @ w.T"])
 def test_matrix_products(form):
     def loss_fn(params, x):
@@ -238,7 +249,7 @@ def test_embedding_bags(mode, padding_idx):
 
 
 @pytest.mark.parametrize(
-    ("equation", "shapes", "outer"),
+    ("equation", "shapes", "is_outer"),
     [
         ("td,do->to", ((5, 4), (4, 3)), True),
         ("td,od->to", ((5, 4), (3, 4)), True),
@@ -252,7 +263,8 @@ def test_embedding_bags(mode, padding_idx):
     ],
 )
 @pytest.mark.parametrize("flipped", [False, True])
-def test_einsum(equation, shapes, outer, flipped):
+@as_outer
+def test_einsum(equation, shapes, is_outer, flipped):
     def loss_fn(params, x):
         first, _, rest = equation.partition(",")
         second, arrow, output = rest.partition("->")
@@ -261,7 +273,7 @@ def test_einsum(equation, shapes, outer, flipped):
         return torch.einsum(equation, x, params["w"]).square().sum()
 
     forms = assert_exact(loss_fn, {"w": draw(1, *shapes[1])}, draw(2, 3, *shapes[0]))
-    assert (forms["w"] in (Viewed, Outer)) == outer
+    assert (forms["w"] in (Viewed, Outer)) == is_outer
 
 
 @pytest.mark.parametrize(
@@ -275,6 +287,7 @@ def test_einsum(equation, shapes, outer, flipped):
         (lambda w: w.permute(1, 0), Outer),
     ],
 )
+@as_outer
 def test_views_of_a_parameter_stay_factors(view, form):
     assert_exact(
         lambda p, x: (x @ view(p["w"])).square().sum() + (x @ p["w"].T).sum() + p["w"].sum(),
@@ -420,7 +433,7 @@ def test_recurrent_layers(kind, layers, bidirectional, options):
         return output.square().sum() + sum((part * 1.3).sum() for part in last)
 
     shape = (2, 5, 3) if options.get("batch_first") else (5, 2, 3)
-    with mock.patch.object(watched_pass, "worth_forming", return_value=False):
+    with mock.patch.object(outer, "prefers_gram", return_value=True):
         forms = assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, *shape))
     assert forms["weight_hh_l0"] is Outer
     forms = assert_exact(loss_fn, dp.named_params(layer), draw(2, 3, 5, 3))  # no axis N
@@ -484,7 +497,7 @@ def test_recurrent_layers_of_any_shape(
 ):
     layer = RECURRENT[kind](width, state, layers, bias=bias, bidirectional=bidirectional).to(dtype)
     with (
-        mock.patch.object(watched_pass, "worth_forming", return_value=formed),
+        mock.patch.object(outer, "prefers_gram", return_value=not formed),
         mock.patch.object(lstm, "steps_at_once", return_value=at_once),
         mock.patch.object(gru, "steps_at_once", return_value=at_once),
     ):
@@ -647,6 +660,7 @@ class Tied(nn.Module):
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("device", DEVICES)
+@as_outer
 def test_tied_and_repeated_parameters(dtype, device):
     model = Tied().to(device, dtype)
     tokens = torch.tensor([[1, 2, 2, 5], [3, 3, 3, 3], [0, 10, 4, 1]], device=device)

@@ -37,7 +37,7 @@ def test_each_parameter_has_its_operations_form_and_size():
     by_name, _ = rows()
     table = by_name["table.weight"]
     assert (table.operations, table.form, table.fell_back) == ("embedding, linear", "Sum", False)
-    assert table.numbers == (10 * 50 + 10 * 8) + (10 + 10 * 8)
+    assert table.numbers == 50 * 8 + (10 + 10 * 8)  # formed, and as rows of the table
     conv = by_name["conv.weight"]
     assert (conv.operations, conv.form, conv.numbers) == ("conv1d", "Dense", 4 * 8 * 3)
     assert by_name["idle"].operations == "none"

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.outer import Outer
+from dpfunc.persample.outer import sum_of_products
 from dpfunc.persample.precision import autocast_dtype
 
 
@@ -19,11 +19,11 @@ def positions(values: Tensor) -> Tensor:
 
 
 def _grad_then_input(read: Tensor, grad: Tensor) -> Factored:
-    return Outer(positions(grad), positions(read))
+    return sum_of_products(positions(grad), positions(read))
 
 
 def input_then_grad(read: Tensor, grad: Tensor) -> Factored:
-    return Outer(positions(read), positions(grad))
+    return sum_of_products(positions(read), positions(grad))
 
 
 def bias_of_last_axis(read: Tensor, grad: Tensor) -> Factored:

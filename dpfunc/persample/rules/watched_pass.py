@@ -13,9 +13,8 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.capture import Factor, Tape
-from dpfunc.persample.cost import worth_forming
-from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.outer import Outer
+from dpfunc.persample.factors import Dense, Factored
+from dpfunc.persample.outer import sum_of_products
 from dpfunc.persample.recurrence.cells import (
     Cell,
     State,
@@ -99,10 +98,10 @@ class _Gradients:
         ]
 
     def _of_input(self, read: Tensor, grad: Tensor) -> Factored:
-        return _product(self._rows(grad), self._rows(read))
+        return sum_of_products(self._rows(grad), self._rows(read))
 
     def _of_hidden(self, _: Tensor, grad: Tensor) -> Factored:
-        return _product(*map(self._rows, self._products(grad)[0]))
+        return sum_of_products(*map(self._rows, self._products(grad)[0]))
 
     def _of_bias(self, grad: Tensor) -> Factored:
         if self._summed is None or self._summed[0] is not grad:  # both biases may have the same
@@ -110,7 +109,7 @@ class _Gradients:
         return Dense(self._summed[1])
 
     def _of_projection(self, _: Tensor, grad: Tensor) -> Factored:
-        return _product(*map(self._rows, self._products(grad)[1]))
+        return sum_of_products(*map(self._rows, self._products(grad)[1]))
 
     def _products(self, grad: Tensor) -> list[tuple[Tensor, Tensor]]:
         if self._known is None:
@@ -121,15 +120,3 @@ class _Gradients:
         """``[T, N * B, n]`` as ``[B, T * N, n]``, without a copy."""
         rows: Tensor = values.unflatten(1, (-1, self.size)).permute(2, 0, 1, 3).flatten(1, 2)
         return rows
-
-
-def _product(left: Tensor, right: Tensor) -> Factored:
-    """`Outer`, or formed at once where that saves the products of its norm and weighted sum."""
-    _, positions, rows = left.shape
-    columns = right.shape[2]
-    if not worth_forming(rows * columns, positions * (rows + columns)):
-        return Outer(left, right)
-    left, right = accumulable(left), accumulable(right)
-    if rows > columns:  # a wide result takes three quarters of the time of a high one
-        return Dense((right.mT @ left).mT)
-    return Dense(left.mT @ right)
