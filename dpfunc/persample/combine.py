@@ -81,5 +81,6 @@ def _norm_sq_of_outer_and_scatter(outer: Outer, scatter: Scatter) -> Tensor:
     index = scatter.index.unsqueeze(1).expand(-1, outer.left.shape[1], -1)  # [B, T, S]
     picked = accumulable(outer.left.gather(2, index))
     crossed = picked.mul_(accumulable(outer.right) @ accumulable(scatter.rows).mT).sum((1, 2))
-    norm_sq = (outer.raw_norm_sq() + scatter.raw_norm_sq() + 2 * crossed).clamp_(min=0.0)
-    return at_least_rounding(norm_sq, outer.sizes() + scatter.sizes())
+    of_outer, sizes = outer.norm_sq_and_sizes()
+    norm_sq = (of_outer + scatter.raw_norm_sq() + 2 * crossed).clamp_(min=0.0)
+    return at_least_rounding(norm_sq, sizes + scatter.sizes())

@@ -51,23 +51,25 @@ class Outer:
     right: Tensor
 
     def norm_sq(self) -> Tensor:
-        norm_sq = self.raw_norm_sq()
+        norm_sq, sizes = self.norm_sq_and_sizes()
         one_term = self.left.shape[1] == 1  # which nothing can cancel
-        return norm_sq if one_term else at_least_rounding(norm_sq, self.sizes())
-
-    def raw_norm_sq(self) -> Tensor:
-        """As it comes out, be it of terms that cancel."""
-        _, positions, rows = self.left.shape
-        columns = self.right.shape[2]
-        if positions == 1:
-            return row_norm_sq(self.left) * row_norm_sq(self.right)
-        if prefers_gram(positions, rows, columns):
-            return form_in_slices(self._gram_norm_sq, self.left, positions * positions)
-        return form_in_slices(self._formed_norm_sq, self.left, rows * columns)
+        return norm_sq if one_term else at_least_rounding(norm_sq, sizes)
 
     def sizes(self) -> Tensor:
         """See `at_least_rounding`."""
         return (_lengths(self.left) * _lengths(self.right)).sum(1)
+
+    def norm_sq_and_sizes(self) -> tuple[Tensor, Tensor]:
+        """The squared norm as it comes out, be it of terms that cancel, and `sizes`."""
+        _, positions, rows = self.left.shape
+        columns = self.right.shape[2]
+        if positions == 1:
+            norm_sq = row_norm_sq(self.left) * row_norm_sq(self.right)
+            return norm_sq, norm_sq.sqrt()
+        if prefers_gram(positions, rows, columns):
+            both = form_in_slices(self._by_gram, self.left, positions * positions)
+            return both[:, 0], both[:, 1]
+        return form_in_slices(self._formed_norm_sq, self.left, rows * columns), self.sizes()
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         """One product over the batch, in slices: both sides are copied to keep NaN out of it."""
@@ -96,10 +98,13 @@ class Outer:
     def take(self, where: slice) -> "Outer":
         return Outer(self.left[where], self.right[where])
 
-    def _gram_norm_sq(self, where: slice) -> Tensor:
+    def _by_gram(self, where: slice) -> Tensor:
+        """``[b, 2]``: the two of `norm_sq_and_sizes`. Squared lengths are on the diagonal."""
         left, right = accumulable(self.left[where]), accumulable(self.right[where])
         gram = (left @ left.mT).mul_(right @ right.mT)  # [b, T, T]
-        return gram.sum((1, 2)).clamp_(min=0.0)  # rounding may leave a zero slightly negative
+        sizes = gram.diagonal(dim1=1, dim2=2).sqrt().sum(1)
+        norm_sq = gram.sum((1, 2)).clamp_(min=0.0)  # rounding may leave a zero slightly negative
+        return torch.stack([norm_sq, sizes], 1)
 
     def _formed_norm_sq(self, where: slice) -> Tensor:
         left, right = accumulable(self.left[where]), accumulable(self.right[where])

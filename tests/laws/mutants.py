@@ -218,8 +218,8 @@ MUTANTS = [
     Mutant(
         "norms of two uses added",
         "persample/combine.py",
-        "(outer.raw_norm_sq() + scatter.raw_norm_sq() + 2 * crossed)",
-        "(outer.raw_norm_sq() + scatter.raw_norm_sq() + 0 * crossed)",
+        "(of_outer + scatter.raw_norm_sq() + 2 * crossed)",
+        "(of_outer + scatter.raw_norm_sq() + 0 * crossed)",
         "l7",
     ),
     Mutant(
@@ -246,8 +246,8 @@ MUTANTS = [
     Mutant(
         "a Gram matrix without its cross terms",
         "persample/outer.py",
-        "return gram.sum((1, 2)).clamp_(min=0.0)",
-        "return gram.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=0.0)",
+        "norm_sq = gram.sum((1, 2)).clamp_(min=0.0)",
+        "norm_sq = gram.diagonal(dim1=1, dim2=2).sum(1).clamp_(min=0.0)",
         "l7",
     ),
     Mutant(
