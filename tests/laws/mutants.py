@@ -29,8 +29,8 @@ MUTANTS = [
     Mutant(
         "mean instead of sum",
         "persample/factors.py",
-        "total = weigh(self.values.permute(0, *axes), weights).sum(0)",
-        "total = weigh(self.values.permute(0, *axes), weights).sum(0) / max(1, len(weights))",
+        "weights = weights.to(rows.dtype)",
+        "weights = weights.to(rows.dtype) / max(1, len(weights))",
         "l1 l4 l6",
     ),
     Mutant(
