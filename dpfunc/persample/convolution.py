@@ -108,7 +108,7 @@ class Convolution:
         columns = math.prod(self.weight.shape[1:])
         work = self._positions() * self.weight.numel()
         if loop_pays(work, self.grads.device):
-            pairs = zip(self.inputs, self.grads, strict=True)
+            pairs = zip(accumulable(self.inputs), accumulable(self.grads), strict=True)
             return torch.stack([self._weight_grad(inputs, grads) for inputs, grads in pairs])
         return form_in_slices(
             lambda where: self.take(where)._from_patches(),
@@ -162,7 +162,8 @@ class Convolution:
 
     def _from_patches(self) -> Tensor:
         fixed, patches = self._positions_and_patches()
-        return (fixed.mT @ patches).flatten(1, 2).reshape(-1, *self.weight.shape)
+        formed = accumulable(fixed).mT @ accumulable(patches)
+        return formed.flatten(1, 2).reshape(-1, *self.weight.shape)
 
     def _positions_and_patches(self) -> tuple[Tensor, Tensor]:
         """``[B, groups, T, rows]`` and ``[B, groups, T, columns]``: multiply to the gradient."""
