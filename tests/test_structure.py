@@ -97,6 +97,7 @@ LADDER = [
         "persample.places",
         "persample.order",
         "persample.rows",
+        "persample.recompute",
         "persample.recurrence",
         "persample.recurrence.cells",
         "persample.recurrence.scan",

@@ -115,6 +115,12 @@ class Tape(TorchFunctionMode):
             return func(*args, **kwargs)
         return self.with_copies(func, *args, **kwargs)
 
+    def again(self, samples: Samples) -> "Tape":
+        """For a part of the loss that runs once more: with the same names, and nothing recorded."""
+        tape = Tape(self._rules, {}, Record(), samples)
+        tape._names = dict(self._names)
+        return tape
+
     def name(self, value: object) -> str | None:
         """The name of ``value`` if it is a parameter."""
         return self._names.get(id(value))

@@ -15,7 +15,7 @@ from dpfunc.persample.batch import batch_device, batch_size, map_tensors
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.chance import Chance
 from dpfunc.persample.combine import combined
-from dpfunc.persample.dense import empty_grads, leaves_of
+from dpfunc.persample.dense import empty_grads, gradients, leaves_of
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.loss import (
     Batched,
@@ -28,6 +28,7 @@ from dpfunc.persample.loss import (
 )
 from dpfunc.persample.mapped import Mapped
 from dpfunc.persample.places import OffPlanError, Places
+from dpfunc.persample.recompute import Recalled, Recomputing
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.shapes import have_numbers
@@ -195,10 +196,12 @@ def _run_rows(
     rows = Rows(places, probe, randomness)
     chance = Chance("error") if randomness == "error" else nullcontext()
     with torch.enable_grad():
-        with Tape(RULES, leaves, record, rows), chance:
+        with Tape(RULES, leaves, record, rows) as tape, chance:
             losses = checked_losses(loss_fn, size)(leaves, *batch)
-        places.finish()
-        _backward(losses, probe, leaves, rows.expanded, record)
+        recalled = Recalled(size, list(places.finish()))
+        watched = [*leaves.values(), *rows.derived]
+        with Recomputing(tape.again(rows.again(recalled)), recalled, watched):
+            _backward(losses, probe, leaves, rows.expanded, record)
         rows.finish(record)
     return collected(record, params, size), losses.detach()
 
@@ -210,7 +213,7 @@ def _backward(
     if not losses.requires_grad:
         return
     inputs = [probe, *leaves.values(), *expanded.values()]
-    _, *grads = torch.autograd.grad(losses.sum(), inputs, allow_unused=True)
+    _, *grads = gradients(losses, torch.ones_like(losses), inputs)
     escaped = [name for name, grad in zip(leaves, grads, strict=False) if grad is not None]
     if escaped:
         raise RuntimeError(

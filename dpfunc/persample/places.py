@@ -29,6 +29,13 @@ class Seen(NamedTuple):
     shape: tuple[int, ...]
     place: Place | None
 
+    def shape_of(self, size: int) -> tuple[int, ...]:
+        """The shape for so many samples."""
+        if self.place is None:
+            return self.shape
+        before, after = self.shape[: self.place.axis], self.shape[self.place.axis + 1 :]
+        return (*before, size * self.place.times, *after)
+
 
 class OffPlanError(RuntimeError):
     """The loss ran other operations, or other shapes, than when its places were learned."""
@@ -119,11 +126,7 @@ class Places:
         return self._plan()[at].operation if at < len(self._plan()) else _THE_END
 
     def _fits(self, values: Tensor) -> bool:
-        expected = self.seen[-1]
-        shape = list(expected.shape)
-        if expected.place is not None:
-            shape[expected.place.axis] *= self.size
-        return tuple(shape) == tuple(values.shape)
+        return self.seen[-1].shape_of(self.size) == tuple(values.shape)
 
     def _hold_to(self, agrees: Callable[[], bool], why: str) -> None:
         """OffPlanError unless the loss agrees with the plan, or else with a new one."""

@@ -50,6 +50,17 @@ class Rows:
         """The mapped copies ``[B, *shape]`` that operations without a rule were given."""
         return self._expanded
 
+    @property
+    def derived(self) -> list[Tensor]:
+        """The tensors made of parameters alone."""
+        return [derived.value for derived in self._derived]
+
+    def again(self, places: Places) -> "Rows":
+        """The same copies and derived tensors, for a part of the loss that runs once more."""
+        rows = Rows(places, self._probe, self._randomness)
+        rows._expanded, rows._derived = dict(self._expanded), list(self._derived)
+        return rows
+
     def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         require_order(self._places, func, args, kwargs)
 

@@ -317,22 +317,79 @@ def test_autocast_rounds_the_model_and_not_the_norms(whole_batch):
         torch.testing.assert_close(norm_sq, own, rtol=1e-2, atol=1e-3)
 
 
-def test_activation_checkpointing():
-    first, second = nn.Linear(6, 8).double(), nn.Linear(8, 3).double()
-    params = {f"first.{n}": p for n, p in dp.named_params(first).items()} | {
-        f"second.{n}": p for n, p in dp.named_params(second).items()
-    }
+def recomputed(function, *args):
+    return checkpoint(function, *args, use_reentrant=False)
 
-    def block(params, x):
-        own = {n.removeprefix("first."): p for n, p in params.items() if n.startswith("first.")}
-        return functional_call(first, own, (x,)).tanh()
+
+class Blocks(nn.Module):
+    """Each block keeps its input alone. Its parameters are no arguments of it."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = recomputed(block, x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x
+
+
+@pytest.mark.parametrize("size", [4, 3])  # 3: as many samples as channels, 4: as features
+@pytest.mark.parametrize(
+    ("blocks", "shape"),
+    [
+        ([nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))], (3, 4)),
+        ([nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GroupNorm(1, 3), nn.ReLU())], (3, 4, 4)),
+        ([nn.ConvTranspose1d(3, 4, 2), nn.PReLU(4), nn.Conv1d(4, 2, 2)], (3, 4)),
+        ([nn.LSTM(4, 4, 2, batch_first=True), nn.GRU(4, 3, batch_first=True)], (3, 4)),
+        ([nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)] * 2, (3, 4)),
+        ([Blocks(nn.Conv1d(3, 3, 1), nn.Linear(4, 3)), nn.Linear(3, 3)], (3, 4)),
+    ],
+    ids=["linear", "convolution", "transposed", "recurrent", "tied attention", "nested"],
+)
+def test_activation_checkpointing(blocks, shape, size):
+    model = Blocks(*blocks).double()
+    assert_exact(of_module(model), dp.named_params(model), draw(1, size, *shape))
+
+
+def test_activation_checkpointing_of_what_is_made_of_parameters_alone():
+    """And of positions, which have no samples: a batch of 5 has as many."""
 
     def loss_fn(params, x):
-        own = {n.removeprefix("second."): p for n, p in params.items() if n.startswith("second.")}
-        hidden = checkpoint(block, params, x, use_reentrant=False)
-        return each(functional_call(second, own, (hidden,)))
+        scale = torch.stack([params["s"], params["s"].exp()]).sum(0)
 
-    assert_exact(loss_fn, params, draw(1, 4, 6))
+        def block(x, scale):
+            places = F.embedding(torch.arange(5), params["t"])
+            return (x + places) * scale * torch.stack([params["s"], params["s"]]).prod(0)
+
+        return each(recomputed(block, recomputed(block, x, scale).sin(), scale))
+
+    params = {"t": draw(1, 9, 4), "s": draw(2, 4)}
+    for size in (5, 3):
+        assert_exact(loss_fn, params, draw(3, size, 5, 4))
+
+
+def test_activation_checkpointing_with_dropout_draws_the_same_masks_again():
+    def losses(params, x, through):
+        return each(through(lambda x: F.dropout(x @ params["w"], 0.5) @ params["v"].exp(), x))
+
+    params, x = {"w": draw(1, 4, 6), "v": draw(2, 6, 3)}, draw(3, 5, 4)
+    found = []
+    for through in (recomputed, lambda function, x: function(x)):
+        torch.manual_seed(3)
+        loss = dp.batched(partial(losses, through=through))
+        grads, _ = dp.factored_grad(loss, randomness="different")(params, x)
+        found.append({name: grad.dense() for name, grad in grads.items()})
+    torch.testing.assert_close(*found)
+
+
+def test_activation_checkpointing_of_a_module_with_other_parameters_is_refused():
+    """It would run again with its own ones, and nobody would see."""
+    model = Blocks(nn.Linear(4, 4), nn.Linear(4, 4))
+    params = {name: 2 * param for name, param in dp.named_params(model).items()}
+    with pytest.raises(RuntimeError, match="parameters of the loss when it runs again"):
+        dp.factored_grad(dp.batched(of_module(model)))(params, draw(1, 3, 4).float())
 
 
 def longest_first(params, x, length):

@@ -76,6 +76,18 @@ def test_clip_compares_samples_on_the_whole_batch_and_is_refused():
         dp.factored_grad(dp.batched(case.losses))(dp.named_params(case.model), case.batch)
 
 
+@pytest.mark.filterwarnings("ignore:`gradient_checkpointing_enable` is deprecated")
+@pytest.mark.parametrize("name", ["GPT-2, masked", "T5, masked", "ViT", "Llama, masked"])
+def test_gradient_checkpointing(name):
+    case = make(name)
+    case.model.train()
+    for module in case.model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    case.model.gradient_checkpointing_enable({"use_reentrant": False})
+    assert_exact(case, dp.batched(case.losses))
+
+
 def test_tied_embeddings_are_one_parameter():
     model = make("GPT-2").model
     assert model.lm_head.weight is model.transformer.wte.weight

@@ -191,6 +191,15 @@ def _with_forward_hooks() -> nn.Module:
     return layer
 
 
+class _Checkpointed(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.layer, x, use_reentrant=False).tanh()
+
+
 _LSTM = nn.LSTM(3, 4, batch_first=True).double()
 _ENCODER = nn.TransformerEncoder(
     nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), 1
@@ -267,6 +276,9 @@ FEATURES: dict[str, Feature] = {
             checkpoint(lambda x, w: F.linear(x, w).tanh(), x, p["w"], use_reentrant=False)
         ),
         "escaped",
+    ),
+    "non-reentrant checkpoint of a module": Feature(
+        **_of_module(_Checkpointed(nn.Conv1d(2, 3, 2)), axes=2), by_vmap="escaped", shape=(2, 5)
     ),
     "reentrant checkpoint": Feature(
         lambda p, x: _size(checkpoint(torch.tanh, F.linear(x, p["w"]), use_reentrant=True)),
