@@ -111,6 +111,7 @@ LADDER = [
         "persample.rules.attention",
         "persample.rules.norm",
         "persample.rules.properties",
+        "persample.rules.branches",
         "persample.rules.watched_pass",
         "persample.rules.packed",
         "persample.rules.recurrent",

@@ -72,6 +72,9 @@ def factored_grad(
     return grads_and_losses
 
 
+# torch.compile does not see through taps: it would lose gradients without a word. Neither what is
+# around this is compiled into it, nor is the loss, if it or a part of it is a compiled function.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not annotate it
 def record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
@@ -81,9 +84,10 @@ def record_factors(
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    if isinstance(loss_fn, Batched):
-        return *_watch_rows(loss_fn, randomness, params, batch, record), record
-    return *_watch_mapped(loss_fn, randomness, params, batch, record), record
+    with torch.compiler.set_stance("force_eager"):
+        if isinstance(loss_fn, Batched):
+            return *_watch_rows(loss_fn, randomness, params, batch, record), record
+        return *_watch_mapped(loss_fn, randomness, params, batch, record), record
 
 
 def _watch_mapped(
@@ -199,9 +203,9 @@ def _run_rows(
         with Tape(RULES, leaves, record, rows) as tape, chance:
             losses = checked_losses(loss_fn, size)(leaves, *batch)
         recalled = Recalled(size, list(places.finish()))
-        watched = [*leaves.values(), *rows.derived]
+        watched = [*leaves.values(), *rows.derived.values()]
         with Recomputing(tape.again(rows.again(recalled)), recalled, watched):
-            _backward(losses, probe, leaves, rows.expanded, record)
+            _backward(losses, probe, {**leaves, **rows.derived}, rows.expanded, record)
         rows.finish(record)
     return collected(record, params, size), losses.detach()
 
@@ -218,7 +222,8 @@ def _backward(
     if escaped:
         raise RuntimeError(
             f"factored_grad: expected torch functions to use {escaped} but something else did "
-            '(TorchScript?); run that part in plain PyTorch, or use engine="dense".'
+            "(TorchScript, a custom autograd.Function of a parameter in a loss of the whole "
+            'batch?); run that part in plain PyTorch, or use engine="dense".'
         )
     for name, grad in zip(expanded, grads[len(leaves) :], strict=True):
         if grad is not None:

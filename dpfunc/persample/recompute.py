@@ -17,6 +17,7 @@ from dpfunc.checks import require
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.places import Place, Places, Seen
+from dpfunc.persample.shapes import have_numbers
 
 
 def _saving_hook() -> Any:
@@ -78,7 +79,7 @@ class Recomputing(TorchFunctionMode):
         super().__init__()
         self._tape = tape
         self._places = places
-        self._leaves = {_memory(leaf): leaf for leaf in leaves}
+        self._leaves = leaves
         self._outside = self._part = _saving_hook()
 
     def __torch_function__(
@@ -101,9 +102,9 @@ class Recomputing(TorchFunctionMode):
     def _leaf(self, values: Tensor) -> Tensor:
         if not self._is_strange(values):
             return values
-        leaf = self._leaves.get(_memory(values), values)
+        same = [leaf for leaf in self._leaves if _memory(leaf) == _memory(values)]
         require(
-            not (leaf is values and isinstance(values, nn.Parameter)),
+            len(same) > 0 or not isinstance(values, nn.Parameter),
             "batched",
             "a checkpointed module to have the parameters of the loss when it runs again",
             f"others, of shape {tuple(values.shape)}",
@@ -111,8 +112,10 @@ class Recomputing(TorchFunctionMode):
             "functional_call inside of what is checkpointed",
             error=RuntimeError,
         )
-        return leaf
+        return same[0] if same else values
 
 
 def _memory(values: Tensor) -> tuple[Any, ...]:
+    if not have_numbers(values):
+        return (id(values),)
     return values.data_ptr(), values.dtype, values.shape, values.stride()

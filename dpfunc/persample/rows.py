@@ -51,9 +51,9 @@ class Rows:
         return self._expanded
 
     @property
-    def derived(self) -> list[Tensor]:
-        """The tensors made of parameters alone."""
-        return [derived.value for derived in self._derived]
+    def derived(self) -> Tensors:
+        """The tensors made of parameters alone, by the operation that made them."""
+        return {derived.name: derived.value for derived in self._derived}
 
     def again(self, places: Places) -> "Rows":
         """The same copies and derived tensors, for a part of the loss that runs once more."""
@@ -180,7 +180,7 @@ class Rows:
 
         def derive(output: Tensor) -> Tensor:
             index = next(position)
-            if not output.is_floating_point():
+            if not (output.is_floating_point() or output.is_complex()):
                 return output
             place = self._places.of(tape.operation, output)
             if place is not None and tape.operation in _SPREADING:

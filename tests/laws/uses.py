@@ -125,6 +125,17 @@ def _bag(mode: str, **options: int) -> Use:
     )
 
 
+def _bags_by_offsets(mode: str, **options: int) -> Use:
+    """Three bags a sample, one of which is empty, at offsets that are data."""
+
+    def outputs(params: Tensors, index: Tensor, offsets: Tensor) -> Tensor:
+        return F.embedding_bag(index[0], params["w"], offsets[0], mode=mode, **options)[None]
+
+    use = _bag(mode)
+    offsets = torch.tensor([[0, 2, 2], [0, 4, 5], [0, 1, 3]])
+    return use._replace(outputs=outputs, batch=(*use.batch, offsets), whole_batch=False)
+
+
 def _weighted_bag(params: Tensors, index: Tensor) -> Tensor:
     weights = params["s"].expand(len(index), -1)
     return F.embedding_bag(index, params["w"], mode="sum", per_sample_weights=weights)
@@ -203,6 +214,12 @@ USES: dict[str, Use] = {
     "F.embedding_bag, sum": _bag("sum", padding_idx=2),
     "F.embedding_bag, mean": _bag("mean"),
     "F.embedding_bag, max": _bag("max"),
+    "F.embedding_bag, sum, with offsets": _bags_by_offsets("sum"),
+    "F.embedding_bag, mean, with offsets": _bags_by_offsets("mean", padding_idx=2),
+    "F.embedding_bag, max, with offsets": _bags_by_offsets("max"),
+    "F.embedding scaled by frequency": _lookup(
+        lambda p, index: F.embedding(index, p["w"], scale_grad_by_freq=True), {"w": (7, 3)}
+    )._replace(whole_batch=False),
     "F.embedding_bag, weighted": _lookup(_weighted_bag, {"w": (7, 3), "s": (1, 5)}),
     "F.layer_norm": _layer(nn.LayerNorm(6), (5, 6)),
     "F.rms_norm": _layer(nn.RMSNorm(6), (5, 6)),
@@ -235,6 +252,15 @@ USES: dict[str, Use] = {
         lambda p, x: torch.cat([p["w"].expand(len(x), -1, -1), x], 1), {"w": (1, 1, 4)}, (5, 4)
     ),
     "torch.where": _use(lambda p, x: torch.where(x > 0, x, p["w"]), {"w": (4,)}, (5, 4)),
+    "torch.cond": _use(
+        _one_by_one(
+            lambda p, x: torch.cond(
+                x.sum() > 0, lambda x, w: F.linear(x, w), lambda x, w: (w @ x).sin(), (x, p["w"])
+            )
+        ),
+        {"w": (3, 4)},
+        (4,),
+    )._replace(whole_batch=False, by_vmap=False),
     "requires_grad": _use(_asks_requires_grad, _W, (4,)),
     "F.prelu": _layer(nn.PReLU(4), (4, 6)),
     "x * w.exp()": _use(lambda p, x: x * p["w"].exp(), {"w": (4,)}, (5, 4)),

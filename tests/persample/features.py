@@ -237,7 +237,7 @@ FEATURES: dict[str, Feature] = {
         lambda p, x: Cube.apply(F.linear(x, p["w"])).sum(-1), "must override the setup_context"
     ),
     "custom `autograd.Function` of a parameter, with a vmap rule": Feature(
-        lambda p, x: _size(Product.apply(x, p["w"][0])), EXACT, "torch functions to use|the same"
+        lambda p, x: _size(Product.apply(x, p["w"][0])), EXACT, "torch functions to use"
     ),
     "`no_grad` and `detach`": Feature(_no_grad),
     # Modules
@@ -271,6 +271,12 @@ FEATURES: dict[str, Feature] = {
     "TransformerEncoder in eval mode": Feature(**_of_module(_ENCODER.eval(), axes=2), shape=(5, 4)),
     "packed sequences": Feature(_packed, EXACT, "packed sequences", (3, 3), dp.named_params(_LSTM)),
     # Compilation, memory and precision
+    "`torch.compile` of the loss": Feature(
+        torch.compile(lambda p, x: _size(F.linear(x, p["w"])), backend="eager")
+    ),
+    "`torch.compile` of a part of the loss": Feature(
+        lambda p, x: _size(torch.compile(torch.sin, backend="aot_eager")(F.linear(x, p["w"])))
+    ),
     "non-reentrant checkpoint": Feature(
         lambda p, x: _size(
             checkpoint(lambda x, w: F.linear(x, w).tanh(), x, p["w"], use_reentrant=False)
@@ -374,5 +380,8 @@ FEATURES: dict[str, Feature] = {
     ),
     "complex activations": Feature(
         lambda p, x: torch.fft.fft(F.linear(x, p["w"])).abs().square().sum(-1)
+    ),
+    "a complex tensor made of a parameter": Feature(
+        lambda p, x: _size(F.linear(torch.fft.fft(x), torch.complex(p["w"], p["w"].T)).abs())
     ),
 }

@@ -5,6 +5,7 @@ from typing import Any
 
 from dpfunc.persample.capture import Rule
 from dpfunc.persample.rules.attention import ATTENTION_RULES
+from dpfunc.persample.rules.branches import BRANCH_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
 from dpfunc.persample.rules.einsum import EINSUM_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
@@ -22,5 +23,6 @@ RULES: Mapping[Any, Rule] = {
     **RECURRENT_RULES,
     **NORM_RULES,
     **PROPERTY_RULES,
+    **BRANCH_RULES,
 }
 """By torch function, as a `TorchFunctionMode` sees it."""
