@@ -112,6 +112,7 @@ LADDER = [
         "persample.rules.norm",
         "persample.rules.properties",
         "persample.rules.branches",
+        "persample.rules.masks",
         "persample.rules.watched_pass",
         "persample.rules.packed",
         "persample.rules.recurrent",

@@ -144,14 +144,19 @@ class Rows:
 
         replace_tensors(call, note)
 
-        def run(*mapped: Tensor) -> Any:
+        form: Any = None  # of the outputs: some of several may be None
+
+        def run(*mapped: Tensor) -> tuple[Tensor, ...]:
+            nonlocal form
             given = iter(mapped)
             args, kwargs = replace_tensors(call, lambda _: next(given))
-            return func(*args, **kwargs)
+            form = func(*args, **kwargs)
+            return tuple(tensors_in(form))
 
-        outputs = torch.func.vmap(run, randomness=self._randomness)(*tensors)
+        outputs = iter(torch.func.vmap(run, randomness=self._randomness)(*tensors))
 
-        def put_back(rows: Tensor) -> Tensor:
+        def put_back(_: Tensor) -> Tensor:
+            rows = next(outputs)
             if self._places.learning:
                 place = self._places.of(tape.operation, next(learned))
             else:
@@ -163,7 +168,7 @@ class Rows:
                 self._places.check(tape.operation, values)
             return values
 
-        return replace_tensors(outputs, put_back)
+        return replace_tensors(form, put_back)
 
     def _copy(self, tape: Tape, param: Tensor) -> Tensor:
         name = tape.name(param) or ""

@@ -155,6 +155,14 @@ def _tied(params: Tensors, index: Tensor) -> Tensor:
     return F.embedding(index, params["w"]).tanh() @ params["w"].T
 
 
+def _masked_in_place(params: Tensors, x: Tensor) -> Tensor:
+    """By a mask of entries, a mask of positions, and a number that was computed."""
+    y = x @ params["w"]
+    y[y > 1.0] = 1.0
+    y[x[..., 0] > 0.5] = torch.zeros((), dtype=y.dtype)
+    return y
+
+
 def _asks_requires_grad(params: Tensors, x: Tensor) -> Tensor:
     y = x @ params["w"]
     return y if y.requires_grad else y.detach()
@@ -162,6 +170,8 @@ def _asks_requires_grad(params: Tensors, x: Tensor) -> Tensor:
 
 _W = {"w": (4, 3)}
 _ATTENTION = partial(nn.MultiheadAttention, 4, 2, batch_first=True)
+
+_WITHOUT_WEIGHTS = _ATTENTION(add_bias_kv=True, add_zero_attn=True)
 
 USES: dict[str, Use] = {
     "F.linear": _use(lambda p, x: F.linear(x, p["w"], p["b"]), {"w": (3, 4), "b": (3,)}, (5, 4)),
@@ -232,6 +242,11 @@ USES: dict[str, Use] = {
         _ATTENTION(kdim=3, vdim=6), (5, 4), (2, 3), (2, 6)
     ),
     "F.multi_head_attention_forward, bias_kv": _layer(_ATTENTION(add_bias_kv=True), *3 * [(5, 4)]),
+    "F.multi_head_attention_forward, without weights": _use(
+        lambda p, x: functional_call(_WITHOUT_WEIGHTS, p, (x, x, x), {"need_weights": False})[0],
+        {name: tuple(p.shape) for name, p in _WITHOUT_WEIGHTS.named_parameters()},
+        (5, 4),
+    ),
     "torch.lstm": _recurrent(nn.LSTM(3, 4, 2, bidirectional=True)),
     "torch.lstm with projections": _recurrent(nn.LSTM(3, 4, proj_size=2)),
     "torch.gru": _recurrent(nn.GRU(3, 4, 2, bidirectional=True)),
@@ -252,6 +267,7 @@ USES: dict[str, Use] = {
         lambda p, x: torch.cat([p["w"].expand(len(x), -1, -1), x], 1), {"w": (1, 1, 4)}, (5, 4)
     ),
     "torch.where": _use(lambda p, x: torch.where(x > 0, x, p["w"]), {"w": (4,)}, (5, 4)),
+    "y[mask] = 0": _use(_masked_in_place, _W, (5, 4))._replace(by_vmap=False),
     "torch.cond": _use(
         _one_by_one(
             lambda p, x: torch.cond(

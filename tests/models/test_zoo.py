@@ -47,7 +47,7 @@ def assert_exact(case: Case, loss_fn, *, rtol: float = 1e-9) -> None:
         assert_equal(grads[name].weighted_sum(weights), summed, scale)
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if n not in ("CLIP", "Longformer, masked")])
+@pytest.mark.parametrize("name", [n for n in NAMES if n != "CLIP"])
 def test_on_the_whole_batch(name):
     case = make(name)
     assert_exact(case, dp.batched(case.losses))
@@ -59,15 +59,9 @@ def test_by_vmap(name):
     if case.by_vmap:
         assert_exact(case, case.loss)
     else:
-        refusal = "data-dependent control flow|dynamic shape|must override the setup_context"
+        refusal = r"data-dependent control flow|calling .item\(\)|must override the setup_context"
         with pytest.raises(RuntimeError, match=refusal):
             dp.factored_grad(case.loss)(dp.named_params(case.model), case.batch)
-
-
-def test_longformer_picks_samples_by_a_mask_and_is_refused():
-    case = make("Longformer, masked")
-    with pytest.raises(RuntimeError, match="leave the samples in their order"):
-        dp.factored_grad(dp.batched(case.losses))(dp.named_params(case.model), case.batch)
 
 
 def test_clip_compares_samples_on_the_whole_batch_and_is_refused():

@@ -174,6 +174,18 @@ def _routed_by_mask(params: Tensors, x: Tensor) -> Tensor:
     return _size(y)
 
 
+def _masked_entries(params: Tensors, x: Tensor) -> Tensor:
+    y = F.linear(x, params["w"])
+    y[y > 0.5] = 0.0
+    return _size(y)
+
+
+def _adaptive_softmax(params: Tensors, x: Tensor) -> Tensor:
+    words = (x.sum(-1) > 0).long().reshape(-1) * 4
+    output = functional_call(_ADAPTIVE_SOFTMAX, params, (x.reshape(-1, 4), words))
+    return output.output.reshape(x.shape[:-1])
+
+
 def _packed(params: Tensors, x: Tensor) -> Tensor:
     sequences = x.reshape(-1, 3, 3)
     packed = nn.utils.rnn.pack_padded_sequence(
@@ -200,6 +212,7 @@ class _Checkpointed(nn.Module):
         return checkpoint(self.layer, x, use_reentrant=False).tanh()
 
 
+_ADAPTIVE_SOFTMAX = nn.AdaptiveLogSoftmaxWithLoss(4, 6, [3]).double()
 _LSTM = nn.LSTM(3, 4, batch_first=True).double()
 _ENCODER = nn.TransformerEncoder(
     nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), 1
@@ -342,6 +355,14 @@ FEATURES: dict[str, Feature] = {
     ),
     "rows chosen by data": Feature(lambda p, x: p["w"][(x > 0).long()].sum((-1, -2)) * x.sum(-1)),
     "samples routed by a boolean mask": Feature(_routed_by_mask, "boolean mask|dynamic shape", ""),
+    "`nn.AdaptiveLogSoftmaxWithLoss`": Feature(
+        _adaptive_softmax,
+        "dynamic shape",
+        "in their order",
+        (4,),
+        dp.named_params(_ADAPTIVE_SOFTMAX),
+    ),
+    "entries masked by a boolean index": Feature(_masked_entries),
     "nested tensors": Feature(_nested, "nested|Nested", "", (5, 3)),
     "code that reads requires_grad": Feature(_reads_requires_grad),
     "a full backward hook of a module": Feature(**_with_a_backward_hook(), by_vmap="setup_context"),

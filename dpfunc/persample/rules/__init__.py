@@ -10,6 +10,7 @@ from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
 from dpfunc.persample.rules.einsum import EINSUM_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
 from dpfunc.persample.rules.lookup import LOOKUP_RULES
+from dpfunc.persample.rules.masks import MASK_RULES
 from dpfunc.persample.rules.norm import NORM_RULES
 from dpfunc.persample.rules.properties import PROPERTY_RULES
 from dpfunc.persample.rules.recurrent import RECURRENT_RULES
@@ -24,5 +25,6 @@ RULES: Mapping[Any, Rule] = {
     **NORM_RULES,
     **PROPERTY_RULES,
     **BRANCH_RULES,
+    **MASK_RULES,
 }
 """By torch function, as a `TorchFunctionMode` sees it."""
