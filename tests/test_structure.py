@@ -96,6 +96,7 @@ LADDER = [
         "persample.mapped",
         "persample.places",
         "persample.order",
+        "persample.unused",
         "persample.rows",
         "persample.recompute",
         "persample.recurrence",

@@ -22,19 +22,28 @@ class Place(NamedTuple):
     times: int
 
 
+class Compared(NamedTuple):
+    """Samples lie on several axes: each is compared with each."""
+
+    places: tuple[Place, ...]
+
+
+Found = Place | Compared | None
+
+
 class Seen(NamedTuple):
     """A tensor that was asked about, with the shape that it had for one sample."""
 
     operation: str
     shape: tuple[int, ...]
-    place: Place | None
+    place: Found
 
     def shape_of(self, size: int) -> tuple[int, ...]:
         """The shape for so many samples."""
-        if self.place is None:
-            return self.shape
-        before, after = self.shape[: self.place.axis], self.shape[self.place.axis + 1 :]
-        return (*before, size * self.place.times, *after)
+        shape = list(self.shape)
+        for place in _places_in(self.place):
+            shape[place.axis] = size * place.times
+        return tuple(shape)
 
 
 class OffPlanError(RuntimeError):
@@ -81,17 +90,24 @@ class Places:
 
     def of(self, operation: str, values: Tensor) -> Place | None:
         """The place of ``values``, an argument or a result of ``operation``."""
+        return one_axis(operation, self.find(operation, values))
+
+    def find(self, operation: str, values: Tensor) -> Found:
+        """The same, where samples may also be compared."""
         shape = tuple(values.shape)
         if self.learning:
-            place = self._by_division(operation, shape)
+            place = self._by_division(shape)
             self.seen.append(Seen(operation, _for_one(shape, place), place))
             return place
-        self.next(operation)
+        self._advance(operation)
         self.check(operation, values)
         return self.seen[-1].place
 
     def next(self, operation: str) -> Place | None:
         """The place of the next tensor, before it is there. Pass it to `check` once it is."""
+        return one_axis(operation, self._advance(operation))
+
+    def _advance(self, operation: str) -> Found:
         here = len(self.seen)
         self._hold_to(
             lambda: self._planned(here) == operation,
@@ -105,7 +121,7 @@ class Places:
         if not self._fits(values):
             last = self.seen.pop()
             self._leave_plan(f"{operation} has the shape {tuple(values.shape)}, not {last.shape}")
-            self.next(operation)
+            self._advance(operation)
             if not self._fits(values):
                 raise OffPlanError(f"{operation} has the shape {tuple(values.shape)}")
 
@@ -144,17 +160,33 @@ class Places:
             raise OffPlanError(why)
         self.plan = plan
 
-    def _by_division(self, operation: str, shape: tuple[int, ...]) -> Place | None:
-        axes = [axis for axis, n in enumerate(shape) if n > 0 and n % self.size == 0]
-        if len(axes) > 1:
-            raise RuntimeError(
-                f"batched: expected one axis of samples in {operation} but two grow with the batch "
-                f"(shape {shape} for {self.size} samples); a loss may not compare samples."
-            )
-        return Place(axes[0], shape[axes[0]] // self.size) if axes else None
+    def _by_division(self, shape: tuple[int, ...]) -> Found:
+        found = [
+            Place(axis, n // self.size)
+            for axis, n in enumerate(shape)
+            if n > 0 and n % self.size == 0
+        ]
+        if len(found) > 1:
+            return Compared(tuple(found))
+        return found[0] if found else None
 
 
-def _for_one(shape: tuple[int, ...], place: Place | None) -> tuple[int, ...]:
-    if place is None:
-        return shape
-    return (*shape[: place.axis], place.times, *shape[place.axis + 1 :])
+def one_axis(operation: str, found: Found) -> Place | None:
+    """RuntimeError where samples are compared."""
+    if isinstance(found, Compared):
+        raise RuntimeError(
+            f"batched: expected one axis of samples in {operation} but {len(found.places)} grow "
+            "with the batch; a loss may not compare samples."
+        )
+    return found
+
+
+def _places_in(found: Found) -> tuple[Place, ...]:
+    if found is None:
+        return ()
+    return found.places if isinstance(found, Compared) else (found,)
+
+
+def _for_one(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
+    times = {place.axis: place.times for place in _places_in(found)}
+    return tuple(times.get(axis, n) for axis, n in enumerate(shape))

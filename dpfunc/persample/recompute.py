@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 from dpfunc.checks import require
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.nested import replace_tensors, tensors_in
-from dpfunc.persample.places import Place, Places, Seen
+from dpfunc.persample.places import Found, Place, Places, Seen, one_axis
 from dpfunc.persample.shapes import have_numbers
 
 
@@ -40,20 +40,20 @@ class Recalled(Places):
         """Another part begins, anywhere."""
         self._here = set(range(len(self.plan or ())))
 
-    def of(self, operation: str, values: Tensor) -> Place | None:
+    def find(self, operation: str, values: Tensor) -> Found:
         return self._answer(operation, [at for at in self._here if self._is_at(at, values)], 1)
 
     def next(self, operation: str) -> Place | None:
-        return self._answer(operation, list(self._here), 0)
+        return one_axis(operation, self._answer(operation, list(self._here), 0))
 
     def check(self, operation: str, values: Tensor) -> None:
-        self.of(operation, values)
+        self.find(operation, values)
 
     def _is_at(self, at: int, values: Tensor) -> bool:
         plan = self.plan or ()
         return at < len(plan) and plan[at].shape_of(self.size) == tuple(values.shape)
 
-    def _answer(self, operation: str, found: list[int], further: int) -> Place | None:
+    def _answer(self, operation: str, found: list[int], further: int) -> Found:
         plan = self.plan or ()
         found = [at for at in found if at < len(plan) and plan[at].operation == operation]
         places = {plan[at].place for at in found}

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.order import require_order
-from dpfunc.persample.places import Place, Places, from_rows, to_rows
+from dpfunc.persample.places import Compared, Place, Places, from_rows, one_axis, to_rows
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
+from dpfunc.persample.unused import unused
 from dpfunc.persample.whole_batch import Run
 from dpfunc.types import Tensors
 
@@ -88,10 +90,15 @@ class Rows:
         own, data = _own_and_data(tape, call)
         if _changes_in_place(tape.operation) and tape.mentions(args[:1]):
             raise _refusal(tape, "in place")
-        places = [self._places.of(tape.operation, values) for values in data]
-        if any(places):
+        found = [self._places.find(tape.operation, values) for values in data]
+        compared = [place for place in found if isinstance(place, Compared)]
+        if any(found) and not compared:
+            places = [one_axis(tape.operation, place) for place in found]
             return self._mapped_call(tape, func, call, places)
         outputs = func(*replace_tensors(args, tape.frozen), **replace_tensors(kwargs, tape.frozen))
+        if compared:
+            refuse = partial(one_axis, tape.operation, compared[0])
+            return replace_tensors(outputs, lambda output: unused(output, self._probe, refuse))
         return self._derive_all(tape, func, call, own, outputs)
 
     def on_whole_batch(self, tape: Tape, run: Run, *inputs: Tensor | None) -> tuple[Tensor, ...]:

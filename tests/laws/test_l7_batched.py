@@ -275,6 +275,35 @@ def test_refusals(loss_fn, message):
         dp.factored_grad(dp.batched(loss_fn))(params, draw(2, 4, 4))
 
 
+def compared(values: Tensor, params) -> Tensor:
+    return (values @ values.T) * params["scale"].exp()  # [B, B]
+
+
+def test_samples_that_are_compared_beside_the_loss():
+    """A model may return what no loss of a sample can use."""
+
+    def loss_fn(params, x):
+        y = x @ params["w"]
+        compared(y, params).softmax(-1)
+        return each(y) * params["scale"]
+
+    assert_exact(loss_fn, {"w": draw(1, 4, 3), "scale": draw(2, 1)}, draw(3, 5, 4))
+
+
+@pytest.mark.parametrize("of", [lambda x, y: y, lambda x, y: x], ids=["activations", "data"])
+def test_samples_that_are_compared_in_the_loss_are_refused(of):
+    """Even each with itself alone, where the losses do not depend on other samples."""
+
+    def loss_fn(params, x):
+        y = x @ params["w"]
+        return each(y) + compared(of(x, y), params).diagonal()
+
+    with pytest.raises(RuntimeError, match="a loss may not compare samples"):
+        dp.factored_grad(dp.batched(loss_fn))(
+            {"w": draw(1, 4, 3), "scale": draw(2, 1)}, draw(3, 5, 4)
+        )
+
+
 def test_dropout_when_asked_for():
     loss = dp.batched(lambda p, x: F.dropout(x, 0.5) @ p["w"])
     grads, _ = dp.factored_grad(loss, randomness="different")(
@@ -477,7 +506,7 @@ def test_samples_reordered_by_data(name):
     x[:, 0] = torch.arange(12.0).flip(0)
     x[-1, 0] = 30.0
     params = {"w": draw(1, 3, 3), "v": draw(4, 3)}
-    refused = "held for others|in their order|two grow|to tell|alone as in a batch"
+    refused = "held for others|in their order|compare samples|to tell|alone as in a batch"
     for spoilt in (False, True):
         if spoilt:
             x[5, 1] = float("nan")
