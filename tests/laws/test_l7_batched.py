@@ -304,6 +304,16 @@ def test_samples_that_are_compared_in_the_loss_are_refused(of):
         )
 
 
+def test_a_parameter_written_where_there_are_no_samples_is_refused():
+    def loss_fn(params, x):
+        table = torch.zeros(6, 3, dtype=x.dtype)
+        table[torch.arange(6) > 2] = params["w"]
+        return each(x @ table)
+
+    with pytest.raises(RuntimeError, match="the same for all samples"):
+        dp.factored_grad(dp.batched(loss_fn))({"w": draw(1, 3)}, draw(2, 4, 6))
+
+
 def test_dropout_when_asked_for():
     loss = dp.batched(lambda p, x: F.dropout(x, 0.5) @ p["w"])
     grads, _ = dp.factored_grad(loss, randomness="different")(

@@ -163,6 +163,12 @@ def _masked_in_place(params: Tensors, x: Tensor) -> Tensor:
     return y
 
 
+def _masked_by_a_parameter(params: Tensors, x: Tensor) -> Tensor:
+    y = x.clone()
+    y[x[..., 0] > 0.5] = params["w"]
+    return y @ params["v"]
+
+
 def _asks_requires_grad(params: Tensors, x: Tensor) -> Tensor:
     y = x @ params["w"]
     return y if y.requires_grad else y.detach()
@@ -268,6 +274,9 @@ USES: dict[str, Use] = {
     ),
     "torch.where": _use(lambda p, x: torch.where(x > 0, x, p["w"]), {"w": (4,)}, (5, 4)),
     "y[mask] = 0": _use(_masked_in_place, _W, (5, 4))._replace(by_vmap=False),
+    "y[mask] = w": _use(_masked_by_a_parameter, {"w": (4,), "v": (4, 3)}, (5, 4))._replace(
+        by_vmap=False
+    ),
     "torch.cond": _use(
         _one_by_one(
             lambda p, x: torch.cond(
