@@ -202,7 +202,8 @@ def _run_rows(
     with torch.enable_grad():
         with Tape(RULES, leaves, record, rows) as tape, chance:
             losses = checked_losses(loss_fn, size)(leaves, *batch)
-        recalled = Recalled(size, list(places.finish()))
+        places.finish()
+        recalled = Recalled(places)
         watched = [*leaves.values(), *rows.derived.values()]
         with Recomputing(tape.again(rows.again(recalled)), recalled, watched):
             _backward(losses, probe, {**leaves, **rows.derived}, rows.expanded, record)

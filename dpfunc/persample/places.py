@@ -8,8 +8,9 @@ as long as everything but the batch axis has the shape that it had.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 _THE_END = "the end of the loss"
@@ -50,6 +51,12 @@ class OffPlanError(RuntimeError):
     """The loss ran other operations, or other shapes, than when its places were learned."""
 
 
+def saving_hook() -> Any:
+    """What autograd hands to be saved goes through this function; None where it is kept as is."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else hooks[0]
+
+
 def to_rows(values: Tensor, place: Place | None, size: int, *, split: bool = False) -> Tensor:
     """``values`` as ``[B, ...]``. What a sample has several of stays in its axis.
 
@@ -83,6 +90,8 @@ class Places:
 
     def __post_init__(self) -> None:
         self.seen: list[Seen] = []
+        self.parts: set[int] = set()
+        self._hook: Any = None
 
     @property
     def learning(self) -> bool:
@@ -97,7 +106,7 @@ class Places:
         shape = tuple(values.shape)
         if self.learning:
             place = self._by_division(shape)
-            self.seen.append(Seen(operation, _for_one(shape, place), place))
+            self._note(Seen(operation, _for_one(shape, place), place))
             return place
         self._advance(operation)
         self.check(operation, values)
@@ -113,7 +122,7 @@ class Places:
             lambda: self._planned(here) == operation,
             f"{operation} came in the place of {self._planned(here)}",
         )
-        self.seen.append(self._plan()[here])
+        self._note(self._plan()[here])
         return self.seen[-1].place
 
     def check(self, operation: str, values: Tensor) -> None:
@@ -134,6 +143,14 @@ class Places:
                 f"the loss ended before {self._planned(here)}",
             )
         return tuple(self.seen)
+
+    def _note(self, seen: Seen) -> None:
+        """``parts``: where in ``seen`` a part begins, or ends, that may run again in backward."""
+        hook = saving_hook()
+        if hook is not self._hook:
+            self.parts.add(len(self.seen))
+            self._hook = hook
+        self.seen.append(seen)
 
     def _plan(self) -> tuple[Seen, ...]:
         return self.plan or ()

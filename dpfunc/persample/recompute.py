@@ -9,36 +9,30 @@ tensors that are in force meanwhile.
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.checks import require
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.nested import replace_tensors, tensors_in
-from dpfunc.persample.places import Found, Place, Places, Seen, one_axis
+from dpfunc.persample.places import Found, Place, Places, one_axis, saving_hook
 from dpfunc.persample.shapes import have_numbers
-
-
-def _saving_hook() -> Any:
-    """What autograd hands to be saved goes through this function; None where it is kept as is."""
-    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
-    return None if hooks is None else hooks[0]
 
 
 class Recalled(Places):
     """The places of a run, for a part of it. Where in the run that is, the questions tell.
 
-    ``of_run``: what was asked in the whole run, in order.
+    ``run``: the places of the whole run, which has ended.
     """
 
-    def __init__(self, size: int, of_run: list[Seen]) -> None:
-        super().__init__(size, tuple(of_run))
+    def __init__(self, run: Places) -> None:
+        super().__init__(run.size, tuple(run.seen))
+        self._parts = run.parts
         self.restart()
 
     def restart(self) -> None:
-        """Another part begins, anywhere."""
-        self._here = set(range(len(self.plan or ())))
+        """A part begins, one of all."""
+        self._here = set(self._parts)
 
     def find(self, operation: str, values: Tensor) -> Found:
         return self._answer(operation, [at for at in self._here if self._is_at(at, values)], 1)
@@ -80,13 +74,13 @@ class Recomputing(TorchFunctionMode):
         self._tape = tape
         self._places = places
         self._leaves = leaves
-        self._outside = self._part = _saving_hook()
+        self._outside = self._part = saving_hook()
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        hook = _saving_hook()
+        hook = saving_hook()
         if hook is self._outside:
             return func(*args, **kwargs)
         if hook is not self._part:

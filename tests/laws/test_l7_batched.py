@@ -423,6 +423,20 @@ def test_activation_checkpointing_with_dropout_draws_the_same_masks_again():
     torch.testing.assert_close(*found)
 
 
+def test_activation_checkpointing_where_samples_may_be_positions_is_refused():
+    """The parts begin alike: samples in one are positions in the other."""
+
+    def loss_fn(params, x):
+        places = F.embedding(torch.arange(5), params["t"])
+        first = recomputed(lambda x: (x * params["s"]).sin(), x)
+        return each(first + recomputed(lambda t: (t * params["s"]).sin(), places).sum(0))
+
+    params = {"t": draw(1, 9, 4), "s": draw(2, 4)}
+    assert_exact(loss_fn, params, draw(3, 3, 4))
+    with pytest.raises(RuntimeError, match="samples could be on several axes"):
+        dp.factored_grad(dp.batched(loss_fn))(params, draw(3, 5, 4))
+
+
 def test_activation_checkpointing_of_a_module_with_other_parameters_is_refused():
     """It would run again with its own ones, and nobody would see."""
     model = Blocks(nn.Linear(4, 4), nn.Linear(4, 4))
