@@ -95,6 +95,7 @@ class Tape(TorchFunctionMode):
         super().__init__()
         self._rules = rules
         self._names = {id(param): name for name, param in params.items()}
+        self._complex: set[int] = set()
         self.samples = samples
         self.record = record
         self.operation = ""
@@ -106,7 +107,7 @@ class Tape(TorchFunctionMode):
         self.operation = getattr(func, "__name__", str(func))
         rule = self._rules.get(func)
         mentioned = self.mentions(args) or self.mentions(tuple(kwargs.values()))
-        if rule is not None and (mentioned or rule.always):
+        if rule is not None and (mentioned or rule.always) and not self._complex_in(args):
             result = rule.run(self, *args, **kwargs)
             if result is not NotImplemented:
                 return result
@@ -115,6 +116,12 @@ class Tape(TorchFunctionMode):
             return func(*args, **kwargs)
         return self.with_copies(func, *args, **kwargs)
 
+    def again(self, samples: Samples) -> "Tape":
+        """For a part of the loss that runs once more: with the same names, and nothing recorded."""
+        tape = Tape(self._rules, {}, Record(), samples)
+        tape._names, tape._complex = dict(self._names), set(self._complex)
+        return tape
+
     def name(self, value: object) -> str | None:
         """The name of ``value`` if it is a parameter."""
         return self._names.get(id(value))
@@ -122,12 +129,20 @@ class Tape(TorchFunctionMode):
     def give_name(self, name: str, value: Tensor) -> None:
         """Watch ``value`` like a parameter. It has to live as long as the tape."""
         self._names[id(value)] = name
+        if value.is_complex():
+            self._complex.add(id(value))
 
     def mentions(self, value: Any) -> bool:
         """Whether a parameter is in ``value``."""
         if isinstance(value, tuple | list):
             return any(map(self.mentions, value))
         return id(value) in self._names
+
+    def _complex_in(self, value: Any) -> bool:
+        """Whether a complex tensor made of parameters is in ``value``: the rules are for reals."""
+        if isinstance(value, tuple | list):
+            return any(map(self._complex_in, value))
+        return id(value) in self._complex
 
     def frozen(self, value: Any) -> Any:
         """A parameter without its gradient, for the computation of a tapped output."""

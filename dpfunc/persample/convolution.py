@@ -160,7 +160,7 @@ class Convolution:
 
     def _formed(self) -> Tensor:
         """``[B, rows, columns, K]``."""
-        fixed, moving = self._fixed_and_moving()
+        fixed, moving = map(accumulable, self._fixed_and_moving())
         windows = Windows(self.weight.shape[2:], self.geometry.stride, self.geometry.dilation)
         if self._is_shifted():
             return by_shifts(fixed, moving, windows)

@@ -1,11 +1,12 @@
 """Per-sample gradients by definition: vmap over grad. Exact for every loss that vmap accepts."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dpfunc.persample.batch import batch_size, take
@@ -123,10 +124,25 @@ def _losses_and_grad(
         losses = checked_losses(loss_fn, batch_size(batch))(leaves, *batch)
         if not losses.requires_grad:
             return losses, {name: torch.zeros_like(param) for name, param in params.items()}
-        grads = torch.autograd.grad(
-            losses, list(leaves.values()), weights, allow_unused=True, materialize_grads=True
-        )
-    return losses.detach(), dict(zip(leaves, grads, strict=True))
+        weights = torch.ones_like(losses) if weights is None else weights
+        grads = gradients(losses, weights, list(leaves.values()))
+    found = {
+        name: torch.zeros_like(leaf) if grad is None else grad
+        for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
+    }
+    return losses.detach(), found
+
+
+def gradients(
+    outputs: Tensor, weights: Tensor, inputs: Sequence[Tensor]
+) -> Sequence[Tensor | None]:
+    """Of ``(weights * outputs).sum()`` at ``inputs``, with the modes of torch functions in force.
+
+    They are off while `torch.autograd.grad` runs on tensors, which is a torch function itself, and
+    not while it runs on edges. What is checkpointed runs again in there.
+    """
+    output, *ends = map(get_gradient_edge, (outputs, *inputs))
+    return torch.autograd.grad(output, ends, weights, allow_unused=True)
 
 
 def leaves_of(params: Tensors) -> Tensors:

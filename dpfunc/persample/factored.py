@@ -15,7 +15,7 @@ from dpfunc.persample.batch import batch_device, batch_size, map_tensors
 from dpfunc.persample.capture import Tape
 from dpfunc.persample.chance import Chance
 from dpfunc.persample.combine import combined
-from dpfunc.persample.dense import empty_grads, leaves_of
+from dpfunc.persample.dense import empty_grads, gradients, leaves_of
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.loss import (
     Batched,
@@ -28,6 +28,7 @@ from dpfunc.persample.loss import (
 )
 from dpfunc.persample.mapped import Mapped
 from dpfunc.persample.places import OffPlanError, Places
+from dpfunc.persample.recompute import Recalled, Recomputing
 from dpfunc.persample.rows import Rows
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.shapes import have_numbers
@@ -71,6 +72,9 @@ def factored_grad(
     return grads_and_losses
 
 
+# torch.compile does not see through taps: it would lose gradients without a word. Neither what is
+# around this is compiled into it, nor is the loss, if it or a part of it is a compiled function.
+@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not annotate it
 def record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
@@ -80,9 +84,10 @@ def record_factors(
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    if isinstance(loss_fn, Batched):
-        return *_watch_rows(loss_fn, randomness, params, batch, record), record
-    return *_watch_mapped(loss_fn, randomness, params, batch, record), record
+    with torch.compiler.set_stance("force_eager"):
+        if isinstance(loss_fn, Batched):
+            return *_watch_rows(loss_fn, randomness, params, batch, record), record
+        return *_watch_mapped(loss_fn, randomness, params, batch, record), record
 
 
 def _watch_mapped(
@@ -195,10 +200,13 @@ def _run_rows(
     rows = Rows(places, probe, randomness)
     chance = Chance("error") if randomness == "error" else nullcontext()
     with torch.enable_grad():
-        with Tape(RULES, leaves, record, rows), chance:
+        with Tape(RULES, leaves, record, rows) as tape, chance:
             losses = checked_losses(loss_fn, size)(leaves, *batch)
         places.finish()
-        _backward(losses, probe, leaves, rows.expanded, record)
+        recalled = Recalled(places)
+        watched = [*leaves.values(), *rows.derived.values()]
+        with Recomputing(tape.again(rows.again(recalled)), recalled, watched):
+            _backward(losses, probe, {**leaves, **rows.derived}, rows.expanded, record)
         rows.finish(record)
     return collected(record, params, size), losses.detach()
 
@@ -210,12 +218,13 @@ def _backward(
     if not losses.requires_grad:
         return
     inputs = [probe, *leaves.values(), *expanded.values()]
-    _, *grads = torch.autograd.grad(losses.sum(), inputs, allow_unused=True)
+    _, *grads = gradients(losses, torch.ones_like(losses), inputs)
     escaped = [name for name, grad in zip(leaves, grads, strict=False) if grad is not None]
     if escaped:
         raise RuntimeError(
             f"factored_grad: expected torch functions to use {escaped} but something else did "
-            '(TorchScript?); run that part in plain PyTorch, or use engine="dense".'
+            "(TorchScript, a custom autograd.Function of a parameter in a loss of the whole "
+            'batch?); run that part in plain PyTorch, or use engine="dense".'
         )
     for name, grad in zip(expanded, grads[len(leaves) :], strict=True):
         if grad is not None:

@@ -119,7 +119,11 @@ class Factored(Protocol):
         ...
 
     def dense(self) -> Tensor:
-        """The gradients themselves, ``[B, *shape]``."""
+        """The gradients themselves, ``[B, *shape]``, as they go into norms and sums.
+
+        What is a sum of products is in the accumulation dtype: rounded to less, its norm would not
+        be that of what is summed.
+        """
         ...
 
     def take(self, where: slice) -> "Factored":

@@ -93,7 +93,7 @@ class Outer:
         return total
 
     def dense(self) -> Tensor:
-        return self.left.mT @ self.right
+        return accumulable(self.left).mT @ accumulable(self.right)
 
     def take(self, where: slice) -> "Outer":
         return Outer(self.left[where], self.right[where])

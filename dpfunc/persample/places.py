@@ -8,8 +8,9 @@ as long as everything but the batch axis has the shape that it had.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor
 
 _THE_END = "the end of the loss"
@@ -22,16 +23,38 @@ class Place(NamedTuple):
     times: int
 
 
+class Compared(NamedTuple):
+    """Samples lie on several axes: each is compared with each."""
+
+    places: tuple[Place, ...]
+
+
+Found = Place | Compared | None
+
+
 class Seen(NamedTuple):
     """A tensor that was asked about, with the shape that it had for one sample."""
 
     operation: str
     shape: tuple[int, ...]
-    place: Place | None
+    place: Found
+
+    def shape_of(self, size: int) -> tuple[int, ...]:
+        """The shape for so many samples."""
+        shape = list(self.shape)
+        for place in _places_in(self.place):
+            shape[place.axis] = size * place.times
+        return tuple(shape)
 
 
 class OffPlanError(RuntimeError):
     """The loss ran other operations, or other shapes, than when its places were learned."""
+
+
+def saving_hook() -> Any:
+    """What autograd hands to be saved goes through this function; None where it is kept as is."""
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return None if hooks is None else hooks[0]
 
 
 def to_rows(values: Tensor, place: Place | None, size: int, *, split: bool = False) -> Tensor:
@@ -67,6 +90,8 @@ class Places:
 
     def __post_init__(self) -> None:
         self.seen: list[Seen] = []
+        self.parts: set[int] = set()
+        self._hook: Any = None
 
     @property
     def learning(self) -> bool:
@@ -74,23 +99,30 @@ class Places:
 
     def of(self, operation: str, values: Tensor) -> Place | None:
         """The place of ``values``, an argument or a result of ``operation``."""
+        return one_axis(operation, self.find(operation, values))
+
+    def find(self, operation: str, values: Tensor) -> Found:
+        """The same, where samples may also be compared."""
         shape = tuple(values.shape)
         if self.learning:
-            place = self._by_division(operation, shape)
-            self.seen.append(Seen(operation, _for_one(shape, place), place))
+            place = self._by_division(shape)
+            self._note(Seen(operation, _for_one(shape, place), place))
             return place
-        self.next(operation)
+        self._advance(operation)
         self.check(operation, values)
         return self.seen[-1].place
 
     def next(self, operation: str) -> Place | None:
         """The place of the next tensor, before it is there. Pass it to `check` once it is."""
+        return one_axis(operation, self._advance(operation))
+
+    def _advance(self, operation: str) -> Found:
         here = len(self.seen)
         self._hold_to(
             lambda: self._planned(here) == operation,
             f"{operation} came in the place of {self._planned(here)}",
         )
-        self.seen.append(self._plan()[here])
+        self._note(self._plan()[here])
         return self.seen[-1].place
 
     def check(self, operation: str, values: Tensor) -> None:
@@ -98,7 +130,7 @@ class Places:
         if not self._fits(values):
             last = self.seen.pop()
             self._leave_plan(f"{operation} has the shape {tuple(values.shape)}, not {last.shape}")
-            self.next(operation)
+            self._advance(operation)
             if not self._fits(values):
                 raise OffPlanError(f"{operation} has the shape {tuple(values.shape)}")
 
@@ -112,6 +144,14 @@ class Places:
             )
         return tuple(self.seen)
 
+    def _note(self, seen: Seen) -> None:
+        """``parts``: where in ``seen`` a part begins, or ends, that may run again in backward."""
+        hook = saving_hook()
+        if hook is not self._hook:
+            self.parts.add(len(self.seen))
+            self._hook = hook
+        self.seen.append(seen)
+
     def _plan(self) -> tuple[Seen, ...]:
         return self.plan or ()
 
@@ -119,11 +159,7 @@ class Places:
         return self._plan()[at].operation if at < len(self._plan()) else _THE_END
 
     def _fits(self, values: Tensor) -> bool:
-        expected = self.seen[-1]
-        shape = list(expected.shape)
-        if expected.place is not None:
-            shape[expected.place.axis] *= self.size
-        return tuple(shape) == tuple(values.shape)
+        return self.seen[-1].shape_of(self.size) == tuple(values.shape)
 
     def _hold_to(self, agrees: Callable[[], bool], why: str) -> None:
         """OffPlanError unless the loss agrees with the plan, or else with a new one."""
@@ -141,17 +177,33 @@ class Places:
             raise OffPlanError(why)
         self.plan = plan
 
-    def _by_division(self, operation: str, shape: tuple[int, ...]) -> Place | None:
-        axes = [axis for axis, n in enumerate(shape) if n > 0 and n % self.size == 0]
-        if len(axes) > 1:
-            raise RuntimeError(
-                f"batched: expected one axis of samples in {operation} but two grow with the batch "
-                f"(shape {shape} for {self.size} samples); a loss may not compare samples."
-            )
-        return Place(axes[0], shape[axes[0]] // self.size) if axes else None
+    def _by_division(self, shape: tuple[int, ...]) -> Found:
+        found = [
+            Place(axis, n // self.size)
+            for axis, n in enumerate(shape)
+            if n > 0 and n % self.size == 0
+        ]
+        if len(found) > 1:
+            return Compared(tuple(found))
+        return found[0] if found else None
 
 
-def _for_one(shape: tuple[int, ...], place: Place | None) -> tuple[int, ...]:
-    if place is None:
-        return shape
-    return (*shape[: place.axis], place.times, *shape[place.axis + 1 :])
+def one_axis(operation: str, found: Found) -> Place | None:
+    """RuntimeError where samples are compared."""
+    if isinstance(found, Compared):
+        raise RuntimeError(
+            f"batched: expected one axis of samples in {operation} but {len(found.places)} grow "
+            "with the batch; a loss may not compare samples."
+        )
+    return found
+
+
+def _places_in(found: Found) -> tuple[Place, ...]:
+    if found is None:
+        return ()
+    return found.places if isinstance(found, Compared) else (found,)
+
+
+def _for_one(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
+    times = {place.axis: place.times for place in _places_in(found)}
+    return tuple(times.get(axis, n) for axis, n in enumerate(shape))

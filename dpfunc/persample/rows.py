@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -12,8 +13,9 @@ from dpfunc.persample.combine import combined
 from dpfunc.persample.factors import Dense, Factored
 from dpfunc.persample.nested import replace_tensors, tensors_in
 from dpfunc.persample.order import require_order
-from dpfunc.persample.places import Place, Places, from_rows, to_rows
+from dpfunc.persample.places import Compared, Place, Places, from_rows, one_axis, to_rows
 from dpfunc.persample.tap import Operation, Record, Tapped, Use, run_tapped, tap
+from dpfunc.persample.unused import unused
 from dpfunc.persample.whole_batch import Run
 from dpfunc.types import Tensors
 
@@ -50,6 +52,17 @@ class Rows:
         """The mapped copies ``[B, *shape]`` that operations without a rule were given."""
         return self._expanded
 
+    @property
+    def derived(self) -> Tensors:
+        """The tensors made of parameters alone, by the operation that made them."""
+        return {derived.name: derived.value for derived in self._derived}
+
+    def again(self, places: Places) -> "Rows":
+        """The same copies and derived tensors, for a part of the loss that runs once more."""
+        rows = Rows(places, self._probe, self._randomness)
+        rows._expanded, rows._derived = dict(self._expanded), list(self._derived)
+        return rows
+
     def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
         require_order(self._places, func, args, kwargs)
 
@@ -77,10 +90,15 @@ class Rows:
         own, data = _own_and_data(tape, call)
         if _changes_in_place(tape.operation) and tape.mentions(args[:1]):
             raise _refusal(tape, "in place")
-        places = [self._places.of(tape.operation, values) for values in data]
-        if any(places):
+        found = [self._places.find(tape.operation, values) for values in data]
+        compared = [place for place in found if isinstance(place, Compared)]
+        if any(found) and not compared:
+            places = [one_axis(tape.operation, place) for place in found]
             return self._mapped_call(tape, func, call, places)
         outputs = func(*replace_tensors(args, tape.frozen), **replace_tensors(kwargs, tape.frozen))
+        if compared:
+            refuse = partial(one_axis, tape.operation, compared[0])
+            return replace_tensors(outputs, lambda output: unused(output, self._probe, refuse))
         return self._derive_all(tape, func, call, own, outputs)
 
     def on_whole_batch(self, tape: Tape, run: Run, *inputs: Tensor | None) -> tuple[Tensor, ...]:
@@ -133,14 +151,19 @@ class Rows:
 
         replace_tensors(call, note)
 
-        def run(*mapped: Tensor) -> Any:
+        form: Any = None  # of the outputs: some of several may be None
+
+        def run(*mapped: Tensor) -> tuple[Tensor, ...]:
+            nonlocal form
             given = iter(mapped)
             args, kwargs = replace_tensors(call, lambda _: next(given))
-            return func(*args, **kwargs)
+            form = func(*args, **kwargs)
+            return tuple(tensors_in(form))
 
-        outputs = torch.func.vmap(run, randomness=self._randomness)(*tensors)
+        outputs = iter(torch.func.vmap(run, randomness=self._randomness)(*tensors))
 
-        def put_back(rows: Tensor) -> Tensor:
+        def put_back(_: Tensor) -> Tensor:
+            rows = next(outputs)
             if self._places.learning:
                 place = self._places.of(tape.operation, next(learned))
             else:
@@ -152,7 +175,7 @@ class Rows:
                 self._places.check(tape.operation, values)
             return values
 
-        return replace_tensors(outputs, put_back)
+        return replace_tensors(form, put_back)
 
     def _copy(self, tape: Tape, param: Tensor) -> Tensor:
         name = tape.name(param) or ""
@@ -169,7 +192,7 @@ class Rows:
 
         def derive(output: Tensor) -> Tensor:
             index = next(position)
-            if not output.is_floating_point():
+            if not (output.is_floating_point() or output.is_complex()):
                 return output
             place = self._places.of(tape.operation, output)
             if place is not None and tape.operation in _SPREADING:

@@ -56,8 +56,9 @@ class Scatter:
 
     def dense(self) -> Tensor:
         size, _, width = self.rows.shape
-        table = self.rows.new_zeros((size, self.table_rows, width))
-        return table.scatter_add_(1, self.index.unsqueeze(2).expand_as(self.rows), self.rows)
+        rows = accumulable(self.rows)
+        table = rows.new_zeros((size, self.table_rows, width))
+        return table.scatter_add_(1, self.index.unsqueeze(2).expand_as(rows), rows)
 
     def take(self, where: slice) -> "Scatter":
         return Scatter(self.index[where], self.rows[where], self.table_rows)

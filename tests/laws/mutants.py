@@ -223,6 +223,13 @@ MUTANTS = [
         "l7",
     ),
     Mutant(
+        "a norm taken of rounded numbers",
+        "persample/scatter.py",
+        "rows = accumulable(self.rows)\n        table = rows.new_zeros((size,",
+        "rows = self.rows\n        table = rows.new_zeros((size,",
+        "l7",
+    ),
+    Mutant(
         "an unmapped input summed over the batch",
         "persample/whole_batch.py",
         "return values.expand(size, *values.shape)",

@@ -278,6 +278,45 @@ def test_refusals(loss_fn, message):
         dp.factored_grad(dp.batched(loss_fn))(params, draw(2, 4, 4))
 
 
+def compared(values: Tensor, params) -> Tensor:
+    return (values @ values.T) * params["scale"].exp()  # [B, B]
+
+
+def test_samples_that_are_compared_beside_the_loss():
+    """A model may return what no loss of a sample can use."""
+
+    def loss_fn(params, x):
+        y = x @ params["w"]
+        compared(y, params).softmax(-1)
+        return each(y) * params["scale"]
+
+    assert_exact(loss_fn, {"w": draw(1, 4, 3), "scale": draw(2, 1)}, draw(3, 5, 4))
+
+
+@pytest.mark.parametrize("of", [lambda x, y: y, lambda x, y: x], ids=["activations", "data"])
+def test_samples_that_are_compared_in_the_loss_are_refused(of):
+    """Even each with itself alone, where the losses do not depend on other samples."""
+
+    def loss_fn(params, x):
+        y = x @ params["w"]
+        return each(y) + compared(of(x, y), params).diagonal()
+
+    with pytest.raises(RuntimeError, match="a loss may not compare samples"):
+        dp.factored_grad(dp.batched(loss_fn))(
+            {"w": draw(1, 4, 3), "scale": draw(2, 1)}, draw(3, 5, 4)
+        )
+
+
+def test_a_parameter_written_where_there_are_no_samples_is_refused():
+    def loss_fn(params, x):
+        table = torch.zeros(6, 3, dtype=x.dtype)
+        table[torch.arange(6) > 2] = params["w"]
+        return each(x @ table)
+
+    with pytest.raises(RuntimeError, match="the same for all samples"):
+        dp.factored_grad(dp.batched(loss_fn))({"w": draw(1, 3)}, draw(2, 4, 6))
+
+
 def test_dropout_when_asked_for():
     loss = dp.batched(lambda p, x: F.dropout(x, 0.5) @ p["w"])
     grads, _ = dp.factored_grad(loss, randomness="different")(
@@ -320,22 +359,93 @@ def test_autocast_rounds_the_model_and_not_the_norms(whole_batch):
         torch.testing.assert_close(norm_sq, own, rtol=1e-2, atol=1e-3)
 
 
-def test_activation_checkpointing():
-    first, second = nn.Linear(6, 8).double(), nn.Linear(8, 3).double()
-    params = {f"first.{n}": p for n, p in dp.named_params(first).items()} | {
-        f"second.{n}": p for n, p in dp.named_params(second).items()
-    }
+def recomputed(function, *args):
+    return checkpoint(function, *args, use_reentrant=False)
 
-    def block(params, x):
-        own = {n.removeprefix("first."): p for n, p in params.items() if n.startswith("first.")}
-        return functional_call(first, own, (x,)).tanh()
+
+class Blocks(nn.Module):
+    """Each block keeps its input alone. Its parameters are no arguments of it."""
+
+    def __init__(self, *blocks: nn.Module) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(blocks)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for block in self.blocks:
+            x = recomputed(block, x)
+            x = x[0] if isinstance(x, tuple) else x
+        return x
+
+
+@pytest.mark.parametrize("size", [4, 3])  # 3: as many samples as channels, 4: as features
+@pytest.mark.parametrize(
+    ("blocks", "shape"),
+    [
+        ([nn.Linear(4, 4), nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 4))], (3, 4)),
+        ([nn.Sequential(nn.Conv2d(3, 3, 3, padding=1), nn.GroupNorm(1, 3), nn.ReLU())], (3, 4, 4)),
+        ([nn.ConvTranspose1d(3, 4, 2), nn.PReLU(4), nn.Conv1d(4, 2, 2)], (3, 4)),
+        ([nn.LSTM(4, 4, 2, batch_first=True), nn.GRU(4, 3, batch_first=True)], (3, 4)),
+        ([nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)] * 2, (3, 4)),
+        ([Blocks(nn.Conv1d(3, 3, 1), nn.Linear(4, 3)), nn.Linear(3, 3)], (3, 4)),
+    ],
+    ids=["linear", "convolution", "transposed", "recurrent", "tied attention", "nested"],
+)
+def test_activation_checkpointing(blocks, shape, size):
+    model = Blocks(*blocks).double()
+    assert_exact(of_module(model), dp.named_params(model), draw(1, size, *shape))
+
+
+def test_activation_checkpointing_of_what_is_made_of_parameters_alone():
+    """And of positions, which have no samples: a batch of 5 has as many."""
 
     def loss_fn(params, x):
-        own = {n.removeprefix("second."): p for n, p in params.items() if n.startswith("second.")}
-        hidden = checkpoint(block, params, x, use_reentrant=False)
-        return each(functional_call(second, own, (hidden,)))
+        scale = torch.stack([params["s"], params["s"].exp()]).sum(0)
 
-    assert_exact(loss_fn, params, draw(1, 4, 6))
+        def block(x, scale):
+            places = F.embedding(torch.arange(5), params["t"])
+            return (x + places) * scale * torch.stack([params["s"], params["s"]]).prod(0)
+
+        return each(recomputed(block, recomputed(block, x, scale).sin(), scale))
+
+    params = {"t": draw(1, 9, 4), "s": draw(2, 4)}
+    for size in (5, 3):
+        assert_exact(loss_fn, params, draw(3, size, 5, 4))
+
+
+def test_activation_checkpointing_with_dropout_draws_the_same_masks_again():
+    def losses(params, x, through):
+        return each(through(lambda x: F.dropout(x @ params["w"], 0.5) @ params["v"].exp(), x))
+
+    params, x = {"w": draw(1, 4, 6), "v": draw(2, 6, 3)}, draw(3, 5, 4)
+    found = []
+    for through in (recomputed, lambda function, x: function(x)):
+        torch.manual_seed(3)
+        loss = dp.batched(partial(losses, through=through))
+        grads, _ = dp.factored_grad(loss, randomness="different")(params, x)
+        found.append({name: grad.dense() for name, grad in grads.items()})
+    torch.testing.assert_close(*found)
+
+
+def test_activation_checkpointing_where_samples_may_be_positions_is_refused():
+    """The parts begin alike: samples in one are positions in the other."""
+
+    def loss_fn(params, x):
+        places = F.embedding(torch.arange(5), params["t"])
+        first = recomputed(lambda x: (x * params["s"]).sin(), x)
+        return each(first + recomputed(lambda t: (t * params["s"]).sin(), places).sum(0))
+
+    params = {"t": draw(1, 9, 4), "s": draw(2, 4)}
+    assert_exact(loss_fn, params, draw(3, 3, 4))
+    with pytest.raises(RuntimeError, match="samples could be on several axes"):
+        dp.factored_grad(dp.batched(loss_fn))(params, draw(3, 5, 4))
+
+
+def test_activation_checkpointing_of_a_module_with_other_parameters_is_refused():
+    """It would run again with its own ones, and nobody would see."""
+    model = Blocks(nn.Linear(4, 4), nn.Linear(4, 4))
+    params = {name: 2 * param for name, param in dp.named_params(model).items()}
+    with pytest.raises(RuntimeError, match="parameters of the loss when it runs again"):
+        dp.factored_grad(dp.batched(of_module(model)))(params, draw(1, 3, 4).float())
 
 
 def longest_first(params, x, length):
@@ -423,7 +533,7 @@ def test_samples_reordered_by_data(name):
     x[:, 0] = torch.arange(12.0).flip(0)
     x[-1, 0] = 30.0
     params = {"w": draw(1, 3, 3), "v": draw(4, 3)}
-    refused = "held for others|in their order|two grow|to tell|alone as in a batch"
+    refused = "held for others|in their order|compare samples|to tell|alone as in a batch"
     for spoilt in (False, True):
         if spoilt:
             x[5, 1] = float("nan")

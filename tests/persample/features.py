@@ -174,6 +174,18 @@ def _routed_by_mask(params: Tensors, x: Tensor) -> Tensor:
     return _size(y)
 
 
+def _masked_entries(params: Tensors, x: Tensor) -> Tensor:
+    y = F.linear(x, params["w"])
+    y[y > 0.5] = 0.0
+    return _size(y)
+
+
+def _adaptive_softmax(params: Tensors, x: Tensor) -> Tensor:
+    words = (x.sum(-1) > 0).long().reshape(-1) * 4
+    output = functional_call(_ADAPTIVE_SOFTMAX, params, (x.reshape(-1, 4), words))
+    return output.output.reshape(x.shape[:-1])
+
+
 def _packed(params: Tensors, x: Tensor) -> Tensor:
     sequences = x.reshape(-1, 3, 3)
     packed = nn.utils.rnn.pack_padded_sequence(
@@ -191,6 +203,16 @@ def _with_forward_hooks() -> nn.Module:
     return layer
 
 
+class _Checkpointed(nn.Module):
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        return checkpoint(self.layer, x, use_reentrant=False).tanh()
+
+
+_ADAPTIVE_SOFTMAX = nn.AdaptiveLogSoftmaxWithLoss(4, 6, [3]).double()
 _LSTM = nn.LSTM(3, 4, batch_first=True).double()
 _ENCODER = nn.TransformerEncoder(
     nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True), 1
@@ -228,7 +250,7 @@ FEATURES: dict[str, Feature] = {
         lambda p, x: Cube.apply(F.linear(x, p["w"])).sum(-1), "must override the setup_context"
     ),
     "custom `autograd.Function` of a parameter, with a vmap rule": Feature(
-        lambda p, x: _size(Product.apply(x, p["w"][0])), EXACT, "torch functions to use|the same"
+        lambda p, x: _size(Product.apply(x, p["w"][0])), EXACT, "torch functions to use"
     ),
     "`no_grad` and `detach`": Feature(_no_grad),
     # Modules
@@ -262,11 +284,20 @@ FEATURES: dict[str, Feature] = {
     "TransformerEncoder in eval mode": Feature(**_of_module(_ENCODER.eval(), axes=2), shape=(5, 4)),
     "packed sequences": Feature(_packed, EXACT, "packed sequences", (3, 3), dp.named_params(_LSTM)),
     # Compilation, memory and precision
+    "`torch.compile` of the loss": Feature(
+        torch.compile(lambda p, x: _size(F.linear(x, p["w"])), backend="eager")
+    ),
+    "`torch.compile` of a part of the loss": Feature(
+        lambda p, x: _size(torch.compile(torch.sin, backend="aot_eager")(F.linear(x, p["w"])))
+    ),
     "non-reentrant checkpoint": Feature(
         lambda p, x: _size(
             checkpoint(lambda x, w: F.linear(x, w).tanh(), x, p["w"], use_reentrant=False)
         ),
         "escaped",
+    ),
+    "non-reentrant checkpoint of a module": Feature(
+        **_of_module(_Checkpointed(nn.Conv1d(2, 3, 2)), axes=2), by_vmap="escaped", shape=(2, 5)
     ),
     "reentrant checkpoint": Feature(
         lambda p, x: _size(checkpoint(torch.tanh, F.linear(x, p["w"]), use_reentrant=True)),
@@ -324,6 +355,14 @@ FEATURES: dict[str, Feature] = {
     ),
     "rows chosen by data": Feature(lambda p, x: p["w"][(x > 0).long()].sum((-1, -2)) * x.sum(-1)),
     "samples routed by a boolean mask": Feature(_routed_by_mask, "boolean mask|dynamic shape", ""),
+    "`nn.AdaptiveLogSoftmaxWithLoss`": Feature(
+        _adaptive_softmax,
+        "dynamic shape",
+        "in their order",
+        (4,),
+        dp.named_params(_ADAPTIVE_SOFTMAX),
+    ),
+    "entries masked by a boolean index": Feature(_masked_entries),
     "nested tensors": Feature(_nested, "nested|Nested", "", (5, 3)),
     "code that reads requires_grad": Feature(_reads_requires_grad),
     "a full backward hook of a module": Feature(**_with_a_backward_hook(), by_vmap="setup_context"),
@@ -362,5 +401,8 @@ FEATURES: dict[str, Feature] = {
     ),
     "complex activations": Feature(
         lambda p, x: torch.fft.fft(F.linear(x, p["w"])).abs().square().sum(-1)
+    ),
+    "a complex tensor made of a parameter": Feature(
+        lambda p, x: _size(F.linear(torch.fft.fft(x), torch.complex(p["w"], p["w"].T)).abs())
     ),
 }

@@ -3,6 +3,7 @@
 The table of docs/sharp_edges.md says the same in words.
 """
 
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -61,3 +62,16 @@ def test_in_a_loss_of_the_whole_batch(name):
 def test_the_page_lists_every_feature():
     text = PAGE.read_text()
     assert [name for name in FEATURES if f"| {name} |" not in text] == []
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+@pytest.mark.parametrize("mark", [lambda loss: loss, dp.batched], ids=["one sample", "whole batch"])
+def test_an_engine_inside_a_compiled_function(mark):
+    """torch.compile would lose what the taps see, and release noise on zeros."""
+    params, x = {"w": numbers(1, 3, 3)}, numbers(2, SAMPLES, 3)
+    norm_sq = partial(_norm_sq, mark(lambda p, x: (x @ p["w"]).square().sum(-1)), params)
+    torch.testing.assert_close(torch.compile(norm_sq, backend="eager")(x), norm_sq(x))
+
+
+def _norm_sq(loss_fn, params: Tensors, x) -> torch.Tensor:
+    return dp.factored_grad(loss_fn)(params, x)[0]["w"].norm_sq()

@@ -5,10 +5,12 @@ from typing import Any
 
 from dpfunc.persample.capture import Rule
 from dpfunc.persample.rules.attention import ATTENTION_RULES
+from dpfunc.persample.rules.branches import BRANCH_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
 from dpfunc.persample.rules.einsum import EINSUM_RULES
 from dpfunc.persample.rules.linear import LINEAR_RULES
 from dpfunc.persample.rules.lookup import LOOKUP_RULES
+from dpfunc.persample.rules.masks import MASK_RULES
 from dpfunc.persample.rules.norm import NORM_RULES
 from dpfunc.persample.rules.properties import PROPERTY_RULES
 from dpfunc.persample.rules.recurrent import RECURRENT_RULES
@@ -22,5 +24,7 @@ RULES: Mapping[Any, Rule] = {
     **RECURRENT_RULES,
     **NORM_RULES,
     **PROPERTY_RULES,
+    **BRANCH_RULES,
+    **MASK_RULES,
 }
 """By torch function, as a `TorchFunctionMode` sees it."""

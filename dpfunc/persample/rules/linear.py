@@ -143,6 +143,5 @@ LINEAR_RULES = {
     torch.mm: Rule(_mm),
     Tensor.matmul: Rule(_matmul),
     Tensor.mm: Rule(_mm),
-    Tensor.__matmul__: Rule(_matmul),
     Tensor.__rmatmul__: Rule(_rmatmul),
 }

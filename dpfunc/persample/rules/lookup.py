@@ -22,7 +22,7 @@ def _embedding(
     sparse: bool = False,
 ) -> Any:
     table = weight.detach()
-    if tape.name(weight) is None or max_norm is not None or scale_grad_by_freq:
+    if tape.name(weight) is None or max_norm is not None:
         return NotImplemented
     output = F.embedding(input, table, padding_idx)
 
@@ -31,9 +31,17 @@ def _embedding(
         rows = grad.reshape(*index.shape, grad.shape[-1])
         if padding_idx is not None:  # the row at padding_idx is not trained
             rows = rows.masked_fill((index == padding_idx % len(table)).unsqueeze(2), 0.0)
+        if scale_grad_by_freq:
+            rows = rows / _times(index).unsqueeze(2)
         return Scatter(index, rows, len(table))
 
     return tape.tap(output, input, (weight, of_table))
+
+
+def _times(index: Tensor) -> Tensor:
+    """How often each entry is in its row of ``index [B, T]``."""
+    rising = index.sort(1).values
+    return torch.searchsorted(rising, index, right=True) - torch.searchsorted(rising, index)
 
 
 def _embedding_bag(
@@ -50,8 +58,8 @@ def _embedding_bag(
     include_last_offset: bool = False,
     padding_idx: int | None = None,
 ) -> Any:
-    """Bags of equal length, ``input [N, L]``; the row at ``padding_idx`` is not part of a bag."""
-    if input.dim() != 2 or offsets is not None:
+    """Bags ``input [N, L]``, or ``[T]`` with offsets; the row at ``padding_idx`` is in no bag."""
+    if offsets is not None and not tape.samples.mapped:  # the samples are in no axis
         return NotImplemented
     rows = _embedding(tape, input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
     if rows is NotImplemented:
@@ -59,7 +67,9 @@ def _embedding_bag(
     inside = torch.ones_like(input, dtype=torch.bool)
     if padding_idx is not None:
         inside = input != padding_idx % weight.shape[0]
-    inside = inside.unsqueeze(-1)  # [N, L, 1]
+    if offsets is not None:
+        inside = inside & _in_bags(len(input), offsets[:-1] if include_last_offset else offsets)
+    inside = inside.unsqueeze(-1)  # [N, L, 1], or [N, T, 1] for rows [T, d]
     if mode == "max":
         largest = rows.masked_fill(~inside, -torch.inf).amax(-2)
         return torch.where(inside.any(-2), largest, 0.0)
@@ -67,6 +77,13 @@ def _embedding_bag(
         rows = rows * tape.copies(per_sample_weights).unsqueeze(-1)
     total = torch.where(inside, rows, 0.0).sum(-2)
     return total / inside.sum(-2).clamp(min=1) if mode == "mean" else total
+
+
+def _in_bags(positions: int, offsets: Tensor) -> Tensor:
+    """``[N, T]``: whether position t is in bag n, which begins at ``offsets[n]``."""
+    at = torch.arange(positions, device=offsets.device)
+    after = torch.cat([offsets[1:], torch.full_like(offsets[:1], positions)])
+    return (at >= offsets.unsqueeze(1)) & (at < after.unsqueeze(1))
 
 
 LOOKUP_RULES = {F.embedding: Rule(_embedding), F.embedding_bag: Rule(_embedding_bag)}

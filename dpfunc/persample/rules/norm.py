@@ -7,7 +7,6 @@ For ``y = scale * normalised(x) + shift`` the gradient of the scale is the sum o
 from collections.abc import Callable
 from typing import Any
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -73,8 +72,7 @@ def _rms_norm(
     if tape.name(input) or not tape.weights_of_all(weight):
         return NotImplemented
     shape = list(normalized_shape)
-    # The default of eps is that of the input's dtype, whatever the sums are taken in.
-    eps = torch.finfo(input.dtype).eps if eps is None else eps
+    # The default of eps is that of the dtype in which PyTorch computes: at least float32, as here.
     output = F.rms_norm(input, shape, tape.frozen(weight), eps)
     of_scale, _ = _over_last_axes(lambda x: F.rms_norm(x, shape, eps=eps), len(shape))
     return tape.tap(output, input, (weight, of_scale))
@@ -118,7 +116,8 @@ def _batch_norm(
         return NotImplemented
 
     def normalise(x: Tensor) -> Tensor:
-        return F.batch_norm(x, running_mean, running_var, eps=eps)
+        mean, variance = (None if v is None else v.to(x.dtype) for v in (running_mean, running_var))
+        return F.batch_norm(x, mean, variance, eps=eps)
 
     frozen = (tape.frozen(weight), tape.frozen(bias))
     output = F.batch_norm(input, running_mean, running_var, *frozen, eps=eps)
