@@ -12,7 +12,6 @@ from dpfunc.accounting import (
     ApproxDP,
     Gaussian,
     Laplace,
-    Poisson,
     advantage,
     dp_sgd,
     epsilon,

@@ -6,12 +6,13 @@ import mpmath
 import numpy as np
 import pytest
 
+from dpfunc import accounting
 from dpfunc.accounting import contour, lattice, single
 from dpfunc.accounting.algebra import Compose, Repeat
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import pairs
 from dpfunc.accounting.events import dp_sgd
-from dpfunc.accounting.mechanisms import Gaussian
+from dpfunc.accounting.mechanisms import Gaussian, NonPrivate
 from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.moments import moments
 from dpfunc.accounting.schemes import Poisson
@@ -150,3 +151,20 @@ def test_relations_differ_as_they_should():
     }
     assert found["replace_one"] == pytest.approx(2.8434402, abs=1.5e-6)
     assert found["add"] < found["remove"] == found["add_or_remove"] == found["zero_out"]
+
+
+@pytest.mark.parametrize(("rate", "times", "delta"), [(1e-7, 10, 1e-3), (1e-3, 10, 0.05)])
+def test_a_loss_that_is_one_number_or_infinite(rate, times, delta):
+    """Read without noise or not at all, and a Gaussian release: both orders in closed form."""
+    gaussian, silent = Gaussian(5.0), times * math.log1p(-rate)
+    event = Poisson(rate, NonPrivate()) * times + gaussian
+
+    def exact(epsilon):
+        never = math.exp(silent)
+        removed = 1 - never + never * accounting.delta(gaussian, epsilon=epsilon - silent)
+        return max(removed, accounting.delta(gaussian, epsilon=max(0.0, epsilon + silent)))
+
+    lower, upper = accounting.epsilon_bounds(event, delta=delta)
+    assert exact(upper) <= delta * (1 + 1e-9)
+    assert exact(upper * (1 - 1e-5)) > delta
+    assert lower <= upper
