@@ -20,7 +20,7 @@ from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.lattice_grid import MOST_POINTS, Grid, log_peak, plan
 from dpfunc.accounting.lattice_law import Law, Spectrum, spectrum
-from dpfunc.accounting.pair import OutOfReachError
+from dpfunc.accounting.pair import ULP, OutOfReachError
 
 Interval = tuple[float, float]
 
@@ -143,8 +143,7 @@ def log_delta_above(law: Law, epsilon: float) -> float:
     kept, weight = _kept(law, epsilon - law.shift)
     log_scale = law.log_scale - law.c * (epsilon - law.shift) + law.relative
     value = max(0.0, kept) + law.error * weight + law.outside * math.exp(log_peak(law.c)) + _CUT
-    infinite = math.log(law.infinite) if law.infinite > 0 else -math.inf
-    return min(0.0, float(np.logaddexp(math.log(value) + log_scale, infinite)))
+    return min(0.0, _log_sum(value, log_scale, law.infinite))
 
 
 def log_delta_below(law: Law, epsilon: float) -> float:
@@ -152,7 +151,13 @@ def log_delta_below(law: Law, epsilon: float) -> float:
     kept, weight = _kept(law, epsilon + law.shift)
     value = kept - law.error * weight - law.outside * math.exp(log_peak(law.c))
     log_scale = law.log_scale - law.c * (epsilon + law.shift) - law.relative
-    return math.log(value) + log_scale if value > 0 else -math.inf
+    return _log_sum(value, log_scale, law.infinite * (1 - 32 * ULP))
+
+
+def _log_sum(value: float, log_scale: float, infinite: float) -> float:
+    """``log(value exp(log_scale) + infinite)``; a value that is not above 0 counts as 0."""
+    finite = math.log(value) + log_scale if value > 0 else -math.inf
+    return float(np.logaddexp(finite, math.log(infinite) if infinite > 0 else -math.inf))
 
 
 class _Place(NamedTuple):

@@ -207,6 +207,13 @@ MUTANTS = [
         "filters::test_a_full_budget_allows_nothing_more",
     ),
     Mutant(
+        "an uncertain cell taken as it came out",
+        "accounting/atoms.py",
+        "r = np.minimum(cells.r + cells.r_error, by_loss)",
+        "r = cells.r",
+        "engines::test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much",
+    ),
+    Mutant(
         "what was released before forgotten by a calibration",
         "accounting/frontier.py",
         "return self.target.excess(self.after + self.event(x), self.relation)",

@@ -15,6 +15,7 @@ from dpfunc.accounting.events import dp_sgd
 from dpfunc.accounting.mechanisms import Gaussian, NonPrivate
 from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.moments import moments
+from dpfunc.accounting.pair import Cells
 from dpfunc.accounting.schemes import Poisson
 
 PAIRS = [
@@ -79,6 +80,34 @@ def test_atoms_enclose_the_pair(pair):
         assert delta(above) >= math.exp(lower) * (1 - 1e-12)
         assert delta(below) <= math.exp(upper) * (1 + 1e-12)
         assert delta(above) - delta(below) < 5e-3
+
+
+class Blurred:
+    """A pair whose cells are as wrong as they say, in the direction that would raise delta."""
+
+    def __init__(self, pair, relative):
+        self.pair, self.relative = pair, relative
+
+    def cells(self, nodes):
+        p, r, *_, shift = self.pair.cells(nodes)
+        off = 1e-15 + self.relative * np.maximum(p, r)
+        return Cells(p + off, np.maximum(r - off, 0.0), off, off, shift)
+
+
+@EACH
+@pytest.mark.parametrize("relative", [1e-11, 1e-5, 1e-3, 0.03])
+def test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much(pair, relative):
+    nodes = np.arange(-60, 400) * 0.02
+    sharp, blurred = lower_atoms(pair, nodes), lower_atoms(Blurred(pair, relative), nodes)
+    assert blurred.shift < 1e-8
+    for epsilon in (0.0, 0.011, 0.1, 1.003):
+        exact = math.exp(single.log_delta_interval(pair, epsilon)[1])
+        known, proven = (
+            atoms.p @ np.maximum(0.0, -np.expm1(epsilon - (atoms.losses - atoms.shift)))
+            for atoms in (sharp, blurred)
+        )
+        assert proven <= exact * (1 + 1e-12)
+        assert proven >= known - 8 * relative
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=["dp_sgd", "high rate", "mixed"])
