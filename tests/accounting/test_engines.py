@@ -107,7 +107,7 @@ def test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much
             for atoms in (sharp, blurred)
         )
         assert proven <= exact * (1 + 1e-12)
-        assert proven >= known - 8 * relative
+        assert proven >= known - 8 * relative - 1e-8
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=["dp_sgd", "high rate", "mixed"])
@@ -193,7 +193,8 @@ def test_a_loss_that_is_one_number_or_infinite(rate, times, delta):
         removed = 1 - never + never * accounting.delta(gaussian, epsilon=epsilon - silent)
         return max(removed, accounting.delta(gaussian, epsilon=max(0.0, epsilon + silent)))
 
-    lower, upper = accounting.epsilon_bounds(event, delta=delta)
+    lower, upper = accounting.epsilon_bounds(event, delta=delta, tol=1e-3)
     assert exact(upper) <= delta * (1 + 1e-9)
-    assert exact(upper * (1 - 1e-5)) > delta
-    assert lower <= upper
+    assert exact(upper * (1 - 1e-3)) > delta
+    assert exact(lower) >= delta * (1 - 1e-9)
+    assert upper - lower <= 1e-3 * upper
