@@ -10,11 +10,12 @@ from dpfunc import accounting
 from dpfunc.accounting import contour, lattice, single
 from dpfunc.accounting.algebra import Compose, Repeat
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
+from dpfunc.accounting.decay import decay
 from dpfunc.accounting.domination import pairs
 from dpfunc.accounting.events import dp_sgd
 from dpfunc.accounting.mechanisms import Gaussian, NonPrivate
 from dpfunc.accounting.mixture import GaussianMixture
-from dpfunc.accounting.moments import moments
+from dpfunc.accounting.moments import integrand, moments
 from dpfunc.accounting.pair import Cells
 from dpfunc.accounting.schemes import Poisson
 
@@ -80,6 +81,32 @@ def test_atoms_enclose_the_pair(pair):
         assert delta(above) >= math.exp(lower) * (1 - 1e-12)
         assert delta(below) <= math.exp(upper) * (1 + 1e-12)
         assert delta(above) - delta(below) < 5e-3
+
+
+@EACH
+@pytest.mark.parametrize("c", [0.3, 1.0, 4.0])
+def test_the_bounds_on_decay_hold_on_a_finer_grid_and_are_close(pair, c):
+    found = decay(pair, c)
+    most = sum(max((s for s, _ in side), default=0.0) for side in (pair.above, pair.below))
+    most /= pair.noise_multiplier
+    step = min(0.05, 0.5 / math.sqrt(1 + (1 + 2 * c) * most**2 / 4 + 2 * most**2))  # as it has it
+    nodes, fine = integrand(pair, c, step).y, integrand(pair, c, step / 16)
+    f = fine.weight * np.exp(fine.exponent)
+    f /= f.sum()
+    loss = fine.log_a - fine.log_b
+    spread = math.sqrt(f @ (loss - f @ loss) ** 2)
+    assert spread <= found.spread <= 1.05 * spread
+    up_to = np.interp(nodes + step / 2, fine.y + step / 32, np.cumsum(f))
+    left, right = found.mass[: len(nodes)], found.mass[len(nodes) :]
+    for exact, bound in ((up_to, left), (1 - up_to, right)):
+        assert (exact <= bound + 1e-13).all()
+        assert (bound <= 1.1 * exact + 1e-8).all()
+    counts = f > 1e-14
+    f, y = f[counts], fine.y[counts]
+    g = f / fine.step / np.gradient(loss[counts], y)
+    beyond = np.cumsum(np.abs(np.diff(g))[::-1])[::-1]  # of the variation
+    from_node = np.interp(nodes, y[:-1], beyond)
+    assert (from_node <= found.variation[: len(nodes)] + 1e-6 * beyond[0]).all()
 
 
 class Blurred:
