@@ -166,14 +166,15 @@ def _transform(mass: Array, places: NDArray[np.int64], n: int) -> tuple[Complex,
 
 
 def _fft_unit(n: int) -> float:
-    """An FFT of 2, 3, 5-smooth length errs by at most this, relative, in the 2-norm.
+    """An FFT of a length without primes above 5 errs by at most this, relative, in the 2-norm.
 
-    A pass of radix r multiplies by twiddle factors, good to 5.3 u by SciPy's two tables of roots,
-    in complex products (2.3 u: Brent, Percival and Zimmermann 2007), and adds r terms in at most k
-    rounded operations (1, 4, 2, 5.5 for r = 2, 3, 4, 5), which counts ``sqrt(r) k u`` in the
-    2-norm, u = ULP / 2. That is below ``5 ULP log2(r)`` for each; errors of passes add up.
+    With u = ULP / 2: a pass of radix r multiplies by twiddle factors, good to 8 u (products of two
+    roots, whose angles are rounded twice), in complex products (2.3 u: Brent, Percival and
+    Zimmermann 2007), and forms sums of r terms, each of which goes through k roundings at most (1,
+    4, 2, 5.5 for r = 2, 3, 4, 5), which counts ``sqrt(r) k u``. All of it is below ``6 ULP
+    log2(r)``, and passes add up.
     """
-    return 5 * ULP * math.log2(n)
+    return 6 * ULP * math.log2(n)
 
 
 def _sharpened(
