@@ -2,39 +2,30 @@
 
     python -m benchmarks.accounting                 # all reference configurations, a Markdown table
     python -m benchmarks.accounting --rivals        # the same with every library run here, in turn
+    python -m benchmarks.accounting --rivals opake  # with that one alone beside dpfunc
     python -m benchmarks.accounting --time          # three configurations, best of three
-    python -m benchmarks.accounting --rivals --plot accounting.png
+    python -m benchmarks.accounting --rivals --answers answers.json --plot accounting.png
 
 Without ``--rivals`` values of the other libraries come with the reference file, which says which
-versions. With it, or ``--time``, every answer comes from a fresh process (`accounting_worker`);
+versions. With it, or ``--time``, every answer comes from a fresh process (`accounting_rivals`);
 ``--python NAME=PATH`` says which interpreter has a library, where it is not this one, and what no
-interpreter has is left out. Times are CPU seconds of one thread.
+interpreter has is left out. ``--answers FILE`` keeps the answers, and asks only for those that it
+does not have. Times are CPU seconds of one thread.
 """
 
 import argparse
 import json
 import math
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from benchmarks.accounting_rivals import EVERYONE, RIVALS, Answers, Asked, measure
 from dpfunc import accounting
 
 REFERENCE = Path(__file__).with_name("accounting_reference.json")
-RIVALS = {
-    "dp-accounting PLD": "dpa_pld_default",
-    "dp-accounting RDP": "dpa_rdp",
-    "Opacus PRV": "opacus_prv",
-    "Opacus RDP": "opacus_rdp",
-    "Opacus GDP": "opacus_gdp",
-    "prv-accountant": "prv_accountant",
-    "opake": "opake_default",
-}
-TRIAL = [1.0, 0.1, 10, 1e-5]
 TIMED = [(1.0, 0.01, 10_000), (0.6, 1e-3, 1_000_000), (5.0, 0.1, 1_000)]
 
 
@@ -68,41 +59,9 @@ def print_table() -> None:
         )
 
 
-def asked(name: str, python: str, setting: list[float]) -> dict[str, float] | None:
-    """What an accountant answers in a fresh process, and the CPU seconds; None where it fails."""
-    arguments = [name, *(repr(number) for number in setting)]
-    command = [python, "-m", "benchmarks.accounting_worker", *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
-    if done.returncode:
-        print(f"  {name}: {done.stderr.strip().splitlines()[-1]}", file=sys.stderr)
-        return None
-    answer: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
-    return answer
-
-
-def measure(
-    settings: list[list[float]], pythons: dict[str, str], repeats: int
-) -> list[dict[str, dict[str, float]]]:
-    """For each setting the answer of each accountant with its least time, all taken in turn."""
-    everyone = ["dpfunc", *RIVALS]
-    able = {name for name in everyone if asked(name, pythons.get(name, sys.executable), TRIAL)}
-    found = []
-    for setting in settings:
-        best: dict[str, dict[str, float]] = {}
-        for _ in range(repeats):
-            for name in filter(able.__contains__, everyone):
-                answer = asked(name, pythons.get(name, sys.executable), setting)
-                if answer and answer["seconds"] < best.get(name, answer)["seconds"] + 1e-12:
-                    best[name] = answer
-        found.append(best)
-    return found
-
-
-def print_measured(
-    settings: list[list[float]], truths: list[float], found: list[dict[str, dict[str, float]]]
-) -> None:
+def print_measured(settings: list[list[float]], truths: list[float], found: list[Answers]) -> None:
     """A row for each setting: the truth, and milliseconds and gap of each accountant."""
-    names = [name for name in ("dpfunc", *RIVALS) if any(name in best for best in found)]
+    names = [name for name in EVERYONE if any(name in best for best in found)]
     print("| sigma, q, T, delta | truth | " + " | ".join(names) + " |")
     print("|---|---|" + "---|" * len(names))
     for setting, truth, best in zip(settings, truths, found, strict=True):
@@ -116,12 +75,12 @@ def print_measured(
         print(f"| {', '.join(f'{x:g}' for x in setting)} | {truth:.9g} | {row} |", flush=True)
 
 
-def plot(truths: list[float], found: list[dict[str, dict[str, float]]], path: str) -> None:
+def plot(truths: list[float], found: list[Answers], path: str) -> None:
     """Time against gap; hollow where an accountant claims less than the truth."""
     import matplotlib.pyplot as plt
 
     figure, axes = plt.subplots(figsize=(9, 5), layout="constrained")
-    for colour, name in enumerate(("dpfunc", *RIVALS)):
+    for colour, name in enumerate(EVERYONE):
         label = name
         for truth, best in zip(truths, found, strict=True):
             if name not in best or not math.isfinite(best[name]["epsilon"]):
@@ -141,13 +100,14 @@ def plot(truths: list[float], found: list[dict[str, dict[str, float]]], path: st
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rivals", action="store_true")
+    parser.add_argument("--rivals", nargs="*", choices=list(RIVALS), metavar="NAME")
     parser.add_argument("--time", action="store_true")
     parser.add_argument("--plot", metavar="FILE")
+    parser.add_argument("--answers", type=Path, metavar="FILE")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH")
     parser.add_argument("--first", type=int, default=None, help="so many configurations only")
     options = parser.parse_args()
-    if not (options.rivals or options.time or options.plot):
+    if options.rivals is None and not (options.time or options.plot):
         print_table()
         return
     pythons = dict(pair.split("=", 1) for pair in options.python)
@@ -159,7 +119,8 @@ def main() -> None:
         keys = ("noise_multiplier", "sample_rate", "steps", "delta")
         settings = [[case[key] for key in keys] for case in cases]
         truths = [case["truth"] for case in cases]
-    found = measure(settings, pythons, 3 if options.time else 1)
+    who = Asked(["dpfunc", *(options.rivals or RIVALS)], pythons, 3 if options.time else 1)
+    found = measure(settings, who, options.answers)
     print_measured(settings, truths, found)
     if options.plot:
         plot(truths, found, options.plot)

@@ -64,10 +64,10 @@ def prv_accountant() -> Accountant:
 
 
 def opake() -> Accountant:
-    from opake.dpsgd import accounting
+    from opake.api.accounting import dpsgd  # what `opake.dpsgd.accounting` is, without torch
 
     def epsilon(sigma: float, rate: float, steps: int, delta: float) -> float:
-        step = accounting.poisson(accounting.gaussian(sigma), sample_rate=rate)
+        step = dpsgd.poisson(dpsgd.gaussian(sigma), sample_rate=rate)
         return (step * steps).epsilon_at(delta)
 
     return epsilon

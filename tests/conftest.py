@@ -3,9 +3,8 @@
 import os
 
 import hypothesis
-import torch
 
 hypothesis.settings.register_profile("ci", derandomize=True, deadline=None, max_examples=60)
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=60)
 hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
-torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"  # before NumPy or torch are loaded, which not all tests need

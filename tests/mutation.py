@@ -1,7 +1,7 @@
 """Plant one mistake at a time in a copy of the project, and see that the tests named for it fail.
 
 In goes a list of `Mutant`, and where the tests named in it are; out comes a line for each, and
-whether any survived.
+whether any survived. ``file`` names all tests of a file, ``file::test`` one of them.
 """
 
 import os
@@ -43,23 +43,25 @@ def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("dpfunc", "tests"):
-            shutil.copytree(ROOT / part, copy / part, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(ROOT / part, copy / part)  # compiled files too: fewer to make
         shutil.copy(ROOT / "pyproject.toml", copy)
         source = copy / "dpfunc" / mutant.file
         text = source.read_text()
         if text.count(mutant.right) != 1:
             raise SystemExit(f"{mutant.mistake}: expected one {mutant.right!r} in {mutant.file}.")
         source.write_text(text.replace(mutant.right, mutant.wrong))
-        return {name: _first_red(copy, mutant, pattern.format(name)) for name in _names(mutant)}
+        return {name: _first_red(copy, mutant, _place(pattern, name)) for name in _names(mutant)}
 
 
 def _first_red(copy: Path, mutant: Mutant, pattern: str) -> str | None:
     options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
-    files = sorted(map(str, copy.glob(pattern)))
+    path, *test = pattern.split("::")
+    files = sorted(map(str, copy.glob(path)))
     if not files:
-        raise SystemExit(f"{mutant.mistake}: expected tests at {pattern}.")
+        raise SystemExit(f"{mutant.mistake}: expected tests at {path}.")
+    named = ["::".join([file, *test]) for file in files]
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *files],
+        [sys.executable, "-m", "pytest", *options, *named],
         cwd=copy,
         capture_output=True,
         text=True,
@@ -79,6 +81,12 @@ def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
     first = next((red for red in reds.values() if red), "nothing failed")
     print(f"          {first}", flush=True)
     return caught
+
+
+def _place(pattern: str, name: str) -> str:
+    """The files of a name, and the test in them if it names one."""
+    file, *test = name.split("::")
+    return "::".join([pattern.format(file), *test])
 
 
 def _names(mutant: Mutant) -> list[str]:

@@ -58,6 +58,7 @@ LADDER = [
         "accounting.step_counts",
         "accounting.curve",
         "accounting.budget",
+        "accounting.frontier",
         "accounting.calibrate",
         "accounting.concentrated",
         "accounting.filters",

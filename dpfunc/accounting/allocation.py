@@ -23,7 +23,7 @@ _OTHER_TAIL = 1e-11  # of probability at the end of the losses that matters litt
 _LEAST_REACH = 1.5
 _LEAST_TAIL = 1e-14  # the errors of cells are larger
 _COARSE = 400  # cells that show where the density is
-_SPARSE = 1e-12  # of the largest density: nodes are no farther apart than there
+_SPARSE = 1e-9  # of the largest density: nodes are no farther apart than there
 _MOST_NODES = 4000  # finer cells have errors that no longer matter less
 
 

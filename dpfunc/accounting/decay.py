@@ -23,6 +23,7 @@ from dpfunc.accounting.moments import integrand, moments
 from dpfunc.accounting.pair import Array, OutOfReachError
 
 MOST_REACH = 12.0  # of shifts, in standard deviations: more has no use for a contour
+_ROUNDING = 1e-9  # of sums of thousands of positive terms, and what lies beyond the nodes
 _PER_WALK = 10_000.0  # of the effort: how many times it buys a look at some places
 _PLACES = np.array([0.8, 2.2, 3.6, 5.0, 6.4, 7.8, 9.2, 10.6])  # in strides from where the proof is
 
@@ -38,11 +39,13 @@ class Decay(NamedTuple):
 def decay(pair: GaussianMixture, c: float) -> Decay:
     """Bounds on the standard deviation and on the density's variation, of the tilted loss.
 
-    With ``g = exp(x) density / L'``, its logarithmic derivative ``rho = -y + x' - L''/L'`` is
-    known, and ``rho'`` is at most ``bend`` in size (cumulants of a variable between 0 and the
-    largest shift: variance <= most * mean, third cumulant <= most**2 * mean). So within half
-    a step of a node ``|g'| <= g(node) (|rho| + bend h/2) exp((|rho| + bend h/2) h/2)``. Beyond
-    the nodes, which go 12 deviations past the last place where g can turn, it is monotone.
+    The logarithmic derivatives of the density f and of ``g = f / L'`` are known at the nodes, and
+    within half a step of one they change by at most ``bend h/2`` (cumulants of a variable between 0
+    and the largest shift: variance <= most * mean, third cumulant <= most**2 * mean). So, over the
+    cell around a node where ``f' / f = rho``, the integral of f is ``h f sinh(rho h/2) / (rho
+    h/2)`` but for a factor of ``exp(bend h**2 / 8)`` either way; and ``|g'| <= g(node) turn
+    exp(turn h/2)``. Beyond the nodes, which go 12 deviations past the last place where g can turn,
+    it is monotone, and f is below ``exp(-70)``.
     """
     up = max((s for s, _ in pair.above), default=0.0) / pair.noise_multiplier
     down = max((s for s, _ in pair.below), default=0.0) / pair.noise_multiplier
@@ -54,22 +57,46 @@ def decay(pair: GaussianMixture, c: float) -> Decay:
     grid = integrand(pair, c, step)
     slope_a, bend_a = _slopes(grid.y, grid.log_a, pair.noise_multiplier, pair.above)
     slope_b, bend_b = _slopes(-grid.y, grid.log_b, pair.noise_multiplier, pair.below)
-    loss, slope = grid.log_a - grid.log_b, slope_a + slope_b
+    slope = slope_a + slope_b
+    change = -grid.y + (1 + c) * slope_a + c * slope_b
     density = grid.weight / step * np.exp(grid.exponent)
-    density /= step * density.sum()
-    mean = step * (density @ loss)
-    spread = math.sqrt(step * (density @ (loss - mean) ** 2))
-    change = -grid.y + (1 + c) * slope_a + c * slope_b - (bend_a - bend_b) / slope
-    turn = np.abs(change) + bend * step / 2
+    off = math.exp(bend * step * step / 8)
+    cell = density * step * _sinh_over(change * step / 2)
+    least = cell.sum() / off * (1 - _ROUNDING)
+    density, cell = density / least, cell * (off / least)
+    steepness = np.abs(change) + bend * step / 2
+    spread = _spread(grid.log_a - grid.log_b, slope, cell, steepness, step, most)
+    turn = np.abs(change - (bend_a - bend_b) / slope) + bend * step / 2
     g = density / slope
     rise = step * g * turn * np.exp(turn * step / 2)
     # Left out is what lies before a place, or what lies after it; the jump there counts as well.
     variation = np.concatenate([np.cumsum(rise[::-1])[::-1], np.cumsum(rise)])
     variation += np.concatenate([g, g]) + g[0] + g[-1]
-    mass = np.cumsum(density * step)
-    # The sums are trapezoid sums of analytic functions: 1e-3 covers their error many times.
-    mass = np.concatenate([mass, mass[-1] - mass]) + 1e-3
-    return Decay(spread * 1.001, mass, variation * 1.001)
+    before = np.cumsum(cell)
+    after = np.cumsum(cell[::-1])[::-1] - cell
+    mass = np.concatenate([before, after]) + _ROUNDING
+    return Decay(spread * (1 + _ROUNDING), mass, variation * (1 + _ROUNDING))
+
+
+def _spread(
+    loss: Array, slope: Array, cell: Array, steepness: Array, step: float, most: float
+) -> float:
+    """A bound on the standard deviation of the loss: that of cells, and that within them.
+
+    L' grows by ``exp(most h/2)`` at most within a cell, as ``|L''| <= most L'``; the mean of y in
+    it is off its node by ``steepness h**2 / 12`` at most, as that of ``exp(steepness y)`` would be.
+    """
+    steepest = slope * math.exp(most * step / 2)
+    mean = cell @ loss / cell.sum()
+    off = steepest * (steepness / 12 + most / 8) * step**2
+    return math.sqrt(cell @ ((np.abs(loss - mean) + off) ** 2 + (steepest * step / 2) ** 2))
+
+
+def _sinh_over(x: Array) -> Array:
+    """``sinh(x) / x``."""
+    small = np.abs(x) < 1e-4
+    safe = np.where(small, 1.0, x)
+    return np.where(small, 1 + x * x / 6, np.sinh(safe) / safe)
 
 
 def _slopes(

@@ -48,6 +48,21 @@ def gaussian_epsilon(mu: float, log_delta: float) -> tuple[float, float]:
     return _moved(mu, log_delta, found, -1.0), _moved(mu, log_delta, found, 1.0)
 
 
+def gaussian_mu(epsilon: float, log_delta: float) -> float:
+    """About the smallest mu with at least this delta at epsilon; a little more, never less."""
+    low, high = 0.0, 1e-3
+    while gaussian_log_delta(high, epsilon)[0] < log_delta:
+        low, high = high, 2 * high
+        if high > 1e6:
+            return math.inf
+    while high - low > 1e-9 * high:
+        middle = (low + high) / 2
+        low, high = (
+            (low, middle) if gaussian_log_delta(middle, epsilon)[0] >= log_delta else (middle, high)
+        )
+    return high
+
+
 def _moved(mu: float, log_delta: float, epsilon: float, direction: float) -> float:
     """``epsilon`` moved up or down until the bound of delta proves it to be on that side."""
     push = 1e-15 * (1 + epsilon)

@@ -20,14 +20,14 @@ from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.lattice_grid import MOST_POINTS, Grid, log_peak, plan
 from dpfunc.accounting.lattice_law import Law, Spectrum, spectrum
-from dpfunc.accounting.pair import OutOfReachError
+from dpfunc.accounting.pair import ULP, OutOfReachError
 
 Interval = tuple[float, float]
 
 _CUT = 1e-26  # weights below this are left out of sums, and counted as an error
 
 
-class _Laws(NamedTuple):
+class Laws(NamedTuple):
     """What one grid knows: the same composition from above and from below."""
 
     grid: Grid
@@ -55,11 +55,12 @@ class _Laws(NamedTuple):
         return False
 
 
-def _laws(once: Composition, grid: Grid, fewest: int, sharp: bool) -> _Laws:
+def laws_on(grid: Grid, once: Composition, *, fewest: int = 1, sharp: bool = True) -> Laws:
+    """The composition cut down to a grid that was planned for it."""
     above, below = (
         spectrum(once, grid, cut, fewest=fewest, sharp=sharp) for cut in (upper_atoms, lower_atoms)
     )
-    return _Laws(grid, above, below)
+    return Laws(grid, above, below)
 
 
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
@@ -104,7 +105,7 @@ def epsilon_intervals(
 
 def _fine_enough(
     once: Composition, times: tuple[int, ...], log_delta: float, tol: float, most_points: int
-) -> tuple[_Laws, list[Interval]]:
+) -> tuple[Laws, list[Interval]]:
     """Laws from above and from below for these times, close enough to each other if that can be.
 
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
@@ -116,7 +117,7 @@ def _fine_enough(
         grid = plan(once, tol, log_delta=log_delta, **span)
     sharp, best = False, [(0.0, math.inf)] * len(times)
     for _ in range(5):
-        laws = _laws(once, grid, times[0], sharp)
+        laws = laws_on(grid, once, fewest=times[0], sharp=sharp)
         guesses = [min(most, grid.epsilon) for _, most in best]
         found = [laws.interval(n, log_delta, g) for n, g in zip(times, guesses, strict=True)]
         best = [(max(a[0], b[0]), min(a[1], b[1])) for a, b in zip(best, found, strict=True)]
@@ -143,8 +144,7 @@ def log_delta_above(law: Law, epsilon: float) -> float:
     kept, weight = _kept(law, epsilon - law.shift)
     log_scale = law.log_scale - law.c * (epsilon - law.shift) + law.relative
     value = max(0.0, kept) + law.error * weight + law.outside * math.exp(log_peak(law.c)) + _CUT
-    infinite = math.log(law.infinite) if law.infinite > 0 else -math.inf
-    return min(0.0, float(np.logaddexp(math.log(value) + log_scale, infinite)))
+    return min(0.0, _log_sum(value, log_scale, law.infinite))
 
 
 def log_delta_below(law: Law, epsilon: float) -> float:
@@ -152,7 +152,13 @@ def log_delta_below(law: Law, epsilon: float) -> float:
     kept, weight = _kept(law, epsilon + law.shift)
     value = kept - law.error * weight - law.outside * math.exp(log_peak(law.c))
     log_scale = law.log_scale - law.c * (epsilon + law.shift) - law.relative
-    return math.log(value) + log_scale if value > 0 else -math.inf
+    return _log_sum(value, log_scale, law.infinite * (1 - 32 * ULP))
+
+
+def _log_sum(value: float, log_scale: float, infinite: float) -> float:
+    """``log(value exp(log_scale) + infinite)``; a value that is not above 0 counts as 0."""
+    finite = math.log(value) + log_scale if value > 0 else -math.inf
+    return float(np.logaddexp(finite, math.log(infinite) if infinite > 0 else -math.inf))
 
 
 class _Place(NamedTuple):

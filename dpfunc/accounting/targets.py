@@ -29,9 +29,6 @@ class Target(Protocol):
     def like(self) -> tuple[float, float]:
         """An (epsilon, delta) that is about as hard to meet; it proves nothing."""
 
-    def spare_chance(self) -> float:
-        """A chance of being read at all that meets the target whatever is then released."""
-
 
 @dataclass(frozen=True)
 class EpsilonTarget:
@@ -48,10 +45,6 @@ class EpsilonTarget:
         """The target itself."""
         return self.epsilon, self.delta
 
-    def spare_chance(self) -> float:
-        """Delta, at epsilon 0."""
-        return self.delta
-
 
 @dataclass(frozen=True)
 class AdvantageTarget:
@@ -66,10 +59,6 @@ class AdvantageTarget:
     def like(self) -> tuple[float, float]:
         """That of the Gaussian mechanism: its advantage is ``2 Phi(mu / 2) - 1``."""
         return _of_gaussian(2 * float(ndtri((1 + self.advantage) / 2)), 0.0)
-
-    def spare_chance(self) -> float:
-        """The advantage: it is delta at epsilon 0."""
-        return self.advantage
 
 
 @dataclass(frozen=True)
@@ -90,10 +79,6 @@ class TradeoffTarget:
         """That of the Gaussian mechanism through the point, where its test has this threshold."""
         z, y = -float(ndtri(self.alpha)), -float(ndtri(self.beta))
         return _of_gaussian(z + y, abs(z * z - y * y) / 2)
-
-    def spare_chance(self) -> float:
-        """``1 - alpha - beta``: the curve is ``1 - delta - alpha`` at least, delta at epsilon 0."""
-        return 1 - self.alpha - self.beta
 
 
 def one_target(

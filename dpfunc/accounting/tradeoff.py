@@ -16,7 +16,7 @@ from scipy.optimize import minimize_scalar
 from scipy.special import ndtri
 
 from dpfunc.accounting.algebra import Event
-from dpfunc.accounting.gaussian import gaussian_log_delta
+from dpfunc.accounting.gaussian import gaussian_mu
 from dpfunc.accounting.pair import ULP, Array
 from dpfunc.accounting.questions import delta as delta_of
 from dpfunc.accounting.questions import epsilon as epsilon_of
@@ -174,23 +174,10 @@ def _mu_at_corners(e: Array, delta: Array, least_alpha: float) -> list[float]:
 def _cells_to_halve(e: Array, delta: Array, corners: list[float]) -> NDArray[np.intp]:
     """Those next to corners that need more than the curve does where it is touched."""
     touched = zip(e[: len(corners) - 1], delta, strict=False)
-    reached = max((_mu_with(float(x), math.log(max(d, 1e-300))) for x, d in touched), default=0.0)
+    reached = max(
+        (gaussian_mu(float(x), math.log(max(d, 1e-300))) for x, d in touched), default=0.0
+    )
     loose = {i for i, mu in enumerate(corners) if mu > reached * (1 + _CLOSE)}
     if len(corners) - 1 in loose:  # what touches the curve there is on either side
         loose.add(len(corners) - 2)
     return np.array(sorted(loose & set(range(len(e) - 1))), dtype=np.intp)
-
-
-def _mu_with(epsilon: float, log_delta: float) -> float:
-    """The smallest mu whose Gaussian mechanism has at least this delta at epsilon."""
-    low, high = 0.0, 1e-3
-    while gaussian_log_delta(high, epsilon)[0] < log_delta:
-        low, high = high, 2 * high
-        if high > 1e6:
-            return math.inf
-    while high - low > 1e-9 * high:
-        middle = (low + high) / 2
-        low, high = (
-            (low, middle) if gaussian_log_delta(middle, epsilon)[0] >= log_delta else (middle, high)
-        )
-    return high

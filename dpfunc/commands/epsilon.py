@@ -80,8 +80,7 @@ def _event(options: argparse.Namespace) -> Event:
             str(options.event),
             "leave the noise, the sampling and the steps to the event",
         )
-        require(options.event.is_file(), "--event", "a file", str(options.event), "check the path")
-        return accounting.from_json(options.event.read_text())
+        return shared.event_in(options.event, "--event")
     require(
         options.noise_multiplier is not None
         and (options.steps is None) != (options.epochs is None),

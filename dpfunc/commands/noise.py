@@ -17,7 +17,10 @@ Add the printed multiple of the clipping norm, as a standard deviation, to every
 
 Instead of a budget, say what an attack that guesses who is in the data may achieve:
 
-  python -m dpfunc noise --advantage 0.1 --sample-rate 0.01 --steps 1000"""
+  python -m dpfunc noise --advantage 0.1 --sample-rate 0.01 --steps 1000
+
+Where something was released from the same data before, --after FILE says what, and the budget holds
+for all of it together."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -25,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_target(parser)
     shared.add_sampling(parser)
     shared.add_length(parser)
+    shared.add_after(parser)
     shared.add_relation(parser)
     shared.add_output(parser, shows="epsilon over the steps and the trade-off curve")
 
@@ -35,10 +39,15 @@ def run(options: argparse.Namespace) -> int:
     shared.check_plot_of_target(options)
     rate = shared.sample_rate(options)
     steps = shared.steps(options, rate)
+    after = shared.released_before(options)
     sigma = accounting.noise_multiplier(
-        **shared.target(options), sample_rate=rate, steps=steps, relation=options.relation
+        **shared.target(options),
+        sample_rate=rate,
+        steps=steps,
+        after=after,
+        relation=options.relation,
     )
-    event = accounting.dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
+    event = after + accounting.dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
     values, words = shared.reached(event, options)
     if options.json:
         answer = {"noise_multiplier": sigma, **values, "relation": options.relation}
@@ -47,6 +56,7 @@ def run(options: argparse.Namespace) -> int:
         print(
             f"noise multiplier  {sigma:.6g}\n"
             f"spends            {words}, over {steps} steps at sample rate {rate:g}"
+            f"{shared.and_before(after, 18)}"
         )
     if options.plot is not None:
         draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)

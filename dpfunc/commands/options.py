@@ -108,6 +108,17 @@ def add_length(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_after(parser: argparse.ArgumentParser) -> None:
+    """``--after``."""
+    parser.add_argument(
+        "--after",
+        type=Path,
+        metavar="FILE",
+        help="what was released before from the same data, as written by "
+        "dpfunc.accounting.to_json: the target then holds for both together",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, *, shows: str) -> None:
     """``--json`` and ``--plot``."""
     parser.add_argument("--json", action="store_true", help="print one JSON object, for programs")
@@ -149,6 +160,17 @@ def steps(options: argparse.Namespace, rate: float) -> int:
     )  # 10 / 0.1 is 100, whatever its last bit
 
 
+def event_in(path: Path, option: str) -> Event:
+    """The event that a file holds."""
+    require(path.is_file(), option, "a file", str(path), "check the path")
+    return accounting.from_json(path.read_text())
+
+
+def released_before(options: argparse.Namespace) -> Event:
+    """The event of ``--after``; nothing without it."""
+    return accounting.Compose(()) if options.after is None else event_in(options.after, "--after")
+
+
 def target(options: argparse.Namespace) -> Target:
     """What `add_target` asked for, as the accountant takes it, which refuses none and several."""
     return {
@@ -173,6 +195,13 @@ def reached(event: Event, options: argparse.Namespace) -> tuple[dict[str, float]
     spent = accounting.epsilon(event, delta=options.delta, relation=relation)
     words = f"epsilon {spent:.6g} of {options.epsilon:g} at delta {options.delta:g}"
     return {"epsilon": spent, "delta": options.delta}, words
+
+
+def and_before(after: Event, width: int) -> str:
+    """A line on what else the printed values count, if anything; ``width`` is that of its name."""
+    if after == accounting.Compose(()):
+        return ""
+    return f"\n{'before':{width}}{after}, counted as well"
 
 
 def check_plot(path: Path | None) -> None:

@@ -15,7 +15,10 @@ How many steps a run may take within a budget (epsilon, delta).
 The printed number meets the budget; one step more does not. Instead of a budget, say what share of
 the data an attack with 1% false positives shall miss at least:
 
-  python -m dpfunc steps --tradeoff 0.01 0.97 --noise-multiplier 1 --sample-rate 0.01"""
+  python -m dpfunc steps --tradeoff 0.01 0.97 --noise-multiplier 1 --sample-rate 0.01
+
+Where something was released from the same data before, --after FILE says what, and the budget holds
+for all of it together."""
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -23,6 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     shared.add_target(parser)
     shared.add_noise(parser)
     shared.add_sampling(parser)
+    shared.add_after(parser)
     shared.add_relation(parser)
     shared.add_output(parser, shows="epsilon over the steps and the trade-off curve")
 
@@ -32,13 +36,15 @@ def run(options: argparse.Namespace) -> int:
     """Print the steps, in epochs as well, and what they give."""
     shared.check_plot_of_target(options)
     rate = shared.sample_rate(options)
+    after = shared.released_before(options)
     steps = accounting.steps(
         **shared.target(options),
         noise_multiplier=options.noise_multiplier,
         sample_rate=rate,
+        after=after,
         relation=options.relation,
     )
-    event = accounting.dp_sgd(
+    event = after + accounting.dp_sgd(
         noise_multiplier=options.noise_multiplier, sample_rate=rate, steps=steps
     )
     values, words = shared.reached(event, options)
@@ -46,7 +52,10 @@ def run(options: argparse.Namespace) -> int:
         answer = {"steps": steps, "epochs": steps * rate, **values, "relation": options.relation}
         print(json.dumps(answer | {"sample_rate": rate}))
     else:
-        print(f"steps   {steps} ({steps * rate:.4g} epochs)\nspends  {words}")
+        print(
+            f"steps   {steps} ({steps * rate:.4g} epochs)\n"
+            f"spends  {words}{shared.and_before(after, 8)}"
+        )
     if options.plot is not None:
         draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)
     return 0

@@ -8,7 +8,15 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
 from dpfunc import accounting
-from dpfunc.accounting import advantage, dp_sgd, epsilon, tradeoff
+from dpfunc.accounting import (
+    ApproxDP,
+    Gaussian,
+    Laplace,
+    advantage,
+    dp_sgd,
+    epsilon,
+    tradeoff,
+)
 
 TARGET = st.floats(0.5, 6)
 RATE = st.sampled_from([0.01, 0.25, 1.0])
@@ -79,6 +87,75 @@ def test_other_targets_are_met_and_hardly_anything_better_would(target):
     largest = accounting.sample_rate(**target, noise_multiplier=1.5, steps=count)
     assert meets(target, 1.5, largest, count)
     assert not meets(target, 1.5, largest * (1 + 2e-6), count)
+
+
+BEFORE = [Gaussian(3.0), Gaussian(4.0) + Laplace(3.0)]
+
+
+@pytest.mark.parametrize("before", BEFORE, ids=repr)
+def test_after_what_was_released_before_both_together_meet_the_target(before):
+    options = {"target_epsilon": 6.0, "delta": 1e-6, "after": before}
+    rate, count = 0.1, 80
+
+    def is_met(sigma, rate, count):
+        event = before + dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=count)
+        return epsilon(event, delta=1e-6) <= 6.0
+
+    sigma = accounting.noise_multiplier(**options, sample_rate=rate, steps=count)
+    assert is_met(sigma, rate, count)
+    assert not is_met(sigma * (1 - 2e-6), rate, count)
+    most = accounting.steps(**options, sample_rate=rate, noise_multiplier=1.0)
+    assert is_met(1.0, rate, most)
+    assert not is_met(1.0, rate, most + 1)
+    if before != BEFORE[0]:  # a lattice serves, and takes its time
+        return
+    largest = accounting.sample_rate(**options, noise_multiplier=1.0, steps=count)
+    assert is_met(1.0, largest, count)
+    assert not is_met(1.0, largest * (1 + 2e-6), count)
+    run = {"noise_multiplier": 1.0, "steps": count}
+    size = accounting.batch_size(**options, **run, dataset_size=1000)
+    assert size == math.floor(1000 * largest * (1 + 1e-6))
+    assert is_met(1.0, size / 1000, count)
+    assert not is_met(1.0, (size + 1) / 1000, count)
+
+
+@pytest.mark.parametrize("relation", ["add_or_remove", "replace_one"])
+@pytest.mark.parametrize("target", TARGETS, ids=lambda t: next(iter(t)))
+def test_after_a_gaussian_release_squares_of_mu_add_up(target, relation):
+    run = {"sample_rate": 1.0, "steps": 4, "relation": relation}
+    alone = accounting.noise_multiplier(**target, **run)  # four of these spend all there is
+    sigma = accounting.noise_multiplier(**target, **run, after=Gaussian(alone))
+    assert sigma == pytest.approx(alone * math.sqrt(4 / 3), rel=4e-6)
+
+
+@pytest.mark.parametrize("before", [Gaussian(0.5), ApproxDP(0.1, 1e-4)], ids=repr)
+def test_what_was_released_before_may_leave_no_room(before):
+    target = {"target_epsilon": 1.0, "delta": 1e-5, "after": before}
+    message = "a target that .* meets .*cannot be taken back"
+    with pytest.raises(ValueError, match=message):
+        accounting.noise_multiplier(**target, sample_rate=0.0, steps=1)
+    with pytest.raises(ValueError, match=message):
+        accounting.steps(**target, noise_multiplier=math.inf, sample_rate=0.1)
+    with pytest.raises(ValueError, match=message):
+        accounting.sample_rate(**target, noise_multiplier=1.0, steps=0)
+    with pytest.raises(ValueError, match=message):
+        accounting.batch_size(**target, noise_multiplier=1.0, steps=0, dataset_size=10)
+
+
+def test_after_a_release_that_leaves_next_to_nothing():
+    spent = epsilon(Gaussian(2.0), delta=1e-5)
+    target = {"target_epsilon": spent, "delta": 1e-5, "after": Gaussian(2.0)}
+    with pytest.raises(ValueError, match=r"noise multiplier of 1e\+06"):
+        accounting.noise_multiplier(**target, sample_rate=1.0, steps=10_000)
+    assert accounting.steps(**target, noise_multiplier=1.0, sample_rate=1.0) == 0
+    assert accounting.batch_size(**target, noise_multiplier=1.0, steps=9, dataset_size=10) == 0
+    assert accounting.noise_multiplier(**target, sample_rate=0.5, steps=0) == 0.0
+    assert accounting.sample_rate(**target, noise_multiplier=1.0, steps=0) == 1.0
+
+
+def test_what_was_released_before_is_an_event():
+    with pytest.raises(TypeError, match="expected an event but got 'float'"):
+        accounting.noise_multiplier(**TARGETS[0], sample_rate=0.1, steps=1, after=2.0)
 
 
 def test_batch_size_for_another_target():

@@ -6,14 +6,17 @@ import mpmath
 import numpy as np
 import pytest
 
+from dpfunc import accounting
 from dpfunc.accounting import contour, lattice, single
 from dpfunc.accounting.algebra import Compose, Repeat
 from dpfunc.accounting.atoms import lower_atoms, upper_atoms
+from dpfunc.accounting.decay import decay
 from dpfunc.accounting.domination import pairs
 from dpfunc.accounting.events import dp_sgd
-from dpfunc.accounting.mechanisms import Gaussian
+from dpfunc.accounting.mechanisms import Gaussian, NonPrivate
 from dpfunc.accounting.mixture import GaussianMixture
-from dpfunc.accounting.moments import moments
+from dpfunc.accounting.moments import integrand, moments
+from dpfunc.accounting.pair import Cells
 from dpfunc.accounting.schemes import Poisson
 
 PAIRS = [
@@ -78,6 +81,60 @@ def test_atoms_enclose_the_pair(pair):
         assert delta(above) >= math.exp(lower) * (1 - 1e-12)
         assert delta(below) <= math.exp(upper) * (1 + 1e-12)
         assert delta(above) - delta(below) < 5e-3
+
+
+@EACH
+@pytest.mark.parametrize("c", [0.3, 1.0, 4.0])
+def test_the_bounds_on_decay_hold_on_a_finer_grid_and_are_close(pair, c):
+    found = decay(pair, c)
+    most = sum(max((s for s, _ in side), default=0.0) for side in (pair.above, pair.below))
+    most /= pair.noise_multiplier
+    step = min(0.05, 0.5 / math.sqrt(1 + (1 + 2 * c) * most**2 / 4 + 2 * most**2))  # as it has it
+    nodes, fine = integrand(pair, c, step).y, integrand(pair, c, step / 16)
+    f = fine.weight * np.exp(fine.exponent)
+    f /= f.sum()
+    loss = fine.log_a - fine.log_b
+    spread = math.sqrt(f @ (loss - f @ loss) ** 2)
+    assert spread <= found.spread <= 1.05 * spread
+    up_to = np.interp(nodes + step / 2, fine.y + step / 32, np.cumsum(f))
+    left, right = found.mass[: len(nodes)], found.mass[len(nodes) :]
+    for exact, bound in ((up_to, left), (1 - up_to, right)):
+        assert (exact <= bound + 1e-13).all()
+        assert (bound <= 1.1 * exact + 1e-8).all()
+    counts = f > 1e-14
+    f, y = f[counts], fine.y[counts]
+    g = f / fine.step / np.gradient(loss[counts], y)
+    beyond = np.cumsum(np.abs(np.diff(g))[::-1])[::-1]  # of the variation
+    from_node = np.interp(nodes, y[:-1], beyond)
+    assert (from_node <= found.variation[: len(nodes)] + 1e-6 * beyond[0]).all()
+
+
+class Blurred:
+    """A pair whose cells are as wrong as they say, in the direction that would raise delta."""
+
+    def __init__(self, pair, relative):
+        self.pair, self.relative = pair, relative
+
+    def cells(self, nodes):
+        p, r, *_, shift = self.pair.cells(nodes)
+        off = 1e-15 + self.relative * np.maximum(p, r)
+        return Cells(p + off, np.maximum(r - off, 0.0), off, off, shift)
+
+
+@EACH
+@pytest.mark.parametrize("relative", [1e-11, 1e-5, 1e-3, 0.03])
+def test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much(pair, relative):
+    nodes = np.arange(-60, 400) * 0.02
+    sharp, blurred = lower_atoms(pair, nodes), lower_atoms(Blurred(pair, relative), nodes)
+    assert blurred.shift < 1e-8
+    for epsilon in (0.0, 0.011, 0.1, 1.003):
+        exact = math.exp(single.log_delta_interval(pair, epsilon)[1])
+        known, proven = (
+            atoms.p @ np.maximum(0.0, -np.expm1(epsilon - (atoms.losses - atoms.shift)))
+            for atoms in (sharp, blurred)
+        )
+        assert proven <= exact * (1 + 1e-12)
+        assert proven >= known - 8 * relative - 1e-8
 
 
 @pytest.mark.parametrize("event", EVENTS, ids=["dp_sgd", "high rate", "mixed"])
@@ -150,3 +207,21 @@ def test_relations_differ_as_they_should():
     }
     assert found["replace_one"] == pytest.approx(2.8434402, abs=1.5e-6)
     assert found["add"] < found["remove"] == found["add_or_remove"] == found["zero_out"]
+
+
+@pytest.mark.parametrize(("rate", "times", "delta"), [(1e-7, 10, 1e-3), (1e-3, 10, 0.05)])
+def test_a_loss_that_is_one_number_or_infinite(rate, times, delta):
+    """Read without noise or not at all, and a Gaussian release: both orders in closed form."""
+    gaussian, silent = Gaussian(5.0), times * math.log1p(-rate)
+    event = Poisson(rate, NonPrivate()) * times + gaussian
+
+    def exact(epsilon):
+        never = math.exp(silent)
+        removed = 1 - never + never * accounting.delta(gaussian, epsilon=epsilon - silent)
+        return max(removed, accounting.delta(gaussian, epsilon=max(0.0, epsilon + silent)))
+
+    lower, upper = accounting.epsilon_bounds(event, delta=delta, tol=1e-3)
+    assert exact(upper) <= delta * (1 + 1e-9)
+    assert exact(upper * (1 - 1e-3)) > delta
+    assert exact(lower) >= delta * (1 - 1e-9)
+    assert upper - lower <= 1e-3 * upper

@@ -68,6 +68,14 @@ def test_flattening():
     assert leaves(event) == [(STEP, 14), (LAPLACE, 3)]
 
 
+def test_nested_repeats_multiply():
+    """Not within a sum, which joins neighbours and their repeats before anything is flattened."""
+    ten = Repeat(Repeat(STEP, 2), 5)
+    assert leaves(ten) == [(STEP, 10)]
+    assert leaves(Repeat(Compose((ten, LAPLACE)), 3)) == [(STEP, 30), (LAPLACE, 3)]
+    assert leaves(Repeat(Group(2, ten), 3)) == [(Group(2, STEP), 30)]
+
+
 @pytest.mark.parametrize("silent", SILENT, ids=repr)
 def test_what_tells_nothing_is_left_out(silent):
     for event in (

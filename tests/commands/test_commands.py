@@ -121,6 +121,28 @@ def test_another_relation_asks_for_more(name, capsys):
         assert other["rows"][0]["noise_multiplier"] > usual["rows"][0]["noise_multiplier"]
 
 
+@pytest.mark.parametrize("name", ["noise", "steps"])
+def test_what_was_released_before_counts(name, capsys, tmp_path):
+    file = tmp_path / "before.json"
+    before = accounting.Gaussian(4.0)
+    file.write_text(accounting.to_json(before))
+    sigma = {"noise": "--steps=50", "steps": "--noise-multiplier=2"}[name]
+    run = (name, "--epsilon=3", "--delta=1e-5", "--sample-rate=1", sigma)
+    text = printed(capsys, *run, "--after", str(file))
+    assert "before" in text
+    assert "Gaussian(4.0), counted as well" in text
+    found = as_json(capsys, *run, "--after", str(file))
+    count, noise = (50, found["noise_multiplier"]) if name == "noise" else (found["steps"], 2.0)
+    both = before + accounting.Gaussian(noise) * count
+    assert found["epsilon"] == pytest.approx(accounting.epsilon(both, delta=1e-5), rel=1e-12)
+    assert found["epsilon"] <= 3
+    alone = as_json(capsys, *run)
+    if name == "noise":
+        assert alone["noise_multiplier"] < found["noise_multiplier"]
+    else:
+        assert alone["steps"] > found["steps"]
+
+
 def test_plan(capsys):
     answer = as_json(capsys, "plan", *COMMANDS["plan"])
     assert [row["batch_size"] for row in answer["rows"]] == [10, 100]
