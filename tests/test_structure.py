@@ -44,6 +44,7 @@ LADDER = [
         "accounting.atoms",
         "accounting.lattice_grid",
         "accounting.lattice_law",
+        "accounting.lattice_sums",
         "accounting.lattice",
         "accounting.one_grid",
         "accounting.largest_loss",

@@ -27,21 +27,6 @@ _LOG_NOTHING = -60.0  # of a transform's power that is not summed directly
 _MOST_TERMS = 2e7
 
 
-class Law(NamedTuple):
-    """The tilted law of the sum: what answers questions about delta near one epsilon."""
-
-    c: float
-    log_scale: float  # log K**T
-    first: float  # the loss at index 0
-    step: float
-    p: Array  # [n] tilted probabilities
-    error: float  # of each of them, by rounding
-    outside: float  # tilted probability outside the window, which the transform wraps into it
-    infinite: float  # probability of an infinite loss
-    shift: float  # by how much all losses together may have to be moved outward
-    relative: float  # error of all probabilities together
-
-
 class Spectrum(NamedTuple):
     """The composition once over; every field but the grid is multiplied by the times."""
 
@@ -58,45 +43,6 @@ class Spectrum(NamedTuple):
     log_moment: float  # log K
     rise: Array  # log of the moments of the tilted law at SLOPES
     fall: Array  # the same at -SLOPES
-
-    def law(self, times: int) -> Law:
-        """The law of the composition released ``times`` over."""
-        n, step = self.grid.points, self.grid.step
-        turn = times * self.log_power.imag
-        power = np.empty_like(self.log_power)  # filled in place: it may have millions of entries
-        np.cos(turn, out=power.real)
-        np.sin(turn, out=power.imag)
-        power *= np.exp(times * self.log_power.real)
-        del turn
-        total = fft.irfft(power, n, overwrite_x=True)
-        del power
-        size = np.exp(times * self.log_size)
-        # Each transform is off by a vector of 2-norm ``off``, which counts times * size**(times-1)
-        # (Cauchy-Schwarz, over the frequencies and over the parts).
-        error = times * _norm(size * self.off) / n
-        error += 2 * float(size @ -np.expm1(-times * self.rounding)) / n
-        error += _fft_unit(n) * _norm(size) / math.sqrt(n)
-        start = times * self.offset
-        begin = math.ceil((self.grid.middle - start) / step - n / 2)  # index of the first loss
-        low = start + begin * step
-        return Law(
-            c=self.grid.c,
-            log_scale=times * self.log_moment,
-            first=low,
-            step=step,
-            p=np.roll(total, times * self.first - begin),
-            error=error,
-            outside=self._outside(times, low, low + (n - 1) * step),
-            infinite=times * self.infinite,
-            shift=times * self.shift,
-            relative=times * self.relative,
-        )
-
-    def _outside(self, times: int, low: float, high: float) -> float:
-        """Chernoff's bound on the tilted probability outside the window."""
-        up = float((times * self.rise - SLOPES * high).min())
-        down = float((times * self.fall + SLOPES * low).min())
-        return math.exp(min(0.0, up)) + math.exp(min(0.0, down))
 
 
 def spectrum(
@@ -126,15 +72,16 @@ def spectrum(
         places = (part.indices - part.indices[top]) % n
         mass = np.exp(exponent)
         g, off = _transform(mass, places, n)
+        summed = np.zeros(n // 2 + 1)
         if sharp:
-            g, off = _sharpened(g, off, mass, places, times * fewest, n)
+            g, off, summed = _sharpened(g, off, mass, places, times * fewest, n)
         log_one = _log1p(g)
         log_power.real += times * log_one.real  # apart, as infinity times 0 is NaN
         log_power.imag += times * log_one.imag
-        size = np.abs(1 + g) + off
+        size = np.abs(1 + g) + off + summed
         weight += (times * off / size) ** 2
         log_size += times * np.log(size)
-        rounding += times * 5 * ULP * (np.abs(log_one) + np.abs(g) + 1)
+        rounding += times * (5 * ULP * (np.abs(log_one) + np.abs(g) + 1) + summed / size)
         first += times * int(part.indices[top])
         offset += times * part.offset
         relative += times * ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
@@ -172,24 +119,26 @@ def _fft_unit(n: int) -> float:
 
 def _sharpened(
     g: Complex, off: Array, mass: Array, places: NDArray[np.int64], times: int, n: int
-) -> tuple[Complex, Array]:
+) -> tuple[Complex, Array, Array]:
     """The transform summed directly where its power is not negligible, if that is not too often.
 
     An FFT errs in proportion to the root of its length. Where only few frequencies count, sums in
-    their own right are sharper: an ulp or so of every term, added in pairs. Also the error of each.
+    their own right are sharper: an ulp or so of every term, added in pairs. Returns with them the
+    2-norm error of the frequencies that are still the FFT's, and the error of each that is not.
     """
+    summed = np.zeros_like(off)
     counts = np.flatnonzero(times * np.log(np.abs(1 + g) + off) > _LOG_NOTHING)
     if len(counts) * len(mass) > _MOST_TERMS:
-        return g, off
-    errors = off.copy()
+        return g, off, summed
+    off = off.copy()
     for chunk in np.array_split(counts, max(1, len(counts) * len(mass) // 500_000)):
         turn = (np.multiply.outer(chunk, places) + n // 2) % n - n // 2  # exact, around 0
         angle = turn * (2 * math.pi / n)
         half = np.sin(angle / 2)
         g[chunk] = -2 * (mass * half * half).sum(axis=1) - 1j * (mass * np.sin(angle)).sum(axis=1)
         size = (mass * np.abs(angle)).sum(axis=1)
-        errors[chunk] = ULP * (16 + math.log2(len(mass))) * size + ULP
-    return g, errors
+        off[chunk], summed[chunk] = 0.0, ULP * (16 + math.log2(len(mass))) * size + ULP
+    return g, off, summed
 
 
 def _on_lattice(
@@ -227,6 +176,6 @@ def _log1p(g: Complex) -> Complex:
         return np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
 
 
-def _norm(half: Array) -> float:
+def norm(half: Array) -> float:
     """The 2-norm of a spectrum, given its half."""
     return math.sqrt(2) * float(np.linalg.norm(half))
