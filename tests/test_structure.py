@@ -43,6 +43,7 @@ LADDER = [
         "accounting.contour",
         "accounting.atoms",
         "accounting.lattice_grid",
+        "accounting.lattice_kernel",
         "accounting.lattice_law",
         "accounting.lattice_sums",
         "accounting.lattice",

@@ -11,6 +11,8 @@ the 2-norm error of an FFT (Higham 2002, Accuracy and Stability, section 24.1).
 
 import math
 from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -19,41 +21,22 @@ from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.lattice_grid import MOST_POINTS, Grid, plan
 from dpfunc.accounting.lattice_law import Spectrum, spectrum
-from dpfunc.accounting.lattice_sums import ABOVE, BELOW, epsilons, log_delta_at
+from dpfunc.accounting.lattice_sums import ABOVE, BELOW, Side, epsilons, log_delta_at
 from dpfunc.accounting.pair import Array, OutOfReachError
 
 Interval = tuple[float, float]
 Ends = tuple[Array, Array]
 
 _NEAR = 2  # counts up to this ratio share a grid however large it is
-_MOST_SHARED = 2**20
+_MOST_SHARED = 2**20  # points of the grid of all others
+_MOST_ROUNDING = 0.3  # of tol: more, and transforms are sharpened
 
 
 class _Laws(NamedTuple):
     """What one grid knows: the same composition from above and from below."""
 
-    grid: Grid
     above: Spectrum
     below: Spectrum
-
-    def ends(self, times: Sequence[int], log_delta: float, guesses: Array) -> tuple[Ends, float]:
-        """The ends of epsilon, and how far rounding may have moved one of them, relative."""
-        try:
-            upper, moved = epsilons(self.above, times, log_delta, guesses, ABOVE)
-        except OutOfReachError:
-            return (np.zeros(len(times)), np.full(len(times), math.inf)), math.inf
-        try:
-            lower, moved_below = epsilons(self.below, times, log_delta, upper[[0, -1]], BELOW)
-        except OutOfReachError:
-            return (np.zeros(len(times)), upper), math.inf
-        return (lower, upper), float(max(moved.max(), moved_below.max()))
-
-
-def _laws(once: Composition, grid: Grid, fewest: int, sharp: bool) -> _Laws:
-    above, below = (
-        spectrum(once, grid, cut, fewest=fewest, sharp=sharp) for cut in (upper_atoms, lower_atoms)
-    )
-    return _Laws(grid, above, below)
 
 
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
@@ -111,34 +94,54 @@ def _fine_enough(
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
     span = {"fewest": times[0], "most": times[-1]}
-    try:
-        grid = plan(once, tol / 4, log_delta=log_delta, **span)  # few releases come out wider
-    except OutOfReachError:
-        grid = plan(once, tol, log_delta=log_delta, **span)
+    grid = _planned(once, tol / 4, log_delta, span, math.nan)  # few releases come out wider
+    grid = grid or plan(once, tol, log_delta=log_delta, **span)
     if grid.points > most_points:
         raise OutOfReachError
     sharp, lower, upper = False, np.zeros(len(times)), np.full(len(times), math.inf)
-    for _ in range(5):
-        laws = _laws(once, grid, times[0], sharp)
+    for _ in range(4):
         guesses = np.minimum(upper, grid.epsilon)[[0, -1]]
-        (least, most), by_rounding = laws.ends(times, log_delta, guesses)
+        cut = partial(spectrum, once, grid, fewest=times[0])
+        above = cut(upper_atoms, sharp=sharp)
+        most, by_rounding = _or_nothing(above, times, log_delta, guesses, ABOVE)
+        if not sharp and by_rounding > _MOST_ROUNDING * tol:
+            sharp, above = True, cut(upper_atoms, sharp=True)
+            most, _ = _or_nothing(above, times, log_delta, guesses, ABOVE)
+        below = cut(lower_atoms, sharp=sharp)
+        least, _ = _or_nothing(below, times, log_delta, np.minimum(most, guesses), BELOW)
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
         excess = float(_widths(lower, upper).max()) / tol
-        if excess <= 1:
-            break
-        if not sharp and by_rounding > 0.1 * tol:
-            sharp = True
-            continue
-        if grid.points >= 0.9 * most_points:
+        if excess <= 1 or grid.points >= 0.9 * most_points:
             break
         # The number of points grows with the root of 1 / tol.
         finer = max(grid.tol / 2 / excess, grid.tol * (grid.points / most_points) ** 2)
         known = float(upper[0]) if len(times) == 1 else math.nan
-        try:
-            grid = plan(once, finer, log_delta=log_delta, epsilon=known, **span)
-        except OutOfReachError:
+        finer_grid = _planned(once, finer, log_delta, span, known, math.nan)
+        if finer_grid is None:
             break
-    return laws, (lower, upper)
+        grid = finer_grid
+    return _Laws(above, below), (lower, upper)
+
+
+def _planned(
+    once: Composition, tol: float, log_delta: float, span: dict[str, int], *epsilons: float
+) -> Grid | None:
+    """The grid for the first of these guesses (NaN: none) for which there is one."""
+    for epsilon in epsilons:
+        with suppress(OutOfReachError):
+            return plan(once, tol, log_delta=log_delta, epsilon=epsilon, **span)
+    return None
+
+
+def _or_nothing(
+    law: Spectrum, times: Sequence[int], log_delta: float, guesses: Array, side: Side
+) -> tuple[Array, float]:
+    """The ends, and how far rounding moved one of them; 0 or infinity where there is none."""
+    try:
+        found, by_rounding = epsilons(law, times, log_delta, guesses, side)
+    except OutOfReachError:
+        return np.full(len(times), math.inf if side > 0 else 0.0), math.inf
+    return found, float(by_rounding.max())
 
 
 def _widths(lower: Array, upper: Array) -> Array:

@@ -18,11 +18,11 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpfunc.accounting.lattice_grid import SLOPES, Grid, log_peak
-from dpfunc.accounting.lattice_law import Complex, Spectrum, norm
+from dpfunc.accounting.lattice_grid import SLOPES, log_peak
+from dpfunc.accounting.lattice_kernel import Complex, Indices, transform_of_kernel, turned
+from dpfunc.accounting.lattice_law import Spectrum, norm
 from dpfunc.accounting.pair import ULP, Array, OutOfReachError
 
-Indices = NDArray[np.int64]
 Side = Literal[1, -1]
 ABOVE: Side = 1
 BELOW: Side = -1
@@ -39,15 +39,6 @@ class Read(NamedTuple):
     by_rounding: Array  # [b] about how far rounding moved them, relative
 
 
-class Kernel(NamedTuple):
-    """How large the transform of w is, before it is cut off; and how large its poles make it."""
-
-    smooth: Array  # [k]
-    near: Array  # [k] |1 - exp(-c h + i theta)|
-    far: Array  # [k] the same with c + 1
-    share: Array  # [k] the weight of a frequency in a sum over half of them
-
-
 class Block(NamedTuple):
     """What answers questions about some numbers of steps near each other."""
 
@@ -59,20 +50,6 @@ class Block(NamedTuple):
     turn: Complex  # [k] what takes a place to the next
     rounding: float  # error of every sum by rounding
     beyond: float  # what all other frequencies have at most
-
-
-def kernel(grid: Grid) -> Kernel:
-    """The sizes of the transform of w at all frequencies of the grid."""
-    n, h, c = grid.points, grid.step, grid.c
-    half = np.sin(np.arange(n // 2 + 1) * (math.pi / n))
-    square = 4 * half * half
-    near, far = (np.sqrt(math.expm1(-b * h) ** 2 + math.exp(-b * h) * square) for b in (c, c + 1))
-    smooth = -math.exp(-c * h) * math.expm1(-h) / (near * far)
-    share = np.full(len(half), 2.0 / n)
-    share[0] /= 2
-    if n % 2 == 0:
-        share[-1] /= 2
-    return Kernel(smooth, near, far, share)
 
 
 def epsilons(
@@ -88,12 +65,11 @@ def epsilons(
     are those for the fewest and the most. Neither they nor anything else that is chosen here can
     make a bound wrong.
     """
-    sizes = kernel(spectrum.grid)
     found: list[Read] = []
     places, values = np.log([times[0], times[-1]]), guesses[[0, -1]]
     for some in _blocks(times):
         about = values[0] + _slope(places, values) * (np.log(some) - places[0])
-        found.append(_read(spectrum, sizes, some, log_delta, about, side))
+        found.append(_read(spectrum, some, log_delta, about, side))
         if len(some) > 1:
             places, values = np.log(some[-2:])[::-1], found[-1].epsilon[-2:][::-1]
         else:
@@ -104,7 +80,7 @@ def epsilons(
 def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> float:
     """A bound of the logarithm of delta at ``epsilon``, after the composition once over."""
     about = np.array([epsilon])
-    block = _block(spectrum, kernel(spectrum.grid), np.ones(1), about, 1e-16)
+    block = _block(spectrum, np.ones(1), about, 1e-16)
     inner = epsilon - side * spectrum.shift
     place = np.floor((np.array([inner]) - block.start) / spectrum.grid.step).astype(np.int64)
     here, following = _log_deltas(block, place, side)
@@ -155,9 +131,7 @@ def _latest(place: float, value: float, places: Array, values: Array) -> tuple[A
     return np.array([place, places[other]]), np.array([value, values[other]])
 
 
-def _read(
-    spectrum: Spectrum, sizes: Kernel, times: Array, log_delta: float, about: Array, side: Side
-) -> Read:
+def _read(spectrum: Spectrum, times: Array, log_delta: float, about: Array, side: Side) -> Read:
     grid = spectrum.grid
     about = np.clip(about, 0.0, max(0.0, grid.middle + grid.points * grid.step / 4))
     target = np.full(len(times), log_delta)
@@ -169,7 +143,7 @@ def _read(
     for _ in range(3):
         wanted = target - times * spectrum.log_moment + grid.c * about  # log of the sums
         much = _LEFT_OUT * grid.tol * min(1.0, grid.c * max(float(about.min()), 1e-6))
-        block = _block(spectrum, sizes, times, about, much * math.exp(float(wanted.min())))
+        block = _block(spectrum, times, about, much * math.exp(float(wanted.min())))
         found, slope, size = _cross(block, target, about, side)
         if np.all(np.abs(found - about) * grid.c < 1):
             break
@@ -179,12 +153,13 @@ def _read(
     return Read(found, moved)
 
 
-def _block(spectrum: Spectrum, sizes: Kernel, times: Array, about: Array, enough: float) -> Block:
+def _block(spectrum: Spectrum, times: Array, about: Array, enough: float) -> Block:
     """All that some numbers of steps share, for epsilons ``about`` there.
 
     Frequencies are left out that have no more than ``enough`` together.
     """
-    grid, fewest, most = spectrum.grid, times[0], times[-1]
+    grid, sizes = spectrum.grid, spectrum.kernel
+    fewest, most = times[0], times[-1]
     n, h, c = grid.points, grid.step, grid.c
     top = grid.middle + n * h / 2
     reach = int(min(n - 1, max(1, (top - float(about.max())) / h)))
@@ -194,31 +169,17 @@ def _block(spectrum: Spectrum, sizes: Kernel, times: Array, about: Array, enough
     largest = size * weight
     tail = np.append(np.cumsum((sizes.share * largest)[::-1])[::-1], 0.0)
     kept = max(2, int(np.searchsorted(-tail, -enough)))
-    kept = min(kept, len(weight))
+    kept = min(kept, len(spectrum.log_power))
     # The transform is off by a vector of 2-norm ``off`` (Cauchy-Schwarz), and by rounding.
     rounding = most * norm(largest[:kept] * spectrum.off[:kept]) / n
     per_term = ULP * (160 + 8 * len(times) + math.log2(kept))
     relative = per_term - np.expm1(-most * spectrum.rounding[:kept])
     rounding += float((sizes.share * largest)[:kept] @ relative)
-    turn = _turned(kept, np.ones(1, dtype=np.int64), n)[0]
-    transform = _transform_of_kernel(grid, reach, ends, kept) * sizes.share[:kept]
+    turn = turned(kept, np.ones(1, dtype=np.int64), n)[0]
+    transform = transform_of_kernel(grid, reach, ends, kept) * sizes.share[:kept]
     start = times * spectrum.offset + h * (times * spectrum.first)
     terms = _powers(spectrum.log_power[:kept], times) * transform
     return Block(spectrum, times, start, reach, terms, turn, rounding, float(tail[kept]))
-
-
-def _transform_of_kernel(grid: Grid, reach: int, ends: tuple[float, float], kept: int) -> Complex:
-    """``sum over i < reach of exp(i theta) w(i h)``, in closed form, at the first frequencies."""
-    n, h, c = grid.points, grid.step, grid.c
-    angle = np.arange(kept) * (2 * math.pi / n)
-    half, sine = np.sin(angle / 2), np.sin(angle)
-    near, far = (
-        (2 * math.exp(-b * h) * half * half - math.expm1(-b * h)) - 1j * math.exp(-b * h) * sine
-        for b in (c, c + 1)
-    )
-    last = _turned(kept, np.array([reach]), n)[0]
-    smooth = -math.exp(-c * h) * math.expm1(-h) * (np.cos(angle) + 1j * sine) / (near * far)
-    return np.asarray(smooth - last * (ends[0] / near - ends[1] / far))
 
 
 def _powers(log_power: Complex, times: Array) -> Complex:
@@ -237,24 +198,6 @@ def _exp(times: float, log_power: Complex) -> Complex:
     return np.asarray(size * np.cos(turn) + 1j * (size * np.sin(turn)))
 
 
-def _turned(count: int, places: Indices, n: int) -> Complex:
-    """``exp(2 pi i frequency place / n)`` at the first ``count`` frequencies, for every place.
-
-    Products of integers are reduced as such. Each factor comes from a table of a multiple of
-    the width of another, and one below that width.
-    """
-    width = math.isqrt(count) + 1
-
-    def table(multiples: Indices) -> Complex:
-        product = np.multiply.outer(np.mod(places, n), multiples)
-        angle = ((product + n // 2) % n - n // 2) * (2 * math.pi / n)
-        return np.asarray(np.cos(angle) + 1j * np.sin(angle))
-
-    coarse, fine = table(np.arange(width) * width), table(np.arange(width))
-    both = coarse[:, :, None] * fine[:, None, :]
-    return np.asarray(both.reshape(len(places), -1)[:, :count])
-
-
 def _losses(block: Block, place: Indices) -> Array:
     return np.asarray(block.start + block.spectrum.grid.step * place)
 
@@ -266,7 +209,7 @@ def _log_deltas(block: Block, place: Indices, side: Side) -> tuple[Array, Array]
     """
     spectrum, (n, h) = block.spectrum, (block.spectrum.grid.points, block.spectrum.grid.step)
     c = spectrum.grid.c
-    here = block.terms * _turned(len(block.turn), place, n)
+    here = block.terms * turned(len(block.turn), place, n)
     following = here.real * block.turn.real - here.imag * block.turn.imag
     losses = _losses(block, place)
     high = losses + block.reach * h
