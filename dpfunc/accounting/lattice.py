@@ -99,6 +99,7 @@ def _fine_enough(
     if grid.points > most_points:
         raise OutOfReachError
     sharp, lower, upper = False, np.zeros(len(times)), np.full(len(times), math.inf)
+    excess = math.inf
     for _ in range(4):
         guesses = np.minimum(upper, grid.epsilon)[[0, -1]]
         cut = partial(spectrum, once, grid, fewest=times[0])
@@ -110,8 +111,9 @@ def _fine_enough(
         below = cut(lower_atoms, sharp=sharp)
         least, _ = _or_nothing(below, times, log_delta, np.minimum(most, guesses), BELOW)
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
-        excess = float(_widths(lower, upper).max()) / tol
-        if excess <= 1 or grid.points >= 0.9 * most_points:
+        before, excess = excess, float(_widths(lower, upper).max()) / tol
+        is_stuck = excess > 0.8 * before  # some losses lie on no lattice
+        if excess <= 1 or is_stuck or grid.points >= 0.9 * most_points:
             break
         # The number of points grows with the root of 1 / tol.
         finer = max(grid.tol / 2 / excess, grid.tol * (grid.points / most_points) ** 2)

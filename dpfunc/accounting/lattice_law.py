@@ -45,6 +45,22 @@ class Spectrum(NamedTuple):
     fall: Array  # the same at -SLOPES
 
 
+class _Tilted(NamedTuple):
+    """The tilted law of one release on the circle, centred on its heaviest loss."""
+
+    mass: Array  # [m]
+    places: Indices  # [m]
+    first: int  # the index of the loss at place 0
+    relative: float  # error of all masses together
+
+
+class _Transform(NamedTuple):
+    less_one: Complex  # [n // 2 + 1] the transform less 1, relative to its own size
+    off: Array  # [n // 2 + 1] the 2-norm of its error, where it is an FFT
+    summed: Array  # [n // 2 + 1] its error, where it is a sum in its own right
+    size: Array  # [n // 2 + 1] a bound on the size of the transform
+
+
 def spectrum(
     composition: Composition,
     grid: Grid,
@@ -65,14 +81,7 @@ def spectrum(
     n, c, weights = grid.points, grid.c, kernel(grid)
     worth = np.log(weights.smooth / weights.smooth[0])
     tilted = [_tilted(part, grid) for part in parts]
-    worthy = np.zeros(0, dtype=np.int64)
-    if sharp:
-        sizes = (
-            part.times * np.log(_transform(law, n).size)
-            for part, law in zip(parts, tilted, strict=True)
-        )
-        worthy = np.flatnonzero(fewest * sum(sizes, worth * 0) + worth > _LOG_LITTLE)
-        worthy = worthy[: int(_MOST_TERMS / sum(len(law.mass) for law in tilted))]
+    worthy = _worthy(parts, tilted, fewest, n, worth) if sharp else None
     kept = n // 2 + 1
     log_size, log_power = np.zeros(kept), np.zeros(kept, dtype=np.complex128)
     rounding, squares = np.zeros(kept), np.zeros(kept)
@@ -106,20 +115,13 @@ def spectrum(
     )
 
 
-class _Tilted(NamedTuple):
-    """The tilted law of one release on the circle, centred on its heaviest loss."""
-
-    mass: Array  # [m]
-    places: Indices  # [m]
-    first: int  # the index of the loss at place 0
-    relative: float  # error of all masses together
-
-
-class _Transform(NamedTuple):
-    less_one: Complex  # [n // 2 + 1] the transform less 1, relative to its own size
-    off: Array  # [n // 2 + 1] the 2-norm of its error, where it is an FFT
-    summed: Array  # [n // 2 + 1] its error, where it is a sum in its own right
-    size: Array  # [n // 2 + 1] a bound on the size of the transform
+def _worthy(parts: list[Part], tilted: list[_Tilted], fewest: int, n: int, worth: Array) -> Indices:
+    """The first of the frequencies that count in the whole composition: not too many."""
+    log_size = np.zeros_like(worth)
+    for part, law in zip(parts, tilted, strict=True):
+        log_size += fewest * part.times * np.log(_transform(law, n).size)
+    counts = np.flatnonzero(log_size + worth > _LOG_LITTLE)
+    return counts[: int(_MOST_TERMS / sum(len(law.mass) for law in tilted))]
 
 
 def _tilted(part: Part, grid: Grid) -> _Tilted:

@@ -12,7 +12,7 @@ from dpfunc.accounting.lattice_grid import plan
 from dpfunc.accounting.lattice_law import _on_lattice, spectrum
 from dpfunc.accounting.lattice_sums import ABOVE, BELOW, epsilons, log_delta_at
 
-TIMES = [4, 5, 9, 12]
+TIMES = [4, 5, 9, 10, 12]
 DELTA = 1e-4
 SIDES = [(upper_atoms, ABOVE), (lower_atoms, BELOW)]
 EACH_SIDE = pytest.mark.parametrize(("cut", "side"), SIDES, ids=["above", "below"])
