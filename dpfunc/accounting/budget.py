@@ -6,6 +6,7 @@ asked about for the first time; after that an answer is a look-up.
 
 import math
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 
@@ -18,19 +19,32 @@ from dpfunc.accounting.release import Relation
 from dpfunc.accounting.step_counts import Engines, ends_of_counts
 from dpfunc.checks import is_count, is_real, require
 
-# How wide blocks are: where steps share all work, where each takes some of its own, and all of it.
-_WIDTHS: tuple[tuple[int, Engines], ...] = (
-    (1024, ("contour",)),
-    (64, ("contour", "lattice")),
-    (1, ()),
+
+class _Stage(NamedTuple):
+    """How wide blocks are: the ratio of their ends, at most so many steps; and what serves them."""
+
+    octaves: int
+    widest: int
+    engines: Engines
+
+
+_STAGES = (
+    _Stage(1, 1024, ("contour",)),
+    _Stage(4, 4096, ("lattice",)),
+    _Stage(1, 256, ("lattice",)),
+    _Stage(1, 1, ()),
 )
 _MOST_STEPS = 2**40
 
 
-def block_of(steps: int, widest: int) -> range:
-    """The block that holds this number of steps: an octave, or an equal part of it."""
-    octave = 1 << max(0, steps.bit_length() - 1)
-    width = min(octave, widest)
+def block_of(steps: int, octaves: int, widest: int) -> range:
+    """The block that holds this number of steps: some octaves, or an equal part of them."""
+    if steps < 2:
+        return range(steps, steps + 1)
+    first = (steps.bit_length() - 1) // octaves * octaves
+    if (2**octaves - 1) << first <= widest:
+        return range(max(2, 1 << first), 1 << (first + octaves))
+    width = min(1 << first, widest)
     start = steps - steps % width
     return range(start, start + width)
 
@@ -133,9 +147,9 @@ class BudgetCurve:
         return within
 
     def _looked_up(self, steps: int) -> float:
-        for widest, engines in _WIDTHS:
-            block = block_of(steps, widest)
-            place = widest, block.start
+        for stage, (octaves, widest, engines) in enumerate(_STAGES):
+            block = block_of(steps, octaves, widest)
+            place = stage, block.start
             if place not in self._known:
                 self._known[place] = self._worked_out(block, engines)
             if len(self._known[place]):
@@ -143,7 +157,7 @@ class BudgetCurve:
         return float(self._known[place][steps - block.start])
 
     def _of_plan(self) -> float:
-        place = 0, self.planned
+        place = -1, self.planned
         if place not in self._known:
             self._known[place] = self._worked_out(range(self.planned, self.planned + 1), ())
         return float(self._known[place][0])

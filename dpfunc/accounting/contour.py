@@ -18,17 +18,20 @@ from dpfunc.accounting.line import (
     Reach,
     chernoff_epsilon_at,
     line,
+    log_peak,
     parts,
+    real_log_moment,
     saddle_of_delta,
     saddle_of_epsilon,
 )
-from dpfunc.accounting.pair import Array, OutOfReachError
+from dpfunc.accounting.pair import ULP, Array, OutOfReachError
 from dpfunc.accounting.saddle import Saddle
 
 Interval = tuple[float, float]
 
 QUICK = Reach(log_small=-40.0, log_alias=-34.0, effort=1e6)
 THOROUGH = QUICK._replace(effort=6e6)
+_TRIED = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0)  # c of Chernoff's inequality
 
 
 def just_enough(tol: float) -> Reach:
@@ -71,6 +74,16 @@ def log_delta_interval(composition: Composition, epsilon: float, reach: Reach) -
     table = line(released, at, [(1.0, epsilon)], about, reach)
     bounds = log_delta_bounds(table, np.ones(1), np.array([epsilon]))
     return float(bounds.lower[0]), min(0.0, float(bounds.upper[0]))
+
+
+def log_delta_at_most(composition: Composition, epsilon: float) -> float:
+    """A bound of ``log delta`` by Chernoff's inequality; infinite where there is none."""
+    try:
+        released = parts(composition)
+    except OutOfReachError:
+        return math.inf
+    bounds = ((real_log_moment(released, c), c * epsilon, log_peak(c)) for c in _TRIED)
+    return min(k - tilt + peak + 8 * ULP * (abs(k) + tilt + abs(peak)) for k, tilt, peak in bounds)
 
 
 def rough_epsilon(composition: Composition, log_delta: float) -> float:

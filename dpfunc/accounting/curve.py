@@ -1,7 +1,9 @@
 """Epsilon after every number of steps, in one call."""
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,10 +12,10 @@ from dpfunc.accounting.algebra import Event, Repeat
 from dpfunc.accounting.pair import Array, OutOfReachError
 from dpfunc.accounting.questions import epsilon_bounds
 from dpfunc.accounting.release import Relation
-from dpfunc.accounting.step_counts import Ends, ends_of_counts
+from dpfunc.accounting.step_counts import Ends, Engine, ends_of_counts
 from dpfunc.checks import is_real, require
 
-_RATIO = 2.0  # of the most to the fewest steps of a group
+_RATIO = 2.0  # of the most to the fewest steps that one contour serves
 
 
 def epsilon_curve(
@@ -73,25 +75,59 @@ def _curve(
         "use range(1, 1001)",
     )
     counts, places = np.unique(given, return_inverse=True)
-    groups = [_group(event, some, delta, relation, both) for some in _groups(counts)]
-    lower, upper = np.concatenate([np.zeros((2, 0)), *groups], axis=1)
+    lower, upper = np.zeros(len(counts)), np.zeros(len(counts))
+    for start, stop, (least, most) in _groups(_Question(event, delta, relation, both), counts):
+        lower[start:stop], upper[start:stop] = least, most
     return lower[places], upper[places]
 
 
-def _group(event: Event, counts: list[int], delta: float, relation: Relation, both: bool) -> Ends:
-    if len(counts) > 1:
-        with suppress(OutOfReachError):
-            return ends_of_counts(event, counts, delta, relation, both=both)
-    found = [epsilon_bounds(Repeat(event, n), delta=delta, relation=relation) for n in counts]
-    return np.array([each.lower for each in found]), np.array([each.upper for each in found])
+class _Question(NamedTuple):
+    event: Event
+    delta: float
+    relation: Relation
+    both: bool
+
+    def together(self, counts: NDArray[np.int64], engine: Engine) -> Ends:
+        """All in one go; `OutOfReachError` where they cannot share their work."""
+        event, delta, relation, both = self
+        return ends_of_counts(event, counts.tolist(), delta, relation, both=both, engines=(engine,))
+
+    def alone(self, counts: NDArray[np.int64]) -> Ends:
+        found = [
+            epsilon_bounds(Repeat(self.event, n), delta=self.delta, relation=self.relation)
+            for n in counts.tolist()
+        ]
+        return np.array([each.lower for each in found]), np.array([each.upper for each in found])
 
 
-def _groups(counts: NDArray[np.int64]) -> Iterator[list[int]]:
-    """Increasing counts cut where the last is too far from the first."""
-    start = 0
-    while start < len(counts):
-        first = int(counts[start])
-        most = _RATIO * first if first > 1 else first  # none or one has a closed form
-        stop = int(np.searchsorted(counts, most, side="right"))
-        yield counts[start:stop].tolist()
-        start = stop
+def _groups(question: _Question, counts: NDArray[np.int64]) -> Iterator[tuple[int, int, Ends]]:
+    """Increasing counts in groups, each with where it starts and stops, and its ends of epsilon.
+
+    The contour from the most on, until it is out of reach; the lattice for all others at once.
+    """
+    first = int(np.searchsorted(counts, 1, side="right"))  # none or one has a closed form
+    yield 0, first, question.alone(counts[:first])
+    stop = len(counts)
+    with suppress(OutOfReachError):
+        while stop > first:
+            start = first + int(np.searchsorted(counts[first:], counts[stop - 1] / _RATIO))
+            yield start, stop, question.together(counts[start:stop], "contour")
+            stop = start
+    if stop > first:
+        yield from _on_lattices(question, counts, first, stop)
+
+
+def _on_lattices(
+    question: _Question, counts: NDArray[np.int64], start: int, stop: int
+) -> Iterator[tuple[int, int, Ends]]:
+    """On one lattice, or half of them each on its own where that would be too large."""
+    some = counts[start:stop]
+    try:
+        yield start, stop, question.together(some, "lattice")
+    except OutOfReachError:
+        middle = start + int(np.searchsorted(some, math.sqrt(some[0] * some[-1])))
+        if some[-1] <= _RATIO * some[0] or not start < middle < stop:
+            yield start, stop, question.alone(some)
+        else:
+            yield from _on_lattices(question, counts, start, middle)
+            yield from _on_lattices(question, counts, middle, stop)

@@ -35,14 +35,22 @@ class Turn(NamedTuple):
 
 _FIRST = (Turn("closed form"), Turn("single release"), Turn("binomial"))
 _LAST = (Turn("contour", contour.THOROUGH), Turn("renyi"))
+_MANY = 4
 FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
 
 
-def turns(releases: int, tol: float) -> tuple[Turn, ...]:
-    """The engines in the order in which they are tried."""
+def turns(releases: int, tol: float, pairs: int = 1) -> tuple[Turn, ...]:
+    """The engines in the order in which they are tried.
+
+    A lattice takes long transforms of each of the ``pairs``: where there are many, the contour goes
+    further first.
+    """
     if releases <= FEW:
         return (*_FIRST, Turn("lattice"), *_LAST)
-    by_contour = (Turn("contour"), Turn("contour", contour.just_enough(tol)))
+    enough = contour.just_enough(tol)
+    by_contour: tuple[Turn, ...] = (Turn("contour"), Turn("contour", enough))
+    if pairs > _MANY:
+        by_contour += (Turn("contour", enough._replace(effort=contour.THOROUGH.effort)),)
     return (*_FIRST, *by_contour, Turn("lattice"), *_LAST)
 
 
@@ -105,7 +113,7 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
 def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:
     if method != "auto":
         return (Turn(method, contour.THOROUGH),)
-    return turns(sum(times for _, times in composition), tol)
+    return turns(sum(times for _, times in composition), tol, len(composition))
 
 
 def _answer(
@@ -124,12 +132,17 @@ def _answer(
                 raise
             continue
         found = Bounds(float(lower), float(upper), turn.engine)
-        # Written so that two ends of -inf, whose difference is NaN, count as exact.
-        if len(in_turn) == 1 or not found.upper - found.lower > bounds.upper - bounds.lower:
+        if len(in_turn) == 1 or not _is_wider(found, bounds):
             bounds = found
         if exact(bounds) or turn.engine in ("closed form", "single release", "binomial"):
             break
     return bounds
+
+
+def _is_wider(found: Bounds, known: Bounds) -> bool:
+    """False for two ends of -inf, whose difference is NaN: nothing is more exact."""
+    wide, before = found.upper - found.lower, known.upper - known.lower
+    return wide > before or (wide == before and found.upper > known.upper)
 
 
 def _mu(composition: Composition) -> float:

@@ -12,6 +12,7 @@ from dpfunc.accounting.combine import Either, Sampled, Symmetric
 from dpfunc.accounting.finite_loss import FiniteLoss
 from dpfunc.accounting.integer_mixture import DiscreteLaplaceNoise, IntegerMixture
 from dpfunc.accounting.laplace_mixture import LaplaceMixture
+from dpfunc.accounting.mixture import GaussianMixture
 from dpfunc.accounting.pair import ULP, Pair
 
 
@@ -24,6 +25,9 @@ def largest_loss(pair: Pair) -> float:
             largest = eta
         case LaplaceMixture() | IntegerMixture(DiscreteLaplaceNoise()):
             largest = float(pair.nodes(2, 0.0)[-1])
+        case GaussianMixture(_, (), below):  # P is the component that both have
+            left = math.fsum([1.0, *(-weight for _, weight in below)])
+            largest = -math.log(left) if left > 0 else math.inf
         case Sampled(inner, rate, adds):
             largest = _of_sample(inner, rate, adds)
         case Symmetric(inner):

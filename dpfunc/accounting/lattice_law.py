@@ -12,44 +12,29 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy import fft
 from scipy.special import logsumexp
 
 from dpfunc.accounting.atoms import Atoms, lower_atoms
 from dpfunc.accounting.domination import Composition
 from dpfunc.accounting.lattice_grid import SLOPES, Anchor, Grid, Part, log_moment, log_moments
+from dpfunc.accounting.lattice_kernel import Complex, Indices, Kernel, kernel
 from dpfunc.accounting.pair import ULP, Array, OutOfReachError, Pair
 
-Complex = NDArray[np.complex128]
-
-_LOG_NOTHING = -60.0  # of a transform's power that is not summed directly
-_MOST_TERMS = 2e7
-
-
-class Law(NamedTuple):
-    """The tilted law of the sum: what answers questions about delta near one epsilon."""
-
-    c: float
-    log_scale: float  # log K**T
-    first: float  # the loss at index 0
-    step: float
-    p: Array  # [n] tilted probabilities
-    error: float  # of each of them, by rounding
-    outside: float  # tilted probability outside the window, which the transform wraps into it
-    infinite: float  # probability of an infinite loss
-    shift: float  # by how much all losses together may have to be moved outward
-    relative: float  # error of all probabilities together
+_LOG_NOTHING = -46.0  # of a power whose logarithm is not kept, next to the largest
+_LOG_LITTLE = -18.0  # of a power that is not worth a sum in its own right
+_MOST_TERMS = 2e7  # of all sums
 
 
 class Spectrum(NamedTuple):
-    """The composition once over; every field but the grid is multiplied by the times."""
+    """The composition once over; every field but the first two is multiplied by the times."""
 
     grid: Grid
-    log_power: Complex  # [n // 2 + 1] logarithm of the transform
-    log_size: Array  # [n // 2 + 1] logarithm of a bound on its size
-    rounding: Array  # [n // 2 + 1] relative, of its power
-    off: Array  # [n // 2 + 1] error of the transform over its size, for Cauchy-Schwarz
+    kernel: Kernel
+    log_size: Array  # [n // 2 + 1] logarithm of a bound on the size of the transform
+    log_power: Complex  # [k] logarithm of the transform, at the first frequencies
+    rounding: Array  # [k] relative, of its power
+    off: Array  # [k] error of the transform over its size, for Cauchy-Schwarz
     first: int  # index of the loss at place 0 of the circle
     offset: float  # the loss at index 0
     relative: float
@@ -59,44 +44,21 @@ class Spectrum(NamedTuple):
     rise: Array  # log of the moments of the tilted law at SLOPES
     fall: Array  # the same at -SLOPES
 
-    def law(self, times: int) -> Law:
-        """The law of the composition released ``times`` over."""
-        n, step = self.grid.points, self.grid.step
-        turn = times * self.log_power.imag
-        power = np.empty_like(self.log_power)  # filled in place: it may have millions of entries
-        np.cos(turn, out=power.real)
-        np.sin(turn, out=power.imag)
-        power *= np.exp(times * self.log_power.real)
-        del turn
-        total = fft.irfft(power, n, overwrite_x=True)
-        del power
-        size = np.exp(times * self.log_size)
-        # Each transform is off by a vector of 2-norm ``off``, which counts times * size**(times-1)
-        # (Cauchy-Schwarz, over the frequencies and over the parts).
-        error = times * _norm(size * self.off) / n
-        error += 2 * float(size @ -np.expm1(-times * self.rounding)) / n
-        error += _fft_unit(n) * _norm(size) / math.sqrt(n)
-        start = times * self.offset
-        begin = math.ceil((self.grid.middle - start) / step - n / 2)  # index of the first loss
-        low = start + begin * step
-        return Law(
-            c=self.grid.c,
-            log_scale=times * self.log_moment,
-            first=low,
-            step=step,
-            p=np.roll(total, times * self.first - begin),
-            error=error,
-            outside=self._outside(times, low, low + (n - 1) * step),
-            infinite=-math.expm1(times * self.log_finite) * (1 + 8 * ULP),
-            shift=times * self.shift,
-            relative=times * self.relative,
-        )
 
-    def _outside(self, times: int, low: float, high: float) -> float:
-        """Chernoff's bound on the tilted probability outside the window."""
-        up = float((times * self.rise - SLOPES * high).min())
-        down = float((times * self.fall + SLOPES * low).min())
-        return math.exp(min(0.0, up)) + math.exp(min(0.0, down))
+class _Tilted(NamedTuple):
+    """The tilted law of one release on the circle, centred on its heaviest loss."""
+
+    mass: Array  # [m]
+    places: Indices  # [m]
+    first: int  # the index of the loss at place 0
+    relative: float  # error of all masses together
+
+
+class _Transform(NamedTuple):
+    less_one: Complex  # [n // 2 + 1] the transform less 1, relative to its own size
+    off: Array  # [n // 2 + 1] the 2-norm of its error, where it is an FFT
+    summed: Array  # [n // 2 + 1] its error, where it is a sum in its own right
+    size: Array  # [n // 2 + 1] a bound on the size of the transform
 
 
 def spectrum(
@@ -109,45 +71,42 @@ def spectrum(
 ) -> Spectrum:
     """The transform of the composition, with every pair cut down by ``cut``.
 
-    Where ``sharp``, frequencies that count after ``fewest`` times over are summed directly, if
-    these are not too many: slower, and with less rounding.
+    It is for ``fewest`` times over and more: frequencies that do not count then have a bound alone.
+    Where ``sharp``, the first of those that count are summed directly: slower, with less rounding.
     """
     parts = [
         _on_lattice(pair, times, grid, anchor, cut)
         for (pair, times), anchor in zip(composition, grid.anchors, strict=True)
     ]
-    n, c = grid.points, grid.c
-    log_power = np.zeros(n // 2 + 1, dtype=np.complex128)
-    log_size, rounding, weight = (np.zeros(n // 2 + 1) for _ in range(3))
-    first, offset, relative = 0, 0.0, 0.0
-    for part in parts:
-        times, exponent = part.times, _log_tilted(part.atoms, c)
-        top = int(np.argmax(exponent))
-        places = (part.indices - part.indices[top]) % n
-        mass = np.exp(exponent)
-        g, off = _transform(mass, places, n)
-        if sharp:
-            g, off = _sharpened(g, off, mass, places, times * fewest, n)
-        log_one = _log1p(g)
-        log_power.real += times * log_one.real  # apart, as infinity times 0 is NaN
-        log_power.imag += times * log_one.imag
-        size = np.abs(1 + g) + off
-        weight += (times * off / size) ** 2
+    n, c, weights = grid.points, grid.c, kernel(grid)
+    worth = np.log(weights.smooth / weights.smooth[0])
+    tilted = [_tilted(part, grid) for part in parts]
+    worthy = _worthy(parts, tilted, fewest, n, worth) if sharp else None
+    kept = n // 2 + 1
+    log_size, log_power = np.zeros(kept), np.zeros(kept, dtype=np.complex128)
+    rounding, squares = np.zeros(kept), np.zeros(kept)
+    for part, law in zip(parts, tilted, strict=True):
+        times, (g, off, summed, size) = part.times, _transform(law, n, worthy)
         log_size += times * np.log(size)
-        rounding += times * 5 * ULP * (np.abs(log_one) + np.abs(g) + 1)
-        first += times * int(part.indices[top])
-        offset += times * part.offset
-        relative += times * ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
+        # Other parts can only make a power smaller: what does not count now will not.
+        kept = min(kept, 1 + int(np.flatnonzero(fewest * log_size + worth > _LOG_NOTHING)[-1]))
+        g, off, summed, size = g[:kept], off[:kept], summed[:kept], size[:kept]
+        log_one = _log1p(g)
+        log_power.real[:kept] += times * log_one.real  # apart, as infinity times 0 is NaN
+        log_power.imag[:kept] += times * log_one.imag
+        squares[:kept] += (times * off / size) ** 2
+        rounding[:kept] += times * (_rounding_of_log(g, log_one) + summed / size)
     k = log_moment(parts, c)
     return Spectrum(
         grid=grid,
-        log_power=log_power,
+        kernel=weights,
         log_size=log_size,
-        rounding=rounding,
-        off=np.sqrt(len(parts) * weight),
-        first=first,
-        offset=offset,
-        relative=relative,
+        log_power=log_power[:kept],
+        rounding=rounding[:kept],
+        off=np.sqrt(len(parts) * squares[:kept]),
+        first=sum(part.times * law.first for part, law in zip(parts, tilted, strict=True)),
+        offset=math.fsum(part.times * part.offset for part in parts),
+        relative=sum(part.times * law.relative for part, law in zip(parts, tilted, strict=True)),
         log_finite=sum(part.times * _log_finite(part.atoms) for part in parts),
         shift=sum(part.times * part.atoms.shift for part in parts),
         log_moment=k,
@@ -156,13 +115,35 @@ def spectrum(
     )
 
 
-def _transform(mass: Array, places: NDArray[np.int64], n: int) -> tuple[Complex, Array]:
-    """The transform of the masses less 1, relative to its own size, and bounds on its error."""
+def _worthy(parts: list[Part], tilted: list[_Tilted], fewest: int, n: int, worth: Array) -> Indices:
+    """The first of the frequencies that count in the whole composition: not too many."""
+    log_size = np.zeros_like(worth)
+    for part, law in zip(parts, tilted, strict=True):
+        log_size += fewest * part.times * np.log(_transform(law, n).size)
+    counts = np.flatnonzero(log_size + worth > _LOG_LITTLE)
+    return counts[: int(_MOST_TERMS / sum(len(law.mass) for law in tilted))]
+
+
+def _tilted(part: Part, grid: Grid) -> _Tilted:
+    exponent = _log_tilted(part.atoms, grid.c)
+    top = int(np.argmax(exponent))
+    places = (part.indices - part.indices[top]) % grid.points
+    relative = ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
+    return _Tilted(np.exp(exponent), places, int(part.indices[top]), relative)
+
+
+def _transform(law: _Tilted, n: int, worthy: Indices | None = None) -> _Transform:
+    """By an FFT, and by sums at the ``worthy`` frequencies."""
     circle = np.zeros(n)
-    np.add.at(circle, places, mass)
-    circle[0] -= 1.0  # the transform is 1 + G, and G is known relative to its own size
+    np.add.at(circle, law.places, law.mass)
+    circle[0] -= 1.0
     error = _fft_unit(n) * math.sqrt(n) * float(np.linalg.norm(circle)) + ULP
-    return fft.rfft(circle), np.full(n // 2 + 1, error)
+    g = fft.rfft(circle)
+    off, summed, size = np.full(len(g), error), np.zeros(len(g)), np.abs(1 + g) + error
+    if worthy is not None and len(worthy):
+        g[worthy], summed[worthy] = _summed(worthy, law.mass, law.places, n)
+        off[worthy], size[worthy] = 0.0, np.abs(1 + g[worthy]) + summed[worthy]
+    return _Transform(g, off, summed, size)
 
 
 def _fft_unit(n: int) -> float:
@@ -177,26 +158,24 @@ def _fft_unit(n: int) -> float:
     return 6 * ULP * math.log2(n)
 
 
-def _sharpened(
-    g: Complex, off: Array, mass: Array, places: NDArray[np.int64], times: int, n: int
-) -> tuple[Complex, Array]:
-    """The transform summed directly where its power is not negligible, if that is not too often.
+def _summed(frequencies: Indices, mass: Array, places: Indices, n: int) -> tuple[Complex, Array]:
+    """The transform less 1 at some frequencies, summed directly, and bounds on the error of each.
 
     An FFT errs in proportion to the root of its length. Where only few frequencies count, sums in
-    their own right are sharper: an ulp or so of every term, added in pairs. Also the error of each.
+    their own right are sharper: an ulp or so of every term, added in pairs.
     """
-    counts = np.flatnonzero(times * np.log(np.abs(1 + g) + off) > _LOG_NOTHING)
-    if len(counts) * len(mass) > _MOST_TERMS:
-        return g, off
-    errors = off.copy()
-    for chunk in np.array_split(counts, max(1, len(counts) * len(mass) // 500_000)):
+    g, error = np.empty(len(frequencies), dtype=np.complex128), np.empty(len(frequencies))
+    rows = max(1, 500_000 // len(mass))  # at a time
+    for i in range(0, len(frequencies), rows):
+        chunk = frequencies[i : i + rows]
         turn = (np.multiply.outer(chunk, places) + n // 2) % n - n // 2  # exact, around 0
         angle = turn * (2 * math.pi / n)
         half = np.sin(angle / 2)
-        g[chunk] = -2 * (mass * half * half).sum(axis=1) - 1j * (mass * np.sin(angle)).sum(axis=1)
+        g.real[i : i + rows] = -2 * (mass * half * half).sum(axis=1)
+        g.imag[i : i + rows] = -(mass * np.sin(angle)).sum(axis=1)
         size = (mass * np.abs(angle)).sum(axis=1)
-        errors[chunk] = ULP * (16 + math.log2(len(mass))) * size + ULP
-    return g, errors
+        error[i : i + rows] = ULP * (16 + math.log2(len(mass))) * size
+    return g, error
 
 
 def _on_lattice(
@@ -215,7 +194,7 @@ def _on_lattice(
     return Part(cut(pair, nodes), index, offset, times)
 
 
-def _indices(place: Array) -> NDArray[np.int64]:
+def _indices(place: Array) -> Indices:
     """Places on the lattice, close together where the wanted ones are.
 
     Between two wanted places the gaps are the largest power of two that fits: neighbouring gaps
@@ -248,6 +227,12 @@ def _log1p(g: Complex) -> Complex:
         return np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
 
 
-def _norm(half: Array) -> float:
+def _rounding_of_log(g: Complex, log_one: Complex) -> Array:
+    """What `_log1p` and a product with it err by: ``|1 + g|**2 - 1`` to ulps of its terms."""
+    of_square = np.abs(g) * (1 + np.abs(g)) / np.maximum(np.abs(1 + g) ** 2, 1e-300)
+    return np.asarray(ULP * (6 * np.abs(log_one) + 4 * of_square))
+
+
+def norm(half: Array) -> float:
     """The 2-norm of a spectrum, given its half."""
     return math.sqrt(2) * float(np.linalg.norm(half))

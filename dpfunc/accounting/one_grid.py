@@ -3,21 +3,37 @@
 A finer grid has more cells and each has the same absolute error, so that refining ends nowhere.
 """
 
+import numpy as np
+
+from dpfunc.accounting.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.domination import Composition
-from dpfunc.accounting.lattice import Interval, laws_on
 from dpfunc.accounting.lattice_grid import plan
+from dpfunc.accounting.lattice_law import Spectrum, spectrum
+from dpfunc.accounting.lattice_sums import ABOVE, BELOW, epsilons, outside
+from dpfunc.accounting.pair import OutOfReachError
 
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window
 
 
-def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> Interval:
+def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> tuple[float, float]:
     """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``: a grid for ``tol``."""
     grid = plan(composition, tol, log_delta=log_delta)
-    laws = laws_on(grid, composition)
+    above = spectrum(composition, grid, upper_atoms)
     for _ in range(2):
-        if laws.above.law(1).outside < _MOST_OUTSIDE:
+        if _outside_window(above) < _MOST_OUTSIDE:
             break
-        _, upper = laws.interval(1, log_delta, grid.epsilon, both=False)
-        grid = plan(composition, tol, log_delta=log_delta, epsilon=upper)  # a better window
-        laws = laws_on(grid, composition)
-    return laws.interval(1, log_delta, grid.epsilon)
+        upper = epsilons(above, [1], log_delta, np.array([grid.epsilon]), ABOVE).epsilon
+        grid = plan(composition, tol, log_delta=log_delta, epsilon=float(upper[0]))
+        above = spectrum(composition, grid, upper_atoms)
+    upper = epsilons(above, [1], log_delta, np.array([grid.epsilon]), ABOVE).epsilon
+    below = spectrum(composition, grid, lower_atoms)
+    try:
+        lower = epsilons(below, [1], log_delta, upper, BELOW).epsilon
+    except OutOfReachError:
+        lower = np.zeros(1)
+    return float(lower[0]), float(upper[0])
+
+
+def _outside_window(law: Spectrum) -> float:
+    middle, half = law.grid.middle, law.grid.points * law.grid.step / 2
+    return float(outside(law, np.ones(1), np.array([middle - half]), np.array([middle + half]))[0])

@@ -5,6 +5,7 @@ from typing import get_args
 
 from dpfunc.accounting.algebra import Event
 from dpfunc.accounting.bounds import Bounds
+from dpfunc.accounting.contour import log_delta_at_most
 from dpfunc.accounting.domination import Composition, is_attained, pairs
 from dpfunc.accounting.engines import Method, epsilon_of, log_delta_of
 from dpfunc.accounting.events import phases
@@ -20,6 +21,7 @@ from dpfunc.accounting.schemes import Group, Poisson
 from dpfunc.checks import is_real, require
 
 _NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
+_ROUGH = 1e-3  # width at which the lattice answers in no time
 _LEAST_NOISE = 1e-6  # below this a sampled epsilon, above 1e11, is not worked out
 
 
@@ -110,7 +112,7 @@ def epsilon_bounds(
     if least_noise(event) < _NO_NOISE:
         return Bounds(0.0, math.inf, "renyi")
     log_delta = math.log(delta)
-    found = [epsilon_of(c, log_delta, tol, method) for c in compositions]
+    found = _epsilons_of(compositions, log_delta, tol, method)
     worst = max(found, key=lambda bounds: bounds.upper)
     lower = max(bounds.lower for bounds in found) if is_exact else 0.0
     if worst.engine != "renyi":
@@ -159,7 +161,7 @@ def delta_bounds(
         return Bounds(0.0, 0.0, "closed form")
     if epsilon >= max(map(_largest_losses, compositions), default=0.0):
         return Bounds(0.0, 0.0, "closed form")
-    found = [log_delta_of(c, epsilon, tol, method) for c in compositions]
+    found = _log_deltas_of(compositions, epsilon, tol, method)
     worst = max(found, key=lambda bounds: bounds.upper)
     lower = max(bounds.lower for bounds in found)
     upper = worst.upper
@@ -169,6 +171,39 @@ def delta_bounds(
     is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
     least = math.exp(lower) * (1 - 4e-16) if is_exact else 0.0
     return Bounds(least, min(most, rounded), worst.engine)
+
+
+def _epsilons_of(
+    orders: tuple[Composition, ...], log_delta: float, tol: float, method: Method
+) -> list[Bounds]:
+    """Bounds of epsilon for each order; rough ones where the first is worse for certain."""
+    found = [epsilon_of(once, log_delta, tol, method) for once in orders[:1]]
+    for once in orders[1:]:
+        if found[0].engine == "lattice" and tol < _ROUGH:
+            rough = epsilon_of(once, log_delta, _ROUGH, method)
+            if rough.upper <= found[0].upper:
+                found.append(rough)
+                continue
+        found.append(epsilon_of(once, log_delta, tol, method))
+    return found
+
+
+def _log_deltas_of(
+    orders: tuple[Composition, ...], epsilon: float, tol: float, method: Method
+) -> list[Bounds]:
+    """Bounds of log delta for each order; Chernoff's where they show that the first is worse."""
+    found = [log_delta_of(once, epsilon, tol, method) for once in orders[:1]]
+    for once in orders[1:]:
+        if epsilon >= _largest_losses(once):
+            found.append(Bounds(-math.inf, -math.inf, found[0].engine))
+            continue
+        if found[0].engine == "lattice":
+            most = log_delta_at_most(once, epsilon)
+            if most <= found[0].lower:
+                found.append(Bounds(-math.inf, most, "lattice"))
+                continue
+        found.append(log_delta_of(once, epsilon, tol, method))
+    return found
 
 
 def chance_of_inclusion(event: Event) -> float:

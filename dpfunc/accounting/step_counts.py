@@ -27,11 +27,11 @@ from dpfunc.accounting.questions import (
 from dpfunc.accounting.release import Relation
 
 _TOL = 1e-5  # relative width, where the lattice serves
-_MOST_POINTS = 2**18  # of a lattice that is used for each number of steps apart
 _LEAST_NOISE = 1e-3
 
 Ends = tuple[Array, Array]
-Engines = tuple[Literal["contour", "lattice"], ...]
+Engine = Literal["contour", "lattice"]
+Engines = tuple[Engine, ...]
 
 
 def ends_of_counts(
@@ -102,7 +102,7 @@ def _of_order(once: Composition, counts: list[int], question: _Question) -> Ends
 
 
 def _by(
-    engine: Literal["contour", "lattice"],
+    engine: Engine,
     once: Composition,
     counts: list[int],
     question: _Question,
@@ -112,10 +112,7 @@ def _by(
         raise OutOfReachError  # exact in closed form, and far apart on a lattice
     if engine == "contour":
         return contour.epsilon_intervals(once, counts, log_delta, contour.just_enough(_TOL))
-    ends = lattice.epsilon_intervals(
-        once, counts, log_delta, _TOL, most_points=_MOST_POINTS, both=question.both
-    )
-    lower, upper = np.array(ends).T
+    lower, upper = lattice.epsilon_intervals(once, counts, log_delta, _TOL, both=question.both)
     if not np.all(upper < math.inf):
         raise OutOfReachError
     return lower, upper

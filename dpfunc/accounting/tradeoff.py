@@ -64,7 +64,7 @@ def tradeoff(event: Event, *, alpha: float, relation: Relation = "add_or_remove"
         lambda e: -proven(float(e)),
         bounds=(low, high),
         method="bounded",
-        options={"xatol": 1e-5 * (high - low) + 1e-12},
+        options={"xatol": 1e-4 * (high - low) + 1e-12},
     )
     return max(0.0, proven(0.0), -float(found.fun))
 

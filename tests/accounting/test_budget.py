@@ -32,11 +32,11 @@ EVENTS = [
 ]
 
 
-@pytest.mark.parametrize("widest", [1, 64, 1024])
-def test_blocks_cover_all_steps_once(widest):
+@pytest.mark.parametrize(("octaves", "widest"), [(1, 1), (1, 256), (1, 1024), (4, 4096)])
+def test_blocks_cover_all_steps_once(octaves, widest):
     last = -1
     for steps in range(5000):
-        block = block_of(steps, widest)
+        block = block_of(steps, octaves, widest)
         assert steps in block
         assert len(block) <= widest
         if block.start != last:

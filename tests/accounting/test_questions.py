@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from dpfunc.accounting import (
     Compose,
     Gaussian,
+    Laplace,
     Poisson,
     Repeat,
     delta,
@@ -142,6 +143,15 @@ def test_a_bad_question_is_refused(bad):
         delta(Gaussian(1.0), epsilon=bad)
 
 
+def test_an_order_whose_losses_are_all_below_epsilon_adds_nothing():
+    """Without the record, 27 losses of a half-read Gaussian are 27 log 2 = 18.7 together at most."""
+    event = Poisson(0.5, Gaussian(0.5)) * 27
+    assert delta(event, epsilon=18.8, relation="add") == 0
+    assert delta(event, epsilon=18.6, relation="add") > 0
+    lower, upper = delta_bounds(event, epsilon=37.232)
+    assert upper < lower * (1 + 1e-6)
+
+
 TOL = 1e-3  # the lattice is quick at this
 
 
@@ -201,3 +211,29 @@ def test_order_of_the_relations_and_a_bad_one():
         epsilon(event, delta=1e-5, method="moments")
     with pytest.raises(ValueError, match="expected a tol in"):
         epsilon(event, delta=1e-5, tol=0.0)
+
+
+def test_an_engine_without_an_answer_does_not_replace_a_bound():
+    """Both of its ends are infinite in the logarithm, and so is one end of the lattice's."""
+    event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=30)
+    assert delta_bounds(event, epsilon=0.3, relation="add", tol=1e-3).upper < 1e-100
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Poisson(0.01, Gaussian(1.0)) * 30,  # adding a record costs much less
+        Poisson(0.3, Laplace(4.0)) * 30,  # hardly less
+    ],
+    ids=repr,
+)
+def test_both_orders_are_the_worse_of_each(event):
+    """The order that costs less is worked out roughly, if at all."""
+    found = epsilon_bounds(event, delta=1e-6)
+    each = [epsilon_bounds(event, delta=1e-6, relation=order) for order in ("add", "remove")]
+    assert found.upper == max(bounds.upper for bounds in each)
+    assert found.lower == max(bounds.lower for bounds in each)
+    found = delta_bounds(event, epsilon=0.3)
+    each = [delta_bounds(event, epsilon=0.3, relation=order) for order in ("add", "remove")]
+    assert found.upper == max(bounds.upper for bounds in each)
+    assert found.lower == max(bounds.lower for bounds in each)
