@@ -144,7 +144,7 @@ def test_a_bad_question_is_refused(bad):
 
 
 def test_an_order_whose_losses_are_all_below_epsilon_adds_nothing():
-    """Without the record, 27 losses of a half-read Gaussian are 27 log 2 = 18.7 together at most."""
+    """Without the record, 27 losses of a half-read Gaussian add up to 27 log 2 = 18.7."""
     event = Poisson(0.5, Gaussian(0.5)) * 27
     assert delta(event, epsilon=18.8, relation="add") == 0
     assert delta(event, epsilon=18.6, relation="add") > 0
