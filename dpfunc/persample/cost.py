@@ -76,11 +76,15 @@ def form_in_slices(form: Callable[[slice], Tensor], of: Tensor, numbers: int) ->
     """``form`` over slices of the samples of ``of``, joined; a sample takes so many ``numbers``."""
     in_cache = of.device.type == "cpu" and have_numbers(of)  # a graph is not to be unrolled
     step = max(1, (_CPU_SLICE if in_cache else _DEVICE_SLICE) // max(1, numbers))
-    parts = [form(where) for where in slices(len(of), step)]
-    if len(parts) == 1:
-        return parts[0]
-    order = [0, *axes_in_memory_order(parts[0])]  # in which joining is a plain copy
-    joined = torch.cat([part.permute(order) for part in parts])
+    first, *others = slices(len(of), step)
+    part = form(first)
+    if not others:
+        return part
+    order = [0, *axes_in_memory_order(part)]  # in which joining is a plain copy
+    joined = part.new_empty((len(of), *(part.shape[axis] for axis in order[1:])))
+    joined[first] = part.permute(order)
+    for where in others:
+        joined[where] = form(where).permute(order)
     return joined.permute([order.index(axis) for axis in range(len(order))])
 
 

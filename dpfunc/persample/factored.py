@@ -36,8 +36,7 @@ from dpfunc.persample.tap import Record
 from dpfunc.persample.verify import (
     FEW_SAMPLES,
     Learned,
-    learned_places,
-    require_attributed,
+    verified_places,
 )
 from dpfunc.types import Tensors
 
@@ -163,8 +162,7 @@ def places_of(
         return known
     before: Learned | None = loss_fn.verified.get(_signature(params, batch))
     samples = batch_size(batch) if whole else FEW_SAMPLES
-    known = learned_places(loss_fn, run, params, batch, samples)
-    require_attributed(loss_fn, run, known, params, batch)
+    known = verified_places(loss_fn, run, params, batch, samples)
     uses = 1 if before is None else before.uses + 1
     loss_fn.verified[_signature(params, batch)] = known._replace(uses=uses)
     return known

@@ -16,7 +16,7 @@ from dpfunc.persample.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.loss import Batched
 from dpfunc.persample.nested import replace_tensors, tensors_in
-from dpfunc.persample.places import Places, Seen
+from dpfunc.persample.places import OffPlanError, Places, Seen
 from dpfunc.random import key
 from dpfunc.subsets import permutation
 from dpfunc.types import Tensors
@@ -52,17 +52,50 @@ RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored]
 """The factored gradients and losses of a batch whose places are given, or learned on the way."""
 
 
-def learned_places(
+def verified_places(
     loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...], samples: int
 ) -> Learned:
     """The places of ``loss_fn``'s tensors, from ``samples`` of ``batch`` chosen at random.
 
-    RuntimeError where the loss of a sample depends on the others.
+    RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
+    sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
+    samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
     """
     different = min(samples, batch_size(batch))
     # Any of them, so that what the first ones hide is not hidden for ever.
     chosen = permutation(key(), batch_size(batch))[:different]
-    batch = map_tensors(lambda values: values[chosen.to(values.device)], batch)
+    few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
+
+    def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
+        learned = _learned_places(loss_fn, run, params, few)
+        _require_attributed(loss_fn, run, learned, params, batch)
+        return learned
+
+    given = (params, few, batch)
+    try:
+        return look(*given)
+    except OffPlanError:
+        raise
+    except RuntimeError as error:
+        coarse = [torch.finfo(t.dtype).eps for t in tensors_in(given) if t.is_floating_point()]
+        if max(coarse) <= torch.finfo(torch.float64).eps:
+            raise
+        try:
+            learned = look(*replace_tensors(given, _in_float64))
+        except RuntimeError:  # it does mix samples, or is not made for float64
+            raise error from None
+        return learned._replace(rounding=max(coarse))
+
+
+def _in_float64(values: Tensor) -> Tensor:
+    return values.to(torch.float64) if values.is_floating_point() else values
+
+
+def _learned_places(
+    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...]
+) -> Learned:
+    """The places, from a batch of few samples, each of which is compared with itself alone."""
+    different = batch_size(batch)
     with Chance("none"):
         pair = repeated(batch, different, max(2, different))
         look = _looked_at(loss_fn, params, pair)
@@ -79,7 +112,7 @@ def learned_places(
     return Learned(places.finish(), different, look.rounding)
 
 
-def require_attributed(
+def _require_attributed(
     loss_fn: Batched, run: RunRows, learned: Learned, params: Tensors, batch: tuple[Any, ...]
 ) -> None:
     """RuntimeError unless every gradient of ``batch`` is held as its own sample's.

@@ -578,3 +578,23 @@ def test_a_sample_without_a_finite_gradient_is_no_mixing():
     assert losses.isnan().all()
     assert grads["w"].dense().isnan().all()
     torch.testing.assert_close(grads["b"].dense(), torch.ones(2, 3, dtype=torch.float64))
+
+
+def rounded_by_the_size_of_the_batch(params, x):
+    """In float32 a large number swallows what is added to it first; in float64 it does not."""
+    large = 1e8 * x.detach()
+    one = (large + 1) - large if len(x) == 1 else (large - large) + 1
+    return each((params["w"] * x + one - 0.5).relu())
+
+
+def test_what_rounding_switches_is_told_from_samples_that_mix():
+    params, x = {"w": -torch.ones(4) / 9}, torch.linspace(0.5, 1.5, 12).reshape(3, 4)
+    loss = dp.batched(rounded_by_the_size_of_the_batch)
+    losses = dp.factored_grad(loss)(params, x)[1]
+    torch.testing.assert_close(losses, rounded_by_the_size_of_the_batch(params, x))
+
+    def mixing(params, x):
+        return rounded_by_the_size_of_the_batch(params, x) + params["w"].sum() * x.mean()
+
+    with pytest.raises(RuntimeError, match="to have the same loss and gradient alone"):
+        dp.factored_grad(dp.batched(mixing))(params, x)
