@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from dpfunc.persample.capture import Rule, Tape, require_randomness
 from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.outer import Outer
+from dpfunc.persample.outer import Outer, sum_of_products
 from dpfunc.persample.rules.linear import linear, positions
 
 
@@ -145,8 +145,13 @@ def _packed_linear(
         return third
 
     def of_weight(read: Tensor, grad: Tensor) -> Factored:
-        left = positions(grad) if weight_part is None else _among_three(grad, weight_part)
-        return Outer(left, positions(read))
+        whole = sum_of_products(positions(grad), positions(read))
+        if weight_part is None:
+            return whole
+        if isinstance(whole, Dense):
+            rows = grad.shape[-1]
+            return Dense(F.pad(whole.values, (0, 0, weight_part * rows, (2 - weight_part) * rows)))
+        return Outer(_among_three(grad, weight_part), positions(read))
 
     def of_bias(_: Tensor, grad: Tensor) -> Factored:
         return Dense(accumulable(_among_three(grad, bias_part)).sum(1))
