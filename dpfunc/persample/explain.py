@@ -27,9 +27,9 @@ def explain(
 
     >>> import torch
     >>> loss = lambda params, x: (torch.nn.functional.linear(x, params["w"]) * params["s"]).sum()
-    >>> print(explain(loss, {"w": torch.ones(3, 4), "s": torch.ones(3)}, torch.ones(2, 5, 4)))
+    >>> print(explain(loss, {"w": torch.ones(3, 4), "s": torch.ones(3)}, torch.ones(2, 4)))
     parameter  shape  operations  form   numbers a sample  of a gradient  fell back
-    w          3x4    linear      Outer  35                12
+    w          3x4    linear      Outer  7                 12
     s          3      mul         Dense  3                 3              yes
     """
     require_randomness_mode(randomness)
