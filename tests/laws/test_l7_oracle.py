@@ -8,7 +8,7 @@ from unittest import mock
 import pytest
 import torch
 import torch.nn.functional as F
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -123,6 +123,8 @@ def test_linear_in_gram_and_in_formed_norms(positions, width):
     transposed=st.booleans(),
     norm=st.sampled_from(["gram", "patches", "shifts"]),
 )
+@example(2, 2, 1, 2, 2, 3, 1, 1, 2, False, "shifts").via("a dilated kernel")
+@example(2, 2, 1, 2, 2, 3, 2, 1, 1, True, "shifts").via("a step")
 def test_convolutions(
     axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed, norm
 ):

@@ -95,6 +95,17 @@ def test_the_norm_of_a_large_parameter_is_not_too_small():
     assert moved_by_one_sample(params, torch.full((1000, 1000), 0.1**0.5)) <= 1 + 1e-6
 
 
+def test_the_sum_over_a_large_batch_is_not_off():
+    """Adding a million equal numbers in a row in float32 is off by more than 1e-6."""
+    x = torch.full((10**6,), 0.1)
+    recorder = Recorder()
+    slow, fast = steps("inductor", lambda params, x: params["w"] * x, noise=recorder)
+    for step in (slow, fast):
+        step.update({"w": torch.zeros(())}, x, step.init({}))
+    eager, compiled = (float(flat(summed.values)) for summed in recorder.seen)
+    assert compiled == pytest.approx(eager, rel=1e-6)
+
+
 def test_a_norm_is_taken_of_the_numbers_that_are_summed():
     """A fused kernel that keeps bfloat16 products unrounded for the norm sums others than those."""
     values = torch.arange(1, 2, 2**-7).bfloat16()
