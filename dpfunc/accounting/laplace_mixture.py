@@ -47,13 +47,7 @@ class LaplaceMixture:
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss passes a node."""
-        places, shift = self._places(nodes)
-        return cells_between(
-            places,
-            shift,
-            lambda ends: self._masses(ends, self.above),
-            lambda ends: self._masses(ends, self.below),
-        )
+        return cells_between(*self._places(nodes), self._masses, self.above, self.below)
 
     def _log_moved(self, y: Array, components: tuple[Component, ...]) -> Array:
         moves = [shift / self.noise_multiplier for shift, _ in components]

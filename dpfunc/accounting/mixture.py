@@ -47,16 +47,17 @@ def log_mixture(exponents: list[Array], components: tuple[Component, ...], like:
 def cells_between(
     places: Array,
     shift: float,
-    above: Callable[[Array], tuple[Array, Array]],
-    below: Callable[[Array], tuple[Array, Array]],
+    masses: Callable[[Array, tuple[Component, ...]], tuple[Array, Array]],
+    above: tuple[Component, ...],
+    below: tuple[Component, ...],
 ) -> Cells:
     """The cells of two laws on a line, cut at ``places``, of which Q's is the mirror image.
 
-    ``above``, ``below``: masses and their errors between increasing ends, under P and mirrored Q.
+    ``masses``: of a law with such components, between increasing ends, with their errors.
     """
     ends = np.concatenate([[-math.inf], places, [math.inf]])
-    p, p_error = above(ends)
-    r, r_error = below(-ends[::-1])
+    p, p_error = masses(ends, above)
+    r, r_error = masses(-ends[::-1], below)
     return Cells(p, r[::-1], p_error, r_error[::-1], shift)
 
 
@@ -131,13 +132,7 @@ class GaussianMixture:
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss is that of a node."""
-        places, shift = self._places(nodes)
-        return cells_between(
-            places,
-            shift,
-            lambda ends: self._masses(ends, self.above),
-            lambda ends: self._masses(ends, self.below),
-        )
+        return cells_between(*self._places(nodes), self._masses, self.above, self.below)
 
     def _places(self, nodes: Array) -> tuple[Array, float]:
         """The y at which the loss is each node, and how far the loss there may be from it."""
