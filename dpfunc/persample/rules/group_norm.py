@@ -19,6 +19,15 @@ def of_one_pass(*tensors: Tensor | None) -> bool:
     return plain and len(dtypes) == 1 and dtypes.issubset(_FLOATS)
 
 
+def images_of(values: Tensor, axes: int) -> Tensor:
+    """``[..., *image]`` as ``[images, *image]``, an image being the last ``axes`` axes."""
+    return values.reshape(-1, *values.shape[values.dim() - axes :])
+
+
+def _as_one(images: Tensor) -> Tensor:
+    return images.contiguous().view(1, -1, *images.shape[2:])
+
+
 class _Pulled(NamedTuple):
     """What one backward gives for ``[images, C, *space]``, and of which tensors."""
 
@@ -54,7 +63,7 @@ class GroupNorm:
         self._pulled: _Pulled | None = None
 
     def run(self, read: Tensor) -> Tensor:
-        output, *stats = self._forward(self._images(read))
+        output, *stats = self._forward(images_of(read, self._axes))
         if self._in_rows:
             self._stats = stats[0], stats[1]
         return in_shape(output, read.shape)
@@ -73,9 +82,6 @@ class GroupNorm:
     def _of_sample(self, of_image: Tensor, size: int) -> Factored:
         return Dense(of_image.view(size, -1, of_image.shape[1]).sum(1))
 
-    def _images(self, values: Tensor) -> Tensor:
-        return values.reshape(-1, *values.shape[values.dim() - self._axes :])
-
     def _large_image(self, images: Tensor) -> tuple[int, int, int, int]:
         """Its count, channels, pixels and groups."""
         count, channels = images.shape[:2]
@@ -86,7 +92,7 @@ class GroupNorm:
         count = len(images)
         shift = None if self._shift is None else self._shift.repeat(count)
         output, mean, rstd = torch.ops.aten.native_group_norm(
-            images.contiguous().view(1, -1, *images.shape[2:]),
+            _as_one(images),
             self._scale.repeat(count),
             shift,
             *self._large_image(images),
@@ -95,14 +101,14 @@ class GroupNorm:
         return output, mean, rstd
 
     def _backward(self, read: Tensor, grad: Tensor) -> _Pulled:
-        read, grad = self._images(read), self._images(grad)
+        read, grad = images_of(read, self._axes), images_of(grad, self._axes)
         known = self._pulled
         if known is not None and _are_same(known.read, read) and _are_same(known.grad, grad):
             return known
         stats = self._forward(read)[1:] if self._stats is None else self._stats
         of_input, of_scale, of_shift = torch.ops.aten.native_group_norm_backward(
-            grad.contiguous().view(1, -1, *read.shape[2:]),
-            read.contiguous().view(1, -1, *read.shape[2:]),
+            _as_one(grad),
+            _as_one(read),
             *stats,
             self._scale.repeat(len(read)),
             *self._large_image(read),

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from dpfunc.persample.capture import Factor, Rule, Tape
 from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.rules.group_norm import GroupNorm, of_one_pass
+from dpfunc.persample.rules.group_norm import GroupNorm, images_of, of_one_pass
 
 _Normalise = Callable[[Tensor], Tensor]
 
@@ -33,17 +33,14 @@ def _over_last_axes(normalise: _Normalise, axes: int) -> tuple[Factor, Factor]:
 def _over_channels(normalise: _Normalise, axes: int) -> tuple[Factor, Factor]:
     """The same for channels, the first of the last ``axes`` axes."""
 
-    def images(values: Tensor) -> Tensor:
-        return values.reshape(-1, *values.shape[values.dim() - axes :])
-
     def summed(values: Tensor, size: int) -> Factored:
         return Dense(values.reshape(size, -1, values.shape[1], values[0, 0].numel()).sum((1, 3)))
 
     def of_scale(read: Tensor, grad: Tensor) -> Factored:
-        normalised = normalise(images(accumulable(read)))
-        return summed(normalised.mul_(images(accumulable(grad))), len(read))
+        normalised = normalise(images_of(accumulable(read), axes))
+        return summed(normalised.mul_(images_of(accumulable(grad), axes)), len(read))
 
-    return of_scale, lambda read, grad: summed(images(accumulable(grad)), len(read))
+    return of_scale, lambda read, grad: summed(images_of(accumulable(grad), axes), len(read))
 
 
 def _layer_norm(
