@@ -28,7 +28,7 @@ class Scatter:
         left of them is empty.
         """
         size, positions = self.index.shape
-        index, order = _sorted(self.index)
+        index, order = _sorted(self.index.long())  # 32 bits do not hold the keys of a large table
         first = torch.ones_like(index, dtype=torch.bool)
         torch.ne(index[:, 1:], index[:, :-1], out=first[:, 1:])
         # The n-th bag begins where the n-th new index is; nobody reads the column of the others.

@@ -798,3 +798,11 @@ def test_a_loss_that_ignores_its_parameters():
     )
     assert not grads["w"].dense().any()
     assert losses.tolist() == [2.0, 2.0, 2.0]
+
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int64])
+def test_equal_indices_of_a_large_table_are_added_whatever_their_dtype(dtype):
+    large = 2**31 - 2
+    index = torch.tensor([[large, 5, large, 7, large, large, 5]], dtype=dtype)
+    norm_sq = Scatter(index, torch.ones(1, 7, 1), large + 1).norm_sq()
+    assert norm_sq.tolist() == [4**2 + 2**2 + 1]
