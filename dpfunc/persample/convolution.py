@@ -8,8 +8,20 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.cost import form_in_slices, prefers_pixel_gram, prefers_shifts
-from dpfunc.persample.factors import accumulable, at_least_rounding, keep, row_norm_sq, weigh
+from dpfunc.persample.cost import (
+    form_in_slices,
+    prefers_groups,
+    prefers_pixel_gram,
+    prefers_shifts,
+)
+from dpfunc.persample.factors import (
+    accumulable,
+    accumulation_dtype,
+    at_least_rounding,
+    keep,
+    row_norm_sq,
+    weigh,
+)
 from dpfunc.persample.windows import Windows, by_patches, by_shifts
 
 
@@ -43,6 +55,20 @@ def convolution_backward(
     )
     grad: Tensor = results[1 if of_weight else 0]
     return grad
+
+
+def by_groups(inputs: Tensor, grads: Tensor, weight: Tensor, geometry: Geometry) -> Tensor:
+    """The gradient of the weight for each sample of ``[B, N, C, *space]``: ``[B, *weight]``.
+
+    The samples are put side by side as groups of channels, which a convolution keeps apart.
+    """
+    samples = len(inputs)
+    images, grads = (part.transpose(0, 1).flatten(1, 2) for part in (inputs, grads))
+    weights = weight.new_empty((samples * weight.shape[0], *weight.shape[1:]), dtype=images.dtype)
+    apart = geometry._replace(groups=samples * geometry.groups)
+    return convolution_backward(images, grads, weights, apart, of_weight=True).view(
+        samples, *weight.shape
+    )
 
 
 def _sum_along_both(
@@ -91,16 +117,24 @@ class Convolution:
 
     def sizes(self) -> Tensor:
         """Of the products of a position with its patch, over all channels."""
-        fixed, moving = (accumulable(part).square().sum(2) for part in self._fixed_and_moving())
-        geometry = (self.weight.shape[2:], self.geometry.stride, self.geometry.dilation)
-        for axis, (kernel, step, gap, length) in enumerate(
-            zip(*geometry, fixed.shape[2:], strict=True), start=2
-        ):
-            span = step * (length - 1) + 1
-            every = (slice(None),) * axis + (slice(None, None, step),)
-            windows = [moving.narrow(axis, k * gap, span)[every] for k in range(kernel)]
-            moving = torch.stack(windows).sum(0)
-        return (fixed * moving).sqrt().flatten(1).sum(1)
+        fixed, moving = (
+            accumulable(part).square().sum(2) for part in (self._fixed(), self._moving())
+        )
+        shape, axes = self.weight.shape[2:], self.weight.dim() - 2
+        patches = torch.convolution(
+            moving.flatten(0, 1).unsqueeze(1),
+            moving.new_ones((1, 1, *shape)),
+            None,
+            self.geometry.stride,
+            self.geometry.padding,
+            self.geometry.dilation,
+            False,
+            (0,) * axes,
+            1,
+        )
+        inside = (slice(None), *map(slice, fixed.shape[2:]))  # output padding may make more of them
+        patches = patches.squeeze(1)[inside].reshape(fixed.shape)
+        return (fixed * patches).sqrt().flatten(1).sum(1)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
         inputs = keep(self.inputs, weights).flatten(0, 1)
@@ -117,22 +151,27 @@ class Convolution:
     def take(self, where: slice) -> "Convolution":
         return Convolution(self.inputs[where], self.grads[where], self.weight, self.geometry)
 
-    def _positions(self) -> int:
-        fixed = self.inputs if self.geometry.transposed else self.grads
-        return fixed.shape[1] * math.prod(fixed.shape[3:])
-
-    def _fixed_and_moving(self) -> tuple[Tensor, Tensor]:
-        """What the kernel multiplies: one image, and windows of another, here with its padding.
+    def _fixed(self) -> Tensor:
+        """What the kernel multiplies with windows of `_moving`.
 
         A transposed convolution is a convolution from its output to its input.
         """
-        fixed, moving = (self.grads, self.inputs)
-        if self.geometry.transposed:
-            fixed, moving = moving, fixed
-        return fixed, F.pad(moving, [p for p in reversed(self.geometry.padding) for _ in "lr"])
+        return self.inputs if self.geometry.transposed else self.grads
+
+    def _moving(self) -> Tensor:
+        """Without its padding."""
+        return self.grads if self.geometry.transposed else self.inputs
+
+    def _positions(self) -> int:
+        fixed = self._fixed()
+        return fixed.shape[1] * math.prod(fixed.shape[3:])
+
+    def _fixed_and_padded(self) -> tuple[Tensor, Tensor]:
+        padding = [p for p in reversed(self.geometry.padding) for _ in "lr"]
+        return accumulable(self._fixed()), F.pad(accumulable(self._moving()), padding)
 
     def _padded_pixels(self) -> int:
-        moving = self.grads if self.geometry.transposed else self.inputs
+        moving = self._moving()
         padded = zip(moving.shape[3:], self.geometry.padding, strict=True)
         return moving.shape[1] * math.prod(length + 2 * padding for length, padding in padded)
 
@@ -142,7 +181,7 @@ class Convolution:
         ``<patch_t, patch_s> = sum_k <pixel_{t+k}, pixel_{s+k}>`` over the offsets k of the kernel,
         one axis at a time.
         """
-        fixed, moving = map(accumulable, self._fixed_and_moving())
+        fixed, moving = self._fixed_and_padded()
         size, images, _, *out = fixed.shape
         columns = fixed.transpose(1, 2).flatten(2)  # [B, rows, T]
         pixels = moving.transpose(1, 2).flatten(2)
@@ -160,11 +199,20 @@ class Convolution:
 
     def _formed(self) -> Tensor:
         """``[B, rows, columns, K]``."""
-        fixed, moving = map(accumulable, self._fixed_and_moving())
+        if self._is_grouped():
+            inputs, grads = accumulable(self.inputs), accumulable(self.grads)
+            return by_groups(inputs, grads, self.weight, self.geometry).flatten(3)
+        fixed, moving = self._fixed_and_padded()
         windows = Windows(self.weight.shape[2:], self.geometry.stride, self.geometry.dilation)
         if self._is_shifted():
             return by_shifts(fixed, moving, windows)
         return by_patches(fixed, moving, windows, self.geometry.groups)
+
+    def _is_grouped(self) -> bool:
+        stride, groups = self.geometry.stride, self.geometry.groups
+        moving = self._moving()
+        channels, dtype = moving.shape[2] // groups, accumulation_dtype(moving.dtype)
+        return prefers_groups(channels, stride, groups, dtype, moving.device)
 
     def _is_shifted(self) -> bool:
         rows, columns = self.weight.shape[:2]
@@ -172,7 +220,9 @@ class Convolution:
         return one and prefers_shifts(columns, self._positions(), rows)
 
     def _numbers_to_form(self) -> int:
-        """Beside the gradient itself: see `_formed`."""
+        """See `_formed`."""
+        if self._is_grouped():
+            return self.weight.numel()
         if self._is_shifted():
             return self._positions() * (self.weight.shape[0] + self.weight.shape[1])
         return self._positions() * math.prod(self.weight.shape[1:]) * self.geometry.groups

@@ -30,7 +30,7 @@ class Scatter:
         size, positions = self.index.shape
         index, order = _sorted(self.index.long())  # 32 bits do not hold the keys of a large table
         first = torch.ones_like(index, dtype=torch.bool)
-        torch.ne(index[:, 1:], index[:, :-1], out=first[:, 1:])
+        first[:, 1:] = index[:, 1:] != index[:, :-1]
         # The n-th bag begins where the n-th new index is; nobody reads the column of the others.
         bag = torch.where(first, first.cumsum(1) - 1, positions)
         place = torch.arange(positions, device=index.device).expand_as(index)

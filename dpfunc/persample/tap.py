@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.precision import full_precision
-from dpfunc.persample.whole_batch import batch_first
+from dpfunc.persample.whole_batch import batch_first, below_vmap
 
 ToRows = Callable[[Tensor], Tensor]
 """Brings a tensor of the whole batch into the form ``[B, ...]``."""
@@ -99,7 +99,19 @@ class Operation(Protocol):
 
 def run_tapped(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     """The operation's output on ``read``; ``tapped`` is noted in its backward. See `tap`."""
-    result: Tensor = _RunTapped.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+
+    def run(read: Tensor, probe: Tensor) -> Tensor:
+        result: Tensor = _RunTappedAlone.apply(  # type: ignore[no-untyped-call]  # as above
+            operation, read, probe, tapped
+        )
+        return result
+
+    if not torch._C._are_functorch_transforms_active():
+        return run(read, probe)
+    below = below_vmap(run, probe, read)
+    if below is not None:
+        return below
+    result: Tensor = _RunTapped.apply(  # type: ignore[no-untyped-call]  # as above
         operation, read, probe, tapped
     )
     return result
@@ -134,6 +146,20 @@ class _RunTapped(torch.autograd.Function):
     ) -> tuple[Tensor, int]:
         whole = batch_first(read, in_dims[1], info.batch_size)
         return run_tapped(operation, whole, probe, tapped), 0
+
+
+class _RunTappedAlone(torch.autograd.Function):
+    """`_RunTapped` where no transform is around, without what those need: it is called faster."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped
+    ) -> Tensor:
+        ctx.operation, ctx.tapped = operation, tapped
+        ctx.save_for_backward(read)
+        return operation.run(read)
+
+    backward = staticmethod(_RunTapped.backward)
 
 
 class _Tap(torch.autograd.Function):

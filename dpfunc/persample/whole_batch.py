@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_current_functorch_interpreter
 
 Run = Callable[..., tuple[Tensor, ...]]
 
@@ -23,6 +24,29 @@ def on_whole_batch(run: Run, probe: Tensor, *inputs: Tensor | None) -> tuple[Ten
         run, probe, *inputs
     )
     return results
+
+
+def below_vmap(
+    run: Callable[[Tensor, Tensor], Tensor], probe: Tensor, read: Tensor
+) -> Tensor | None:
+    """``run(read [B, ...], probe)`` with its result mapped again, as `on_whole_batch` would do it.
+
+    In half the time, which counts for small layers. None where the vmap that maps ``probe`` is not
+    the only transform around, or not the innermost.
+    """
+    functorch = torch._C._functorch
+    if not functorch.maybe_current_level() == functorch.maybe_get_level(probe) == 1:
+        return None
+    vmap = retrieve_current_functorch_interpreter()
+    if not isinstance(vmap, VmapInterpreter):
+        return None
+    dim, whole = None, read
+    if is_mapped(read):
+        dim, whole = functorch.maybe_get_bdim(read), functorch.get_unwrapped(read)
+    with vmap.lower():
+        result = run(batch_first(whole, dim, vmap.batch_size()), functorch.get_unwrapped(probe))
+    mapped: Tensor = functorch._add_batch_dim(result, 0, 1)
+    return mapped
 
 
 def is_mapped(values: Tensor) -> bool:

@@ -121,10 +121,12 @@ def test_linear_in_gram_and_in_formed_norms(positions, width):
     padding=st.integers(0, 2),
     dilation=st.integers(1, 2),
     transposed=st.booleans(),
-    norm=st.sampled_from(["gram", "patches", "shifts"]),
+    norm=st.sampled_from(["gram", "patches", "shifts", "groups"]),
 )
 @example(2, 2, 1, 2, 2, 3, 1, 1, 2, False, "shifts").via("a dilated kernel")
 @example(2, 2, 1, 2, 2, 3, 2, 1, 1, True, "shifts").via("a step")
+@example(2, 3, 2, 5, 2, 3, 2, 1, 2, False, "groups").via("groups of their own")
+@example(2, 3, 2, 5, 2, 3, 2, 1, 2, True, "groups").via("and transposed")
 def test_convolutions(
     axes, size, groups, channels, out, kernel, stride, padding, dilation, transposed, norm
 ):
@@ -138,10 +140,34 @@ def test_convolutions(
     with (
         mock.patch.object(convolution, "prefers_pixel_gram", return_value=norm == "gram"),
         mock.patch.object(convolution, "prefers_shifts", return_value=norm == "shifts"),
+        mock.patch.object(convolution, "prefers_groups", return_value=norm == "groups"),
         mock.patch.object(convolution_rules, "worth_forming", return_value=norm != "gram"),
     ):
         forms = assert_exact(of_module(layer), dp.named_params(layer), x)
     assert forms["weight"] is (Convolution if norm == "gram" else Dense)
+
+
+@pytest.mark.parametrize(
+    ("channels", "options"),
+    [
+        (8, {"padding": 1}),
+        (16, {"stride": 2, "padding": 2, "dilation": 2}),
+        (8, {"groups": 4}),
+        (3, {"stride": 2}),
+    ],
+)
+@pytest.mark.parametrize("kind", [nn.Conv2d, nn.ConvTranspose2d])
+def test_convolutions_of_float32_by_the_library(kind, channels, options):
+    """On a CPU oneDNN forms them, with the samples for groups of channels."""
+    layer = kind(channels, 4 * channels, 3, **options)
+    x = draw(1, 5, channels, 9, 9)
+    expected = looped(of_module(layer.double()), dp.named_params(layer), (x,))[0]["weight"]
+    layer = layer.float()
+    grads, _ = dp.factored_grad(of_module(layer))(dp.named_params(layer), x.float())
+    close = {"rtol": 1e-5, "atol": 1e-4}
+    torch.testing.assert_close(grads["weight"].dense().double(), expected, **close)
+    norms = expected.flatten(1).norm(dim=1)
+    torch.testing.assert_close(grads["weight"].norm_sq().sqrt().double(), norms, **close)
 
 
 @pytest.mark.parametrize("name", ["shifts", "gram", "formed", "dense"])
