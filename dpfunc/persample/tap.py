@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpfunc.persample.factors import Factored
 from dpfunc.persample.precision import full_precision
-from dpfunc.persample.whole_batch import batch_first, below_vmap
+from dpfunc.persample.whole_batch import batch_first, below_vmap, is_mapped
 
 ToRows = Callable[[Tensor], Tensor]
 """Brings a tensor of the whole batch into the form ``[B, ...]``."""
@@ -79,10 +79,32 @@ def tap(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     ``probe``: a zero that requires grad, mapped where vmap runs. Through it the tap is reached by
     vmap and by autograd even where neither the input nor the output depends on the data.
     """
-    result: Tensor = _Tap.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
-        output, read, probe, tapped
-    )
+
+    def alone(probe: Tensor, output: Tensor, read: Tensor) -> Tensor:
+        result: Tensor = _TapAlone.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+            output, read, probe, tapped
+        )
+        return result
+
+    def below(probe: Tensor, whole: Tensor, read: Tensor) -> Tensor:
+        return alone(probe, _in_own_memory(whole, expanded=not is_mapped(output)), read)
+
+    if not torch._C._are_functorch_transforms_active():
+        return alone(probe, output, read)
+    result = below_vmap(below, probe, output, read)
+    if result is None:
+        result = _Tap.apply(output, read, probe, tapped)  # type: ignore[no-untyped-call]  # as above
     return result
+
+
+def _in_own_memory(whole: Tensor, *, expanded: bool) -> Tensor:
+    """An output of the whole batch that is to be marked dirty: a view would copy its base's grad.
+
+    ``expanded``: it was one for all samples.
+    """
+    if expanded:
+        return whole.clone()  # every sample gets its own
+    return torch.ops.aten._unsafe_view(whole, whole.shape) if whole._is_view() else whole
 
 
 class Operation(Protocol):
@@ -100,20 +122,19 @@ class Operation(Protocol):
 def run_tapped(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     """The operation's output on ``read``; ``tapped`` is noted in its backward. See `tap`."""
 
-    def run(read: Tensor, probe: Tensor) -> Tensor:
+    def alone(probe: Tensor, read: Tensor) -> Tensor:
         result: Tensor = _RunTappedAlone.apply(  # type: ignore[no-untyped-call]  # as above
             operation, read, probe, tapped
         )
         return result
 
     if not torch._C._are_functorch_transforms_active():
-        return run(read, probe)
-    below = below_vmap(run, probe, read)
-    if below is not None:
-        return below
-    result: Tensor = _RunTapped.apply(  # type: ignore[no-untyped-call]  # as above
-        operation, read, probe, tapped
-    )
+        return alone(probe, read)
+    result = below_vmap(alone, probe, read)
+    if result is None:
+        result = _RunTapped.apply(  # type: ignore[no-untyped-call]  # as above
+            operation, read, probe, tapped
+        )
     return result
 
 
@@ -191,10 +212,18 @@ class _Tap(torch.autograd.Function):
         tapped: Tapped,
     ) -> tuple[Tensor, int]:
         size = info.batch_size
-        whole_output = batch_first(output, in_dims[0], size)
-        if in_dims[0] is None:
-            whole_output = whole_output.clone()  # every sample gets its own
-        elif whole_output._is_view():
-            # Marked dirty, a view would copy the gradient of its base.
-            whole_output = torch.ops.aten._unsafe_view(whole_output, whole_output.shape)
-        return tap(whole_output, batch_first(read, in_dims[1], size), probe, tapped), 0
+        whole = _in_own_memory(batch_first(output, in_dims[0], size), expanded=in_dims[0] is None)
+        return tap(whole, batch_first(read, in_dims[1], size), probe, tapped), 0
+
+
+class _TapAlone(torch.autograd.Function):
+    """`_Tap` where no transform is around."""
+
+    @staticmethod
+    def forward(ctx: Any, output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+        ctx.mark_dirty(output)
+        ctx.save_for_backward(read)
+        ctx.tapped = tapped
+        return output
+
+    backward = staticmethod(_Tap.backward)

@@ -26,13 +26,11 @@ def on_whole_batch(run: Run, probe: Tensor, *inputs: Tensor | None) -> tuple[Ten
     return results
 
 
-def below_vmap(
-    run: Callable[[Tensor, Tensor], Tensor], probe: Tensor, read: Tensor
-) -> Tensor | None:
-    """``run(read [B, ...], probe)`` with its result mapped again, as `on_whole_batch` would do it.
+def below_vmap(run: Callable[..., Tensor], probe: Tensor, *inputs: Tensor) -> Tensor | None:
+    """``run(probe, *inputs)`` on inputs ``[B, ...]``; its result is mapped again.
 
-    In half the time, which counts for small layers. None where the vmap that maps ``probe`` is not
-    the only transform around, or not the innermost.
+    As `on_whole_batch`, in half the time, which counts for small layers. None where the vmap that
+    maps ``probe`` is not the only transform around, or not the innermost.
     """
     functorch = torch._C._functorch
     if not functorch.maybe_current_level() == functorch.maybe_get_level(probe) == 1:
@@ -40,11 +38,15 @@ def below_vmap(
     vmap = retrieve_current_functorch_interpreter()
     if not isinstance(vmap, VmapInterpreter):
         return None
-    dim, whole = None, read
-    if is_mapped(read):
-        dim, whole = functorch.maybe_get_bdim(read), functorch.get_unwrapped(read)
+    size = vmap.batch_size()
+    whole = [
+        batch_first(functorch.get_unwrapped(part), functorch.maybe_get_bdim(part), size)
+        if is_mapped(part)
+        else batch_first(part, None, size)
+        for part in inputs
+    ]
     with vmap.lower():
-        result = run(batch_first(whole, dim, vmap.batch_size()), functorch.get_unwrapped(probe))
+        result = run(functorch.get_unwrapped(probe), *whole)
     mapped: Tensor = functorch._add_batch_dim(result, 0, 1)
     return mapped
 

@@ -17,10 +17,12 @@ from tests.laws.matrix import (
     setting,
 )
 from tests.laws.test_l1_sensitivity import SAMPLES, gradient
+from tests.laws.uses import USES
 
 # Importing torch's own compiler warns of its use of TorchScript.
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
+BY_LENGTHS = "a packed sequence"
 MASK = torch.tensor([True, True, False, True, True, True])
 
 
@@ -166,3 +168,24 @@ def test_dropped_and_masked_samples_add_exactly_nothing(engine, bad):
     assert torch.equal(flat(hidden), flat(without))
     assert flat(nobody).abs().max() == 0
     assert fast.graph_count == 1
+
+
+# vmap has no rule for F.bilinear and F.embedding_bag, and says that it runs them in a loop;
+# PyTorch, that projections take another implementation.
+@pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:LSTM with projections")
+@pytest.mark.parametrize("name", [name for name in USES if name != BY_LENGTHS])
+def test_a_use_of_a_parameter_compiles_to_the_same_step(name):
+    use = USES[name]
+    private, fast = steps("aot_eager", use.loss, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
+    expected = private.update(use.params, use.batch, private.init(use.params))
+    actual = fast.update(use.params, use.batch, fast.init(use.params))
+    torch.testing.assert_close(actual[0], expected[0], rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(tuple(actual[2]), tuple(expected[2]), rtol=1e-9, atol=1e-12)
+
+
+def test_a_sequence_packed_by_its_lengths_is_refused():
+    """They are data, and which operations run depends on them."""
+    use = USES[BY_LENGTHS]
+    _, fast = steps("aot_eager", use.loss)
+    with pytest.raises(RuntimeError, match="whatever the data"):
+        fast.update(use.params, use.batch, fast.init(use.params))
