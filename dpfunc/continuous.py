@@ -79,7 +79,9 @@ def normal(
             radius = radius32(_short_words(radius_key, run, place))
             angle = _short_words(angle_key, run, place).to(dtype).mul_(math.pi * 2.0**-31)
         else:
-            radius, angle = polar64(radius_key, angle_key, run, place)
+            size = run.stop - run.start
+            words = (bits(k, size, device=place, start=run.start) for k in (radius_key, angle_key))
+            radius, angle = polar64(*words)
         z[run] = angle.cos().mul_(radius)
         z[pairs + run.start : pairs + run.stop] = angle.sin_().mul_(radius)
     return z[:count].reshape(tuple(shape))
@@ -92,20 +94,19 @@ def radius32(words: Tensor) -> Tensor:
     return u.log_().mul_(-2.0).to(torch.float32).sqrt_()
 
 
-def polar64(
-    radius_key: Key, angle_key: Key, run: slice, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """Radius and angle in float64 of the pairs in ``run``.
+def polar64(radius_words: Tensor, angle_words: Tensor) -> tuple[Tensor, Tensor]:
+    """Radius and angle in float64 of pairs of 64-bit words.
 
     ``radius = sqrt(-2 log((m + 0.5) / 2**63))`` of the low 63 bits m of a word, and
     ``angle = 2 pi v / 2**64`` of a whole signed word v.
     """
-    size = run.stop - run.start
-    words = bits(radius_key, size, device=device, start=run.start)
-    u = words.bitwise_and_(2**63 - 1).to(torch.float64).add_(0.5).mul_(2.0**-63)
-    radius = u.log_().mul_(-2.0).sqrt_()
-    words = bits(angle_key, size, device=device, start=run.start)
-    return radius, words.to(torch.float64).mul_(math.pi * 2.0**-63)
+    radius = uniform63(radius_words).log_().mul_(-2.0).sqrt_()
+    return radius, angle_words.to(torch.float64).mul_(math.pi * 2.0**-63)
+
+
+def uniform63(words: Tensor) -> Tensor:
+    """``(m + 0.5) / 2**63`` in float64 of the low 63 bits m of each word."""
+    return (words & (2**63 - 1)).to(torch.float64).add_(0.5).mul_(2.0**-63)
 
 
 def laplace(

@@ -1,13 +1,13 @@
 """Noise mechanisms: a `Summed` (values and their L2 sensitivity) in, a private release out."""
 
 import math
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, field
 
 import torch
 
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
-from dpfunc.lattice import release, spacing, widened
+from dpfunc.lattice import Kernel, release, spacing, widened
 from dpfunc.random import Key, fold_in
 from dpfunc.types import State, Summed, Tensors
 
@@ -33,6 +33,8 @@ class GaussianNoise:
     or dropout masks, has the same noise both times, and the difference of the releases has none:
     make a new key for every run, and `resume` with a new key for every branch of a run.
 
+    ``kernel``: how to compute the release, see `dpfunc.compile`, which sets it; not what it is.
+
     | case | result |
     |---|---|
     | ``noise_multiplier == 0`` | the sum unchanged: not private, epsilon is infinite |
@@ -49,6 +51,7 @@ class GaussianNoise:
     noise_multiplier: float
     _: KW_ONLY
     key: Key
+    kernel: Kernel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(
@@ -119,7 +122,9 @@ class GaussianNoise:
         for name, value in summed.values.items():
             if deviation > 0:
                 key = fold_in(self.key, "noise", *branches[-1:], step, name)
-                released[name] = release(value, key, deviation=deviation, grid=grid)
+                released[name] = release(
+                    value, key, deviation=deviation, grid=grid, kernel=self.kernel
+                )
             else:
                 released[name] = value.to(torch.promote_types(value.dtype, torch.float32))
         return released, self._state(step + 1, branches)

@@ -6,6 +6,7 @@ no error of float arithmetic is left in it. It is therefore the same on every de
 
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -48,17 +49,49 @@ def rounded_normal(
     """
     count, place = math.prod(shape), torch.device(device)
     values = torch.empty(count, dtype=torch.int64, device=place)
-    for where, noise in rounded_normals(key, count, scale=scale, device=place):
-        values[where] = noise.to(torch.int64)
+    for draw in draws(key, count, scale=scale, device=place):
+        for where, noise in draw.rounded():
+            values[where] = noise.to(torch.int64)
     return values.reshape(tuple(shape))
 
 
-def rounded_normals(
-    key: Key, count: int, *, scale: float, device: torch.device
-) -> Iterator[tuple[slice, Tensor]]:
-    """The values of `rounded_normal` in parts: which items, and their float64 whole numbers.
+@dataclass(frozen=True)
+class Draw:
+    """A run of pairs of normals: each has a radius and an angle, and makes one item of each half.
 
-    Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i`` and ``n + i``.
+    ``halves``: the items that the cosines are for and those that the sines are for.
+    """
+
+    radius_key: Key
+    angle_key: Key
+    run: slice
+    halves: tuple[slice, slice]
+    scale: float
+    device: torch.device
+
+    def words(self) -> tuple[Tensor, Tensor]:
+        """The words that radius and angle are made of, see `polar64`."""
+        size, start = self.run.stop - self.run.start, self.run.start
+        radius = bits(self.radius_key, size, device=self.device, start=start)
+        return radius, bits(self.angle_key, size, device=self.device, start=start)
+
+    def rounded(self) -> Iterator[tuple[slice, Tensor]]:
+        """The values of `rounded_normal`, float64, in two parts, each with the items it is for."""
+        radius, angle = polar64(*self.words())
+        usual, reach = _is_usual(radius), radius * self.scale
+        for half, (where, wave) in enumerate(zip(self.halves, (torch.cos, torch.sin), strict=True)):
+            real = wave(angle).mul_(reach)
+            whole = real.round()
+            gap = real.sub_(whole)  # exact: both are multiples of the smaller one's ulp
+            for index in _open(gap, radius, self.scale, usual=usual):
+                pair = self.run.start + index
+                whole[index] = _decide(self.radius_key, self.angle_key, pair, half, self.scale)
+            yield where, whole[: where.stop - where.start]
+
+
+def draws(key: Key, count: int, *, scale: float, device: torch.device) -> Iterator[Draw]:
+    """What `rounded_normal` is made of. Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i``
+    and ``n + i``.
     """
     require_key("rounded_normal", key)
     require(
@@ -71,16 +104,8 @@ def rounded_normals(
     radius_key, angle_key = fold_in(key, "radius"), fold_in(key, "angle")
     pairs = -(-count // 2)
     for run in runs(pairs, device):
-        radius, angle = polar64(radius_key, angle_key, run, device)
-        usual, reach = _is_usual(radius), radius * scale
-        for half, (first, wave) in enumerate(((0, torch.cos), (pairs, torch.sin))):
-            where = slice(first + run.start, min(first + run.stop, count))
-            real = wave(angle).mul_(reach)
-            whole = real.round()
-            gap = real.sub_(whole)  # exact: both are multiples of the smaller one's ulp
-            for index in _open(gap, radius, scale, usual=usual):
-                whole[index] = _decide(radius_key, angle_key, run.start + index, half, scale)
-            yield where, whole[: where.stop - where.start]
+        halves = run, slice(pairs + run.start, min(pairs + run.stop, count))
+        yield Draw(radius_key, angle_key, run, halves, scale, device)
 
 
 def _is_usual(radius: Tensor) -> bool:
@@ -106,12 +131,14 @@ def _open(gap: Tensor, radius: Tensor, scale: float, *, usual: bool) -> list[int
     suspects = (~ordinary).nonzero()[:, 0]
     r = radius[suspects]
     # Not decided where anything is NaN or infinite, either.
-    decided = (gap[suspects].abs() + scale * _tight_error(r) < 0.5) & (r > 0)
+    decided = (gap[suspects].abs() + scale * error_bound(r, (r.square() / -2).exp()) < 0.5) & (
+        r > 0
+    )
     return suspects[~decided].tolist()
 
 
-def _tight_error(radius: Tensor) -> Tensor:
-    """A bound on ``|computed - real|`` of a standard normal from a pair with this radius.
+def error_bound(radius: Tensor, u: Tensor) -> Tensor:
+    """On ``|computed - real|`` of a standard normal from a pair with this radius, of this uniform.
 
     In units of ``ulp = 2**-53``, with every elementary function within 4 ulp (oneMKL, SLEEF and
     CUDA document 2 or fewer; the tests measure it):
@@ -126,7 +153,6 @@ def _tight_error(radius: Tensor) -> Tensor:
     Together ``(1 + 2**-10 / u) / r + 20 r``; doubled, for terms of second order and the rounding of
     this bound.
     """
-    u = (radius.square() / -2).exp()
     return 2 * _ULP * ((1 + 2.0**-10 / u) / radius + 20 * radius)
 
 

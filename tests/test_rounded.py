@@ -45,24 +45,20 @@ def test_every_whole_number_has_its_exact_probability(scale, device):
 def test_deciding_everything_exactly_changes_nothing(scale, monkeypatch):
     quick = rounded_normal(key(2), (401,), scale=scale)
     monkeypatch.setattr(rounded, "_LOOSE", 1e9)
-    monkeypatch.setattr(rounded, "_tight_error", lambda radius: torch.full_like(radius, 1e9))
+    monkeypatch.setattr(rounded, "error_bound", lambda radius, u: torch.full_like(radius, 1e9))
     assert torch.equal(rounded_normal(key(2), (401,), scale=scale), quick)
 
 
-def test_the_error_of_a_float64_normal_is_below_its_bound(monkeypatch):
+def test_the_error_of_a_float64_normal_is_below_its_bound():
     """Against 60 digits, for words at the edges and for ordinary ones."""
     ordinary = bits(key(3), 300).tolist()
     pairs = [(r, a) for r in EXTREME_RADII for a in EXTREME_ANGLES]
     pairs += list(zip(ordinary[:150], ordinary[150:], strict=True))
     radii, angles = (torch.tensor(column) for column in zip(*pairs, strict=True))
-    streams = {fold_in(key(4), "radius"): radii, fold_in(key(4), "angle"): angles}
-    monkeypatch.setattr(
-        continuous,
-        "bits",
-        lambda k, count, device, start: streams[k][start : start + count].clone(),
-    )
-    radius, angle = continuous.polar64(*streams, slice(0, len(pairs)), torch.device("cpu"))
-    bound = rounded._tight_error(radius)
+    radius, angle = continuous.polar64(radii, angles)
+    # The uniform as eager code and as a compiled kernel have it.
+    uniforms = (radius.square() / -2).exp(), continuous.uniform63(radii)
+    bound = torch.minimum(*(rounded.error_bound(radius, u) for u in uniforms))
     worst = 0.0
     with mpmath.workdps(60):
         for i, (r, a) in enumerate(pairs):
@@ -80,7 +76,7 @@ def test_the_error_of_a_float64_normal_is_below_its_bound(monkeypatch):
 
 def test_the_loose_bound_is_above_the_tight_one():
     radius = torch.logspace(np.log10(2.0**-11), np.log10(5.7), 10**5, dtype=torch.float64)
-    assert rounded._tight_error(radius).max() < rounded._LOOSE
+    assert rounded.error_bound(radius, (radius.square() / -2).exp()).max() < rounded._LOOSE
 
 
 def test_a_radius_beyond_the_bounds_is_decided_exactly(monkeypatch):

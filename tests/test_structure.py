@@ -76,6 +76,7 @@ LADDER = [
         "rounded",
         "subsets",
         "lattice",
+        "fused",
     ],
     ["types"],
     [

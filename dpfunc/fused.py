@@ -1,0 +1,95 @@
+"""The arithmetic of a release as one compiled kernel: the same bits in one pass over memory.
+
+`dpfunc.lattice.release` takes some forty passes, each at the speed of memory. What is rounded
+correctly does not depend on how it was computed, so that a kernel by `torch.compile` gives the very
+same numbers; where its error bound leaves a number open it gives none, and `release` goes on.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpfunc.continuous import uniform63
+from dpfunc.lattice import release
+from dpfunc.random import fold_in, key
+from dpfunc.rounded import Draw, error_bound
+
+_FEW = 2**12  # pairs: fewer are not worth the call
+
+
+class FusedRelease:
+    """A kernel for `release`, compiled by ``backend`` of `torch.compile` at its first use.
+
+    Called with a draw, the values ``[P]`` and the released numbers ``[P]``, it fills in those that
+    the draw is for and returns True; or it returns False and has done nothing. At first use on a
+    device, and for a dtype, its numbers are compared with those of `release`.
+
+    Raises RuntimeError where they differ, and what `torch.compile` raises where it cannot compile.
+    """
+
+    def __init__(self, backend: str | Callable[..., Any]) -> None:
+        self._run = torch.compile(_noisy, backend=backend, dynamic=True, fullgraph=True)
+        self._checked: set[tuple[torch.device, torch.dtype]] = set()
+
+    def __call__(self, draw: Draw, values: Tensor, released: Tensor, grid: float) -> bool:
+        first, second = draw.halves
+        size = first.stop - first.start
+        if size < _FEW or second.stop - second.start != size:
+            return False
+        self._check(values.device, values.dtype)
+        numbers = torch.tensor([draw.scale, 1 / grid, grid], dtype=torch.float64)
+        with torch.no_grad():
+            *noisy, farthest = self._run(
+                *draw.words(),
+                values[first].to(torch.float64),
+                values[second].to(torch.float64),
+                numbers.to(values.device),
+            )
+        if not farthest < 0.5:  # where it is NaN, too
+            return False
+        released[first], released[second] = noisy
+        return True
+
+    def _check(self, device: torch.device, dtype: torch.dtype) -> None:
+        """Known answers: a kernel is compiled where it runs, so it is tested there."""
+        if (device, dtype) in self._checked:
+            return
+        self._checked.add((device, dtype))
+        test_key, size = fold_in(key(0), "fused release"), 4 * _FEW
+        values = torch.linspace(-3, 3, size, dtype=dtype, device=device)
+        for grid in (2.0**-8, 2.0**-24):
+            ours, known = (
+                release(values, test_key, deviation=1.0, grid=grid, kernel=kernel)
+                for kernel in (self, None)
+            )
+            if not torch.equal(ours, known):
+                self._checked.clear()
+                raise RuntimeError(
+                    f"dpfunc.compile: the compiled release is wrong on {device} in {dtype}; "
+                    "use the noise uncompiled."
+                )
+
+
+def _noisy(
+    radius_words: Tensor, angle_words: Tensor, first: Tensor, second: Tensor, numbers: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Both halves, and the largest ``gap + error``: below 1/2 all of it is rounded correctly.
+
+    In float64 throughout: kernels slow down threefold where types are mixed.
+    """
+    scale, inverse, grid = numbers.unbind()
+    u = uniform63(radius_words)
+    radius = (u.log() * -2.0).sqrt()
+    angle = angle_words.to(torch.float64) * (math.pi * 2.0**-63)
+    reach, error = radius * scale, error_bound(radius, u) * scale
+    cosine, sine = angle.cos() * reach, angle.sin() * reach
+    wholes = cosine.round(), sine.round()
+    gap = torch.maximum((cosine - wholes[0]).abs(), (sine - wholes[1]).abs())
+    one, other = (
+        ((values * inverse).round() + whole) * grid
+        for values, whole in zip((first, second), wholes, strict=True)
+    )
+    return one, other, (gap + error).amax()
