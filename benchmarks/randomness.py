@@ -23,6 +23,7 @@ from torch import Tensor
 import dpfunc as dp
 from benchmarks.workloads import WORKLOADS, Workload
 from dpfunc.chacha import torch_keystream
+from dpfunc.fused import FusedRelease
 from dpfunc.lattice import release, spacing, widened
 from dpfunc.random import bits
 from dpfunc.types import State, Summed, Tensors
@@ -56,7 +57,7 @@ def bit_makers(count: int, compiled: bool) -> dict[str, Callable[[], object]]:
 def normal_makers(count: int) -> dict[str, Callable[[], object]]:
     philox, pcg = (np.random.Generator(b(1)) for b in (np.random.Philox, np.random.PCG64))
     values, grid = torch.ones(count), spacing(1.0, count)
-    options = {"deviation": widened(1.0), "grid": grid}
+    options, kernel = {"deviation": widened(1.0), "grid": grid}, FusedRelease("inductor")
     return {
         "torch.randn": lambda: torch.randn(count),
         "dpfunc.normal": lambda: dp.normal(KEY, (count,)),
@@ -71,6 +72,7 @@ def normal_makers(count: int) -> dict[str, Callable[[], object]]:
         ),
         "a sum + float32 noise": lambda: torch.add(values, dp.normal(KEY, (count,))),
         "a sum on the lattice": lambda: release(values, KEY, **options),
+        "a sum on the lattice, compiled": lambda: release(values, KEY, kernel=kernel, **options),
     }
 
 
