@@ -90,8 +90,9 @@ class Draw:
 
 
 def draws(key: Key, count: int, *, scale: float, device: torch.device) -> Iterator[Draw]:
-    """What `rounded_normal` is made of. Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i``
-    and ``n + i``.
+    """All that `rounded_normal` is made of.
+
+    Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i`` and ``n + i``.
     """
     require_key("rounded_normal", key)
     require(
@@ -130,10 +131,8 @@ def _open(gap: Tensor, radius: Tensor, scale: float, *, usual: bool) -> list[int
     ordinary = (gap.abs() <= loose) & (radius >= _RADII[0]) & (radius <= _RADII[1])
     suspects = (~ordinary).nonzero()[:, 0]
     r = radius[suspects]
-    # Not decided where anything is NaN or infinite, either.
-    decided = (gap[suspects].abs() + scale * error_bound(r, (r.square() / -2).exp()) < 0.5) & (
-        r > 0
-    )
+    error = scale * error_bound(r, (r.square() / -2).exp())
+    decided = (gap[suspects].abs() + error < 0.5) & (r > 0)  # False where anything is NaN, too
     return suspects[~decided].tolist()
 
 

@@ -22,6 +22,7 @@ from dpfunc.persample.factors import (
     row_norm_sq,
     weigh,
 )
+from dpfunc.persample.shapes import have_numbers
 from dpfunc.persample.windows import Windows, by_patches, by_shifts
 
 
@@ -211,6 +212,8 @@ class Convolution:
     def _is_grouped(self) -> bool:
         stride, groups = self.geometry.stride, self.geometry.groups
         moving = self._moving()
+        if not have_numbers(moving):  # a graph is recorded: compiled, patches are fused away
+            return False
         channels, dtype = moving.shape[2] // groups, accumulation_dtype(moving.dtype)
         return prefers_groups(channels, stride, groups, dtype, moving.device)
 
