@@ -87,7 +87,8 @@ def release(
     """
     flat = values.reshape(-1)
     released = torch.empty_like(flat, dtype=torch.promote_types(values.dtype, torch.float32))
-    for draw in draws(key, flat.numel(), scale=deviation / grid, device=flat.device):
+    scale, size = deviation / grid, flat.numel()
+    for draw in draws(key, size, scale=scale, device=flat.device, passes=kernel is None):
         if kernel is not None and kernel(draw, flat, released, grid):
             continue
         for where, steps in draw.rounded():

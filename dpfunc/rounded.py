@@ -89,8 +89,10 @@ class Draw:
             yield where, whole[: where.stop - where.start]
 
 
-def draws(key: Key, count: int, *, scale: float, device: torch.device) -> Iterator[Draw]:
-    """All that `rounded_normal` is made of.
+def draws(
+    key: Key, count: int, *, scale: float, device: torch.device, passes: bool = True
+) -> Iterator[Draw]:
+    """All that `rounded_normal` is made of, in runs: see `runs`.
 
     Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i`` and ``n + i``.
     """
@@ -104,7 +106,7 @@ def draws(key: Key, count: int, *, scale: float, device: torch.device) -> Iterat
     )
     radius_key, angle_key = fold_in(key, "radius"), fold_in(key, "angle")
     pairs = -(-count // 2)
-    for run in runs(pairs, device):
+    for run in runs(pairs, device, passes=passes):
         halves = run, slice(pairs + run.start, min(pairs + run.stop, count))
         yield Draw(radius_key, angle_key, run, halves, scale, device)
 
