@@ -45,7 +45,7 @@ def compile(private_grad: PrivateGrad, *, backend: Backend = "inductor") -> "Com
 
     Guarantee: that of ``private_grad``. The graph computes the same sums up to rounding; the bound
     comes from the clip rule, outside the graph; the noise is added there, the same to the last bit:
-    that of `GaussianNoise` by a kernel of its own, which takes half the time. Parameters,
+    that of `GaussianNoise` by a kernel of its own, which takes less time. Parameters,
     batch, mask and clip state are inputs of the graph. So are tensors that the loss closes over,
     which may change in place. The whole graph, the model too, runs in full float32 precision where
     ``private_grad`` alone lets the model use TensorFloat32; autocast inside stays as it is.
