@@ -111,9 +111,23 @@ MUTANTS = [
         "the sum rounded after float noise is added, not before",
         "lattice.py",
         "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid).round_()\n"
-        "        released[where] = steps.add_(on_grid).mul_(grid)",
+        "            released[where] = steps.add_(on_grid).mul_(grid)",
         "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid)\n"
-        "        released[where] = steps.add_(on_grid).round_().mul_(grid)",
+        "            released[where] = steps.add_(on_grid).round_().mul_(grid)",
+        "l8",
+    ),
+    Mutant(
+        "what a compiled release leaves open taken as it is",
+        "fused.py",
+        "return one, other, (gap + error).amax()",
+        "return one, other, gap.amax() * 0",
+        "l8",
+    ),
+    Mutant(
+        "a compiled release without the noise of its second half",
+        "fused.py",
+        "wholes = cosine.round(), sine.round()",
+        "wholes = cosine.round(), cosine.round()",
         "l8",
     ),
     Mutant(

@@ -8,6 +8,8 @@ import torch
 from scipy import stats
 
 import dpfunc as dp
+from dpfunc import lattice
+from dpfunc.fused import FusedRelease
 from dpfunc.random import bits
 from dpfunc.types import Summed
 from tests.laws.float_attack import float_noise, guesses_right, lattice_noise
@@ -105,3 +107,16 @@ def test_the_tails_are_there():
         for seed in range(4)
     )
     assert stats.binomtest(beyond, 4 * 2**21, 2 * stats.norm.sf(5)).pvalue > 1e-5
+
+
+# Importing torch's own compiler warns of its use of TorchScript.
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+@pytest.mark.parametrize("scale", [2.0**10, 2.0**40], ids=["all decided", "some left open"])
+def test_a_compiled_release_is_the_release(scale):
+    """To the last bit, also where float64 does not decide every number."""
+    values = torch.linspace(-3, 3, 2**14, dtype=torch.float64)
+    ours, known = (
+        lattice.release(values, dp.key(1), deviation=1.0, grid=1 / scale, kernel=kernel)
+        for kernel in (FusedRelease("eager"), None)
+    )
+    assert torch.equal(ours, known)
