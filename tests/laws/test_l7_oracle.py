@@ -723,6 +723,17 @@ def test_trap_in_place_after_a_tapped_operation(inplace, operation):
     assert_exact(loss_fn, {"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
 
 
+def test_trap_a_vmap_of_the_loss_itself():
+    """Taps are then not called below the only vmap, but by the rules of custom functions."""
+    layer = nn.Sequential(nn.Linear(4, 3), nn.LayerNorm(3), nn.Linear(3, 2)).double()
+
+    def loss_fn(params, x):
+        of_row = torch.func.vmap(lambda row: functional_call(layer, params, (row,)))
+        return (of_row(x).square() * x.sum(1, keepdim=True)).sum()
+
+    assert_exact(loss_fn, dp.named_params(layer), draw(1, 5, 6, 4))
+
+
 def test_trap_an_input_changed_in_place_after_its_use_raises():
     def loss_fn(params, x):
         h = x * 1.0
