@@ -124,10 +124,10 @@ MUTANTS = [
         "l8",
     ),
     Mutant(
-        "a compiled release without the noise of its second half",
+        "a compiled release whose halves have the same noise",
         "fused.py",
-        "wholes = cosine.round(), sine.round()",
-        "wholes = cosine.round(), cosine.round()",
+        "cosine, sine = angle.cos() * reach, angle.sin() * reach",
+        "cosine, sine = angle.cos() * reach, angle.cos() * reach",
         "l8",
     ),
     Mutant(
