@@ -79,9 +79,7 @@ def normal(
             radius = radius32(_short_words(radius_key, run, place))
             angle = _short_words(angle_key, run, place).to(dtype).mul_(math.pi * 2.0**-31)
         else:
-            size = run.stop - run.start
-            words = (bits(k, size, device=place, start=run.start) for k in (radius_key, angle_key))
-            radius, angle = polar64(*words)
+            radius, angle = polar64(*pair_words(radius_key, angle_key, run, place))
         z[run] = angle.cos().mul_(radius)
         z[pairs + run.start : pairs + run.stop] = angle.sin_().mul_(radius)
     return z[:count].reshape(tuple(shape))
@@ -102,6 +100,15 @@ def polar64(radius_words: Tensor, angle_words: Tensor) -> tuple[Tensor, Tensor]:
     """
     radius = uniform63(radius_words).log_().mul_(-2.0).sqrt_()
     return radius, angle_words.to(torch.float64).mul_(math.pi * 2.0**-63)
+
+
+def pair_words(
+    radius_key: Key, angle_key: Key, run: slice, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """The words that the radii and the angles of the pairs in ``run`` are made of."""
+    size, start = run.stop - run.start, run.start
+    radius = bits(radius_key, size, device=device, start=start)
+    return radius, bits(angle_key, size, device=device, start=start)
 
 
 def uniform63(words: Tensor) -> Tensor:
@@ -133,8 +140,7 @@ def laplace(
     _require_float("laplace", dtype)
     words = bits(key, math.prod(shape), device=device)
     sign = torch.where(words < 0, -1.0, 1.0).to(torch.float64)
-    u = words.bitwise_and_(2**63 - 1).to(torch.float64).add_(0.5).mul_(2.0**-63)
-    return u.log_().mul_(sign).to(dtype).reshape(tuple(shape))
+    return uniform63(words).log_().mul_(sign).to(dtype).reshape(tuple(shape))
 
 
 def _short_words(key: Key, run: slice, device: torch.device) -> Tensor:

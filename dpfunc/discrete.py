@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_real, require
+from dpfunc.continuous import uniform63
 from dpfunc.exact import LazyUniform, exact_floor, further_key
 from dpfunc.random import Key, bits, fold_in
 
@@ -154,7 +155,7 @@ def _accept(key: Key, proposed: Tensor, sigma: float) -> Tensor:
 def _unit(key: Key, count: int, device: torch.device) -> tuple[Tensor, Tensor]:
     """Words, and the uniform floats that begin with their low 63 bits."""
     words = bits(key, count, device=device).bitwise_and_(2**63 - 1)
-    return words, words.to(torch.float64).add_(0.5).mul_(2.0**-63)
+    return words, uniform63(words)
 
 
 def _open(is_open: Tensor, u: Tensor) -> list[int]:

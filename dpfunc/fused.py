@@ -1,8 +1,8 @@
 """The arithmetic of a release as one compiled kernel: the same bits in one pass over memory.
 
-`dpfunc.lattice.release` takes some forty passes, each at the speed of memory. What is rounded
-correctly does not depend on how it was computed, so that a kernel by `torch.compile` gives the very
-same numbers; where its error bound leaves a number open it gives none, and `release` goes on.
+`dpfunc.lattice.release` takes some forty. What is rounded correctly does not depend on how it was
+computed, so that a kernel by `torch.compile` gives the very same numbers; where its error bound
+leaves a number open it gives none, and `release` goes on.
 """
 
 import math

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_real, require
-from dpfunc.continuous import polar64
+from dpfunc.continuous import pair_words, polar64
 from dpfunc.exact import LazyUniform, exact_floor, further_key
 from dpfunc.random import Key, bits, fold_in, require_key, runs
 
@@ -71,9 +71,7 @@ class Draw:
 
     def words(self) -> tuple[Tensor, Tensor]:
         """The words that radius and angle are made of, see `polar64`."""
-        size, start = self.run.stop - self.run.start, self.run.start
-        radius = bits(self.radius_key, size, device=self.device, start=start)
-        return radius, bits(self.angle_key, size, device=self.device, start=start)
+        return pair_words(self.radius_key, self.angle_key, self.run, self.device)
 
     def rounded(self) -> Iterator[tuple[slice, Tensor]]:
         """The values of `rounded_normal`, float64, in two parts, each with the items it is for."""
