@@ -14,8 +14,8 @@ import torch
 
 import dpfunc as dp
 from dpfunc import accounting
-from dpfunc.demo.data import load_folder
-from dpfunc.demo.training import Plan, tanh_cnn, train_private
+from dpfunc.commands.demo.data import load_folder
+from dpfunc.commands.demo.training import Plan, tanh_cnn, train_private
 
 EXPECTED_BATCH_SIZE = 2048
 EPOCHS = 40

@@ -16,7 +16,7 @@ from torch import nn
 
 import dpfunc as dp
 from dpfunc import accounting
-from dpfunc.demo.data import Images, load_digits
+from dpfunc.commands.demo.data import Images, load_digits
 
 BATCH, RATE, STEPS, SIGMA, DELTA = 64, 0.1, 30, 2.0, 1e-5
 

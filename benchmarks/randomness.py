@@ -22,10 +22,10 @@ from torch import Tensor
 
 import dpfunc as dp
 from benchmarks.workloads import WORKLOADS, Workload
-from dpfunc.chacha import torch_keystream
-from dpfunc.fused import FusedRelease
-from dpfunc.lattice import release, spacing, widened
-from dpfunc.random import bits
+from dpfunc.noise.fused import FusedRelease
+from dpfunc.noise.lattice import release, spacing, widened
+from dpfunc.random.chacha import torch_keystream
+from dpfunc.random.keys import bits
 from dpfunc.types import State, Summed, Tensors
 
 CPU = torch.device("cpu")

@@ -8,7 +8,7 @@ from importlib import import_module
 # Only the chosen command is imported: the accountant's do not wait for torch.
 _COMMANDS = {
     "demo": (
-        "dpfunc.demo.command",
+        "dpfunc.commands.demo.command",
         "train on real digits with differential privacy and see what it costs",
     ),
     "epsilon": ("dpfunc.commands.epsilon", "what a run of DP-SGD, or any event, costs"),

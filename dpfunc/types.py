@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 from torch import Tensor
 
 from dpfunc.accounting import Event
-from dpfunc.random import Key
+from dpfunc.random.keys import Key
 
 Tensors = dict[str, Tensor]
 """Tensors keyed by parameter name: parameters, gradients, norms."""
@@ -36,7 +36,7 @@ class Summed(NamedTuple):
 
     ``values``: ``{name: shape}``. ``bound``: the L2 sensitivity of ``values`` in real numbers, all
     parameters taken as one vector, under adding or removing one sample. What float arithmetic and
-    rounding to a lattice add to it is `dpfunc.lattice.widened`.
+    rounding to a lattice add to it is `dpfunc.noise.lattice.widened`.
     """
 
     values: Tensors

@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import nn
 
 import dpfunc as dp
-from dpfunc.step import ENGINES
+from dpfunc.step.private_grad import ENGINES
 from tests.laws.matrix import CLIPS, Setting, loss_fn, setting
 
 META = torch.device("meta")

@@ -6,7 +6,7 @@ from torch.func import functional_call
 import dpfunc as dp
 from benchmarks.contenders.contract import MAX_NORM, NOISE_MULTIPLIER, Step, model_and_optimizer
 from benchmarks.workloads.workload import Workload
-from dpfunc.loop.batches import Drawn
+from dpfunc.engine.batches import Drawn
 
 
 def _step(

@@ -10,7 +10,7 @@ from typing import TypedDict, get_args
 
 from dpfunc import accounting
 from dpfunc.accounting import Event
-from dpfunc.accounting.release import Relation
+from dpfunc.accounting.domination.release import Relation
 from dpfunc.checks import require
 
 _PICTURES = (".png", ".pdf", ".svg")

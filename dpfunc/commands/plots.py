@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from dpfunc import accounting
 from dpfunc.accounting import Event
-from dpfunc.accounting.algebra import as_run
-from dpfunc.accounting.release import Relation
-from dpfunc.drawing import load_pyplot, save_figure
+from dpfunc.accounting.domination.release import Relation
+from dpfunc.accounting.events.algebra import as_run
+from dpfunc.commands.drawing import load_pyplot, save_figure
 
 Array = NDArray[np.float64]
 

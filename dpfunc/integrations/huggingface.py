@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from dpfunc.checks import require
-from dpfunc.engine import PrivacyEngine
+from dpfunc.engine.budget import BudgetSpentError
+from dpfunc.engine.hooks import Hook
+from dpfunc.engine.privacy_engine import PrivacyEngine
 from dpfunc.integrations.resuming import resume
 from dpfunc.integrations.step_dataset import StepCollator, StepDataset, columns_of
 from dpfunc.integrations.trainer_checks import require_supported
 from dpfunc.integrations.turns import Turns
-from dpfunc.loop.budget import BudgetSpentError
-from dpfunc.loop.hooks import Hook
-from dpfunc.persample.nested import tensors_in
+from dpfunc.persample.batches.nested import tensors_in
 
 try:
     from accelerate.optimizer import AcceleratedOptimizer

@@ -7,13 +7,13 @@ import torch
 from torch.utils.data import DataLoader, Sampler
 
 from dpfunc.checks import require
-from dpfunc.engine import PrivacyEngine
+from dpfunc.engine.checks import require_sized
+from dpfunc.engine.hooks import Hook, closure_of
+from dpfunc.engine.parts import Parts
+from dpfunc.engine.privacy_engine import PrivacyEngine
 from dpfunc.integrations.resuming import resume
 from dpfunc.integrations.turns import Turns
-from dpfunc.loop.checks import require_sized
-from dpfunc.loop.hooks import Hook, closure_of
-from dpfunc.loop.parts import Parts
-from dpfunc.persample.nested import tensors_in
+from dpfunc.persample.batches.nested import tensors_in
 
 try:
     from lightning.pytorch import Callback

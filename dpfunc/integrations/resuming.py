@@ -3,7 +3,7 @@
 from typing import Any
 
 from dpfunc.checks import require
-from dpfunc.engine import PrivacyEngine
+from dpfunc.engine.privacy_engine import PrivacyEngine
 
 
 def resume(engine: PrivacyEngine, state: dict[str, Any]) -> None:

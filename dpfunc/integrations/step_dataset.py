@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from torch import nn
 from torch.utils.data import Dataset
 
-from dpfunc.loop.parts import Parts
+from dpfunc.engine.parts import Parts
 
 
 class Samples(NamedTuple):

@@ -3,8 +3,8 @@
 from torch import Tensor
 
 from dpfunc.checks import require
-from dpfunc.engine import PrivacyEngine
-from dpfunc.loop.budget import BudgetSpentError
+from dpfunc.engine.budget import BudgetSpentError
+from dpfunc.engine.privacy_engine import PrivacyEngine
 
 
 class Turns:

@@ -4,14 +4,14 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from dpfunc.persample.combine import Sum
-from dpfunc.persample.convolution import Convolution
+from dpfunc.persample.definition.loss import LossFn, Randomness, require_randomness_mode
 from dpfunc.persample.factored import record_factors
-from dpfunc.persample.factors import Dense, Factored
-from dpfunc.persample.loss import LossFn, Randomness, require_randomness_mode
-from dpfunc.persample.outer import Outer
-from dpfunc.persample.scatter import Scatter
-from dpfunc.persample.views import Viewed
+from dpfunc.persample.factors.combine import Sum
+from dpfunc.persample.factors.convolution import Convolution
+from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.factors.outer import Outer
+from dpfunc.persample.factors.scatter import Scatter
+from dpfunc.persample.factors.views import Viewed
 from dpfunc.types import Tensors
 
 

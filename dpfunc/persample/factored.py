@@ -11,13 +11,10 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.batch import batch_device, batch_size, map_tensors
-from dpfunc.persample.capture import Tape
-from dpfunc.persample.chance import Chance
-from dpfunc.persample.combine import combined
-from dpfunc.persample.dense import empty_grads, gradients, leaves_of
-from dpfunc.persample.factors import Dense, Factored
-from dpfunc.persample.loss import (
+from dpfunc.persample.batches.batch import batch_device, batch_size, map_tensors
+from dpfunc.persample.batches.shapes import have_numbers
+from dpfunc.persample.definition.dense import empty_grads, gradients, leaves_of
+from dpfunc.persample.definition.loss import (
     Batched,
     LossFn,
     Randomness,
@@ -26,14 +23,17 @@ from dpfunc.persample.loss import (
     require_params,
     require_randomness_mode,
 )
-from dpfunc.persample.mapped import Mapped
-from dpfunc.persample.places import OffPlanError, Places
-from dpfunc.persample.recompute import Recalled, Recomputing
-from dpfunc.persample.rows import Rows
+from dpfunc.persample.factors.combine import combined
+from dpfunc.persample.factors.forms import Dense, Factored
 from dpfunc.persample.rules import RULES
-from dpfunc.persample.shapes import have_numbers
-from dpfunc.persample.tap import Record
-from dpfunc.persample.verify import (
+from dpfunc.persample.watching.capture import Tape
+from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watching.mapped import Mapped
+from dpfunc.persample.watching.tap import Record
+from dpfunc.persample.whole_batch.places import OffPlanError, Places
+from dpfunc.persample.whole_batch.recompute import Recalled, Recomputing
+from dpfunc.persample.whole_batch.rows import Rows
+from dpfunc.persample.whole_batch.verify import (
     FEW_SAMPLES,
     Learned,
     verified_places,
@@ -56,7 +56,7 @@ def factored_grad(
     torch functions (TorchScript), whose gradient would be lost.
 
     >>> import torch
-    >>> from dpfunc.persample.reduce import leaf_norms
+    >>> from dpfunc.persample.factors.reduce import leaf_norms
     >>> loss = lambda params, x: (params["w"] @ x).sum()
     >>> grads, losses = factored_grad(loss)({"w": torch.ones(2, 2)}, torch.eye(2))
     >>> leaf_norms(grads)

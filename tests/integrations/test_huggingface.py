@@ -14,9 +14,9 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 import dpfunc as dp
 from dpfunc import accounting
+from dpfunc.engine.separable import MixedSamplesError
 from dpfunc.integrations.huggingface import PrivacyCallback
 from dpfunc.integrations.token_loss import next_token_losses
-from dpfunc.loop.separable import MixedSamplesError
 from tests.integrations.models import (
     Classifier,
     assert_close,

@@ -11,8 +11,8 @@ import lightning
 
 import dpfunc as dp
 from dpfunc import accounting
+from dpfunc.engine.separable import MixedSamplesError
 from dpfunc.integrations.lightning import PrivacyCallback
-from dpfunc.loop.separable import MixedSamplesError
 
 pytestmark = pytest.mark.filterwarnings("ignore:You defined a .validation_step")
 SIZE = 24

@@ -9,7 +9,7 @@ from scipy import stats
 from torch import Tensor
 
 import dpfunc as dp
-from dpfunc.step import ENGINES
+from dpfunc.step.private_grad import ENGINES
 from dpfunc.types import State, Summed, Tensors
 from tests.devices import DEVICES as DEVICES
 

@@ -8,17 +8,11 @@ import math
 
 import pytest
 
-from dpfunc.accounting import (
-    Gaussian,
-    Poisson,
-    Repeat,
-    contour,
-    epsilon_bounds,
-    epsilon_curve_bounds,
-    lattice,
-    single,
-)
-from dpfunc.accounting.domination import pairs
+from dpfunc.accounting import Gaussian, Poisson, Repeat, epsilon_bounds, epsilon_curve_bounds
+from dpfunc.accounting.domination.composition import pairs
+from dpfunc.accounting.engines.contour import integral as contour
+from dpfunc.accounting.engines.lattice import refining as lattice
+from dpfunc.accounting.pairs import single
 
 RUN = Repeat(Poisson(0.08192, Gaussian(3.0)), 2000)
 TRUTH = 5.7742721312793925  # delta = 1e-5, good to 1e-10

@@ -9,7 +9,7 @@ import torch
 from scipy import stats
 
 import dpfunc as dp
-from dpfunc.random import bits
+from dpfunc.random.keys import bits
 from tests.laws.matrix import (
     DEVICES,
     ENGINE_NAMES,

@@ -14,7 +14,7 @@ from scipy import stats
 
 import dpfunc as dp
 from dpfunc.accounting import Gaussian, Poisson
-from dpfunc.accounting.domination import dominating_pair
+from dpfunc.accounting.domination.composition import dominating_pair
 from tests.laws.matrix import (
     DEVICES,
     ENGINE_NAMES,

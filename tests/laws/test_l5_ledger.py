@@ -9,8 +9,8 @@ from scipy import stats
 
 import dpfunc as dp
 from dpfunc import accounting
-from dpfunc.demo import training
-from dpfunc.demo.data import Images
+from dpfunc.commands.demo import training
+from dpfunc.commands.demo.data import Images
 from tests.laws.matrix import MAX_NORM, NOISES, WIDENED
 
 SIGMA, RATE, SIZE, STEPS = 1.3, 0.2, 500, 12

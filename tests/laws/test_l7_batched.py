@@ -11,11 +11,11 @@ from torch.func import functional_call
 from torch.utils.checkpoint import checkpoint
 
 import dpfunc as dp
-from dpfunc.persample import outer
-from dpfunc.persample.batch import take
-from dpfunc.persample.dense import loss_and_grad
-from dpfunc.persample.outer import Outer
-from dpfunc.persample.scatter import Scatter
+from dpfunc.persample.batches.batch import take
+from dpfunc.persample.definition.dense import loss_and_grad
+from dpfunc.persample.factors import outer
+from dpfunc.persample.factors.outer import Outer
+from dpfunc.persample.factors.scatter import Scatter
 
 
 def draw(seed: int, *shape: int) -> Tensor:

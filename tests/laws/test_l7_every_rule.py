@@ -6,8 +6,8 @@ from torch import Tensor
 
 import dpfunc as dp
 from dpfunc.persample import factored
-from dpfunc.persample.capture import Rule
-from dpfunc.persample.dense import per_sample_grad
+from dpfunc.persample.definition.dense import per_sample_grad
+from dpfunc.persample.watching.capture import Rule
 from tests.laws.test_l7_oracle import looped
 from tests.laws.uses import SAMPLES, USES
 

@@ -15,16 +15,15 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import dpfunc as dp
-from dpfunc.persample import convolution, outer
-from dpfunc.persample.combine import Sum
-from dpfunc.persample.convolution import Convolution
-from dpfunc.persample.factors import Dense
-from dpfunc.persample.outer import Outer
+from dpfunc.persample.factors.combine import Sum
+from dpfunc.persample.factors.convolution import Convolution
+from dpfunc.persample.factors.forms import Dense, convolution, outer
+from dpfunc.persample.factors.outer import Outer
+from dpfunc.persample.factors.scatter import Scatter
+from dpfunc.persample.factors.views import Viewed
 from dpfunc.persample.recurrence import gru, lstm
 from dpfunc.persample.rules import convolution as convolution_rules
-from dpfunc.persample.scatter import Scatter
-from dpfunc.persample.tap import Record
-from dpfunc.persample.views import Viewed
+from dpfunc.persample.watching.tap import Record
 from dpfunc.types import Tensors
 from tests.devices import DEVICES
 

@@ -8,9 +8,9 @@ import torch
 from scipy import stats
 
 import dpfunc as dp
-from dpfunc import lattice
-from dpfunc.fused import FusedRelease
-from dpfunc.random import bits
+from dpfunc.noise import lattice
+from dpfunc.noise.fused import FusedRelease
+from dpfunc.random.keys import bits
 from dpfunc.types import Summed
 from tests.laws.float_attack import float_noise, guesses_right, lattice_noise
 from tests.laws.matrix import DEVICES, WIDENED

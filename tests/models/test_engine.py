@@ -9,7 +9,7 @@ from torch import nn
 from torch.func import functional_call
 
 import dpfunc as dp
-from tests.checking.networks import ResNet18
+from tests.modules.checking.networks import ResNet18
 
 KEY = dp.key(5)
 SIZE, BATCH = 24, 8

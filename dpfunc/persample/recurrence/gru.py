@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from dpfunc.persample.cost import steps_at_once
+from dpfunc.persample.factors.cost import steps_at_once
 from dpfunc.persample.recurrence.cells import State
 from dpfunc.persample.recurrence.scan import Order, outputs_of, own_grad, transposed
 

@@ -13,8 +13,8 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-from dpfunc.persample.batch import slices
-from dpfunc.persample.precision import without_autocast
+from dpfunc.persample.batches.batch import slices
+from dpfunc.persample.factors.precision import without_autocast
 from dpfunc.persample.recurrence.cells import State
 
 

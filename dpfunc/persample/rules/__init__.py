@@ -1,9 +1,15 @@
-"""The rules: which operations the engine knows how to factor, one file a family."""
+"""The rules: which operations the engine knows how to factor, and how.
+
+In: an operation of torch that uses a parameter.
+Out: its result, tapped, so that backward leaves factors behind.
+Read first: `linear.py`.
+
+Many files: one for each family of operations.
+"""
 
 from collections.abc import Mapping
 from typing import Any
 
-from dpfunc.persample.capture import Rule
 from dpfunc.persample.rules.attention import ATTENTION_RULES
 from dpfunc.persample.rules.branches import BRANCH_RULES
 from dpfunc.persample.rules.convolution import CONVOLUTION_RULES
@@ -14,6 +20,7 @@ from dpfunc.persample.rules.masks import MASK_RULES
 from dpfunc.persample.rules.norm import NORM_RULES
 from dpfunc.persample.rules.properties import PROPERTY_RULES
 from dpfunc.persample.rules.recurrent import RECURRENT_RULES
+from dpfunc.persample.watching.capture import Rule
 
 RULES: Mapping[Any, Rule] = {
     **LINEAR_RULES,

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dpfunc.persample.capture import Rule, Tape, require_randomness
-from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.outer import Outer, sum_of_products
+from dpfunc.persample.factors.forms import Dense, Factored, accumulable
+from dpfunc.persample.factors.outer import Outer, sum_of_products
 from dpfunc.persample.rules.linear import linear, positions
+from dpfunc.persample.watching.capture import Rule, Tape, require_randomness
 
 
 def _fused(

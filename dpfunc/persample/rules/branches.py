@@ -6,9 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.nested import replace_tensors, tensors_in
-from dpfunc.persample.whole_batch import is_mapped
+from dpfunc.persample.batches.nested import replace_tensors, tensors_in
+from dpfunc.persample.watching.capture import Rule, Tape
+from dpfunc.persample.watching.under_vmap import is_mapped
 
 
 def _cond(

@@ -8,11 +8,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.convolution import Convolution, Geometry, convolution_backward
-from dpfunc.persample.cost import worth_forming
-from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.precision import autocast_dtype
+from dpfunc.persample.factors.convolution import Convolution, Geometry, convolution_backward
+from dpfunc.persample.factors.cost import worth_forming
+from dpfunc.persample.factors.forms import Dense, Factored, accumulable
+from dpfunc.persample.factors.precision import autocast_dtype
+from dpfunc.persample.watching.capture import Rule, Tape
 
 
 def _convolution(

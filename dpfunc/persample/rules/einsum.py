@@ -5,10 +5,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.factors import Factored
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.views import put_back
 from dpfunc.persample.rules.linear import affine, input_then_grad
-from dpfunc.persample.views import put_back
+from dpfunc.persample.watching.capture import Rule, Tape
 
 
 def _einsum(tape: Tape, equation: Any, *operands: Any) -> Any:

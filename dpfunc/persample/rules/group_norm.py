@@ -5,8 +5,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dpfunc.persample.factors import Dense, Factored
-from dpfunc.persample.precision import autocast_dtype
+from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.factors.precision import autocast_dtype
 from dpfunc.persample.rules.linear import in_shape
 
 _FLOATS = (torch.float32, torch.float64)  # half precision is to be added up in float32

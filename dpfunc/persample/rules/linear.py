@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Factor, Rule, Tape
-from dpfunc.persample.factors import Dense, Factored, accumulable
-from dpfunc.persample.outer import sum_of_products
-from dpfunc.persample.precision import autocast_dtype
+from dpfunc.persample.factors.forms import Dense, Factored, accumulable
+from dpfunc.persample.factors.outer import sum_of_products
+from dpfunc.persample.factors.precision import autocast_dtype
+from dpfunc.persample.watching.capture import Factor, Rule, Tape
 
 
 def positions(values: Tensor) -> Tensor:

@@ -6,9 +6,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.factors import Factored
-from dpfunc.persample.scatter import Scatter
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.scatter import Scatter
+from dpfunc.persample.watching.capture import Rule, Tape
 
 
 def _embedding(

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
+from dpfunc.persample.watching.capture import Rule, Tape
 
 
 def _set_item(tape: Tape, values: Tensor, index: Any, new: Any) -> Any:

@@ -10,9 +10,9 @@ from typing import Any
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Factor, Rule, Tape
-from dpfunc.persample.factors import Dense, Factored, accumulable
+from dpfunc.persample.factors.forms import Dense, Factored, accumulable
 from dpfunc.persample.rules.group_norm import GroupNorm, images_of, of_one_pass
+from dpfunc.persample.watching.capture import Factor, Rule, Tape
 
 _Normalise = Callable[[Tensor], Tensor]
 

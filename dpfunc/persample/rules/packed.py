@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import require
-from dpfunc.persample.capture import Rule, Tape
+from dpfunc.persample.watching.capture import Rule, Tape
 
 _Layers = Callable[[Tensor, Sequence[Tensor]], tuple[Tensor, ...]]
 """From ``x [T, n, I]`` and states ``[L, n, H]`` to the outputs and the last states."""

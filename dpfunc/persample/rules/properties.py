@@ -3,8 +3,8 @@
 import torch
 from torch import Tensor
 
-from dpfunc.persample.capture import Rule, Tape
-from dpfunc.persample.whole_batch import requires_grad_below
+from dpfunc.persample.watching.capture import Rule, Tape
+from dpfunc.persample.watching.under_vmap import requires_grad_below
 
 
 def _requires_grad(tape: Tape, value: Tensor) -> bool:

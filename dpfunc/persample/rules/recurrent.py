@@ -14,8 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.checks import require
-from dpfunc.persample.capture import Rule, Tape, require_randomness
-from dpfunc.persample.precision import autocast_dtype, without_autocast
+from dpfunc.persample.factors.precision import autocast_dtype, without_autocast
 from dpfunc.persample.recurrence.cells import (
     Cell,
     State,
@@ -30,6 +29,7 @@ from dpfunc.persample.recurrence.cells import (
 from dpfunc.persample.rules.linear import linear
 from dpfunc.persample.rules.packed import PACKING_RULES, require_one_sample, run_packed
 from dpfunc.persample.rules.watched_pass import WatchedPass
+from dpfunc.persample.watching.capture import Rule, Tape, require_randomness
 
 _Direction = Callable[[Tensor, State, Weights, bool], tuple[Tensor, State]]
 

@@ -12,9 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from dpfunc.persample.capture import Factor, Tape
-from dpfunc.persample.factors import Dense, Factored
-from dpfunc.persample.outer import sum_of_products
+from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.factors.outer import sum_of_products
 from dpfunc.persample.recurrence.cells import (
     Cell,
     State,
@@ -29,6 +28,7 @@ from dpfunc.persample.recurrence.gru import GRUScan
 from dpfunc.persample.recurrence.lstm import LSTMScan
 from dpfunc.persample.recurrence.scan import Scan, scan
 from dpfunc.persample.rules.linear import in_shape, sum_over_positions
+from dpfunc.persample.watching.capture import Factor, Tape
 
 
 @dataclass(frozen=True)

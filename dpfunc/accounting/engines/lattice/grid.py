@@ -1,0 +1,252 @@
+"""The grid of the lattice engine: its tilt, window and step, planned from a coarse law.
+
+Everything here is a choice that any value of would be valid for: a poor one makes the interval
+wider, never wrong. One grid can serve a composition repeated between ``fewest`` and ``most`` times.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import fft
+
+from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.pairs.atoms import Atoms, upper_atoms
+from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError, Pair
+
+MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
+SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
+_MOST_NODES = 60_000
+_MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
+_LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
+_MOST_EXCESS = (9.0, 14.0)  # exp of this times rounding is little, or little enough
+_SHARP = 1e-9  # probability of an outermost cell that matters
+_COARSE = 1200  # nodes of the law that plans the grid
+
+
+class Anchor(NamedTuple):
+    """Which end of a pair's losses is sharp (-1, 1, or 0 if neither), and a loss on the lattice."""
+
+    end: int
+    offset: float
+
+
+class Grid(NamedTuple):
+    """Losses of each pair are an offset of its own plus multiples of ``step``."""
+
+    c: float
+    step: float
+    tol: float  # asked for
+    points: int
+    nodes: int  # per pair
+    tail: float
+    middle: float  # of the window
+    epsilon: float  # about where the answer lies
+    anchors: tuple[Anchor, ...]  # of every pair
+
+
+class Part(NamedTuple):
+    """One pair of the composition, cut down to atoms."""
+
+    atoms: Atoms
+    indices: NDArray[np.int64]  # of the nodes on the lattice
+    offset: float  # the loss at index 0
+    times: int
+
+
+class _Aim(NamedTuple):
+    """Where the answer is expected: the saddle, epsilon and the logarithm of delta there."""
+
+    saddle: float
+    epsilon: float
+    log_delta: float
+
+
+def plan(
+    composition: Composition,
+    tol: float,
+    *,
+    log_delta: float = math.nan,
+    epsilon: float = math.nan,
+    fewest: int = 1,
+    most: int = 1,
+) -> Grid:
+    """A grid on which both ends come out about ``tol`` apart, relative to epsilon.
+
+    Spreading a cell of width h adds about ``h**2 / 6`` to the variance of its loss, and merging it
+    takes ``h**2 / 12``; a variance v moves epsilon by about ``c v / 2``. Give delta or epsilon, or
+    both once both are known. The composition is released ``fewest`` to ``most`` times over.
+    """
+    smallest = max(-600.0, log_delta) if log_delta < 0 else -60.0
+    runs = most * sum(n for _, n in composition)
+    tail = max(1e-300, math.exp(smallest) * min(tol, 1e-5) * 1e-3 / runs)
+    once = [
+        Part(upper_atoms(pair, pair.nodes(_COARSE, tail)), np.zeros(0, np.int64), 0.0, n)
+        for pair, n in composition
+    ]
+    many = _repeated(once, most)
+    last = _aim(many, log_delta, epsilon)
+    c, low, high = _window(many, last, math.log(tol))
+    step = _step(many, last, tol)
+    if fewest < most:
+        few = _repeated(once, fewest)
+        first = _aim(few, log_delta, epsilon)
+        _, low_of_few, high_of_few = _span(few, c, first, math.log(tol))
+        low, high = min(low, low_of_few), max(high, high_of_few)
+        step = min(step, _step(few, first, tol))
+    margin = 0.02 * (high - low)
+    low, high = low - margin, high + margin
+    coarsest = (high - low) / (MOST_POINTS - 64)
+    largest = max(float(np.abs(part.atoms.losses).max()) for part in once)
+    if not (coarsest < min(100 * step, 1.0) and largest < _MOST_LOSS):  # no answer worth having
+        raise OutOfReachError
+    step = max(step, coarsest)
+    pair, _ = max(composition, key=lambda released: released[1])
+    step = max(coarsest, _fitted(pair, pair.nodes(_COARSE, tail), step))
+    points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
+    count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
+    anchors = tuple(_anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
+    about = max(last.epsilon, 0.0)
+    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, anchors)
+
+
+def log_peak(c: float) -> float:
+    """``log max over u > 0 of exp(-c u) (1 - exp(-u))``: delta <= exp(K(c) - c epsilon) * this."""
+    return c * math.log(c) - (c + 1) * math.log1p(c)
+
+
+def log_moments(parts: Sequence[Part], c: Array) -> Array:
+    """``log E[exp(c L)]`` of the sum, for every c."""
+    total = np.zeros(len(c))
+    for part in parts:
+        kept = part.atoms.p > 0
+        if not kept.any():
+            raise OutOfReachError
+        losses, log_p = part.atoms.losses[kept], np.log(part.atoms.p[kept])
+        rows = max(1, 1_000_000 // len(losses))  # at a time, to save memory
+        for i in range(0, len(c), rows):
+            exponent = np.multiply.outer(c[i : i + rows], losses) + log_p
+            top = exponent.max(axis=1)
+            exponent -= top[:, None]
+            total[i : i + rows] += part.times * (top + np.log(np.exp(exponent).sum(axis=1)))
+    return total
+
+
+def log_moment(parts: Sequence[Part], c: float) -> float:
+    """`log_moments` at one c."""
+    return float(log_moments(parts, np.array([c]))[0])
+
+
+def _repeated(parts: Sequence[Part], times: int) -> list[Part]:
+    return [part._replace(times=part.times * times) for part in parts]
+
+
+def _aim(parts: Sequence[Part], log_delta: float, epsilon: float) -> _Aim:
+    saddle = _saddle(parts, log_delta, epsilon)
+    k = log_moment(parts, saddle)
+    if math.isnan(epsilon):
+        epsilon = (k - log_delta - math.log(saddle * (saddle + 1))) / saddle
+    elif math.isnan(log_delta):
+        log_delta = k - saddle * epsilon - math.log(saddle * (saddle + 1)) - 3.0
+    return _Aim(saddle, epsilon, log_delta)
+
+
+def _saddle(parts: Sequence[Part], log_delta: float, epsilon: float) -> float:
+    """The tilt that puts the bulk of the sum where epsilon is: any is valid."""
+    low, high = -9.0, 12.0
+    for _ in range(3):
+        log_c = np.linspace(low, high, 48)
+        c = np.exp(log_c)
+        k = log_moments(parts, c) - np.log(c * (c + 1))
+        best = int(np.argmin((k - log_delta) / c if math.isnan(epsilon) else k - c * epsilon))
+        low, high = log_c[max(0, best - 1)], log_c[min(47, best + 1)]
+    return float(c[best])
+
+
+def _step(parts: Sequence[Part], aim: _Aim, tol: float) -> float:
+    times = sum(part.times for part in parts)
+    wanted = tol * max(abs(aim.epsilon), 0.1 / (aim.saddle + 1))
+    return math.sqrt(6 * wanted / (times * (aim.saddle + 1)))
+
+
+def _window(parts: Sequence[Part], aim: _Aim, log_tol: float) -> tuple[float, float, float]:
+    """A tilt, and where the sum under it lies but for what does not count.
+
+    Tilted less than at the saddle, large losses are rarer and the window is smaller, but all that
+    is lost to rounding and outside counts more, by the factor that delta is below its height.
+    """
+    tilts = aim.saddle * np.array([1.0, 0.7, 0.5, 0.35, 0.25, 0.17, 0.12, 0.08, 0.05])
+    spans = [(float(c), *_span(parts, c, aim, log_tol)) for c in tilts]
+    for most_excess in _MOST_EXCESS:
+        best = aim.saddle, -math.inf, math.inf
+        for c, excess, low, high in spans:
+            if excess < most_excess and high - low < 0.95 * (best[2] - best[1]):
+                best = c, low, high
+        if best[2] < math.inf:
+            break
+    return best
+
+
+def _span(parts: Sequence[Part], c: float, aim: _Aim, log_tol: float) -> tuple[float, float, float]:
+    """How far delta is below its height under the tilt c, and where the sum lies."""
+    k = log_moment(parts, c)
+    excess = max(0.0, k - c * aim.epsilon + log_peak(c) - aim.log_delta)
+    outside = log_tol - _LOG_MARGIN - excess
+    up = (log_moments(parts, c + SLOPES) - k - outside) / SLOPES
+    down = (log_moments(parts, c - SLOPES) - k - outside) / SLOPES
+    return excess, -float(down.min()), float(up.min())
+
+
+def _anchor(pair: Pair, wanted: Array, step: float) -> Anchor:
+    """A loss to put the lattice on, that of the merged cell at the heavier end of the losses."""
+    low, high = float(wanted[0]), float(wanted[-1])
+    below, above = _at_ends(pair, low, high, step)
+    if max(below, above) < _SHARP:
+        return Anchor(0, low)
+    end = -1 if below >= above else 1
+    return Anchor(end, _merged(pair, end, low if end < 0 else high, step))
+
+
+def _at_ends(pair: Pair, low: float, high: float, step: float) -> tuple[float, float]:
+    """The probabilities of the outermost cells."""
+    p, *_ = pair.cells(np.array([low + step, max(high - step, low + 1.5 * step)]))
+    return float(p[0]), float(p[-1])
+
+
+def _merged(pair: Pair, end: int, outermost: float, step: float) -> float:
+    """The loss of the merged cell at a sharp end.
+
+    Beyond a sharp end there is nothing to balance a cell with, so the cell itself has to be on the
+    lattice: a fixed point, as its other edge is half a step away. The iteration comes from the side
+    from which the inner neighbour can make up the difference that is left.
+    """
+    at = outermost - end * step / 2
+    for _ in range(40):
+        p, r, *_ = pair.cells(np.array([at - end * step / 2]))
+        outer = 0 if end < 0 else -1
+        if not (p[outer] > 0 and r[outer] > 0):
+            break
+        before, at = at, math.log(p[outer] / r[outer])
+        if abs(at - before) <= 1e-7 * step:
+            break
+    return at
+
+
+def _fitted(pair: Pair, wanted: Array, step: float) -> float:
+    """A step, hardly less, of which a whole number lies between the ends where both are sharp.
+
+    The lattice is put on one of them; so it is on the other as well. It ends a little inside, again
+    for the inner neighbour to make up the difference.
+    """
+    low, high = float(wanted[0]), float(wanted[-1])
+    if not low + 8 * step < high or min(_at_ends(pair, low, high, step)) < _SHARP:
+        return step
+    count = math.ceil((_merged(pair, 1, high, step) - _merged(pair, -1, low, step)) / step)
+    for _ in range(20):
+        between = _merged(pair, 1, high, step) - _merged(pair, -1, low, step)
+        before, step = step, between / count
+        if abs(step - before) <= 1e-9 * step / count:
+            break
+    return step * (1 - 1e-6 / count)

@@ -1,0 +1,245 @@
+"""The law of a sum of losses on a lattice: its transform once, its power for every count.
+
+With all losses on a lattice, the law of their sum is the law of one raised to the power of the
+steps under the discrete Fourier transform. Untilted, rounding would drown every delta below 1e-12.
+So each law is tilted first: ``p e**(c loss) / K`` with c near the saddle, which moves the bulk of
+the sum to where epsilon is. `Spectrum` holds the logarithm of the transform, with all its errors,
+of the composition once over: each of these is multiplied by the number of times.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+from scipy import fft
+from scipy.special import logsumexp
+
+from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.lattice.grid import (
+    SLOPES,
+    Anchor,
+    Grid,
+    Part,
+    log_moment,
+    log_moments,
+)
+from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
+from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
+from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError, Pair
+
+_LOG_NOTHING = -46.0  # of a power whose logarithm is not kept, next to the largest
+_LOG_LITTLE = -18.0  # of a power that is not worth a sum in its own right
+_MOST_TERMS = 2e7  # of all sums
+
+
+class Spectrum(NamedTuple):
+    """The composition once over; every field but the first two is multiplied by the times."""
+
+    grid: Grid
+    kernel: Kernel
+    log_size: Array  # [n // 2 + 1] logarithm of a bound on the size of the transform
+    log_power: Complex  # [k] logarithm of the transform, at the first frequencies
+    rounding: Array  # [k] relative, of its power
+    off: Array  # [k] error of the transform over its size, for Cauchy-Schwarz
+    first: int  # index of the loss at place 0 of the circle
+    offset: float  # the loss at index 0
+    relative: float
+    log_finite: float  # logarithm of the probability of a finite loss
+    shift: float
+    log_moment: float  # log K
+    rise: Array  # log of the moments of the tilted law at SLOPES
+    fall: Array  # the same at -SLOPES
+
+
+class _Tilted(NamedTuple):
+    """The tilted law of one release on the circle, centred on its heaviest loss."""
+
+    mass: Array  # [m]
+    places: Indices  # [m]
+    first: int  # the index of the loss at place 0
+    relative: float  # error of all masses together
+
+
+class _Transform(NamedTuple):
+    less_one: Complex  # [n // 2 + 1] the transform less 1, relative to its own size
+    off: Array  # [n // 2 + 1] the 2-norm of its error, where it is an FFT
+    summed: Array  # [n // 2 + 1] its error, where it is a sum in its own right
+    size: Array  # [n // 2 + 1] a bound on the size of the transform
+
+
+def spectrum(
+    composition: Composition,
+    grid: Grid,
+    cut: Callable[[Pair, Array], Atoms],
+    *,
+    fewest: int = 1,
+    sharp: bool = True,
+) -> Spectrum:
+    """The transform of the composition, with every pair cut down by ``cut``.
+
+    It is for ``fewest`` times over and more: frequencies that do not count then have a bound alone.
+    Where ``sharp``, the first of those that count are summed directly: slower, with less rounding.
+    """
+    parts = [
+        _on_lattice(pair, times, grid, anchor, cut)
+        for (pair, times), anchor in zip(composition, grid.anchors, strict=True)
+    ]
+    n, c, weights = grid.points, grid.c, kernel(grid)
+    worth = np.log(weights.smooth / weights.smooth[0])
+    tilted = [_tilted(part, grid) for part in parts]
+    worthy = _worthy(parts, tilted, fewest, n, worth) if sharp else None
+    kept = n // 2 + 1
+    log_size, log_power = np.zeros(kept), np.zeros(kept, dtype=np.complex128)
+    rounding, squares = np.zeros(kept), np.zeros(kept)
+    for part, law in zip(parts, tilted, strict=True):
+        times, (g, off, summed, size) = part.times, _transform(law, n, worthy)
+        log_size += times * np.log(size)
+        # Other parts can only make a power smaller: what does not count now will not.
+        kept = min(kept, 1 + int(np.flatnonzero(fewest * log_size + worth > _LOG_NOTHING)[-1]))
+        g, off, summed, size = g[:kept], off[:kept], summed[:kept], size[:kept]
+        log_one = _log1p(g)
+        log_power.real[:kept] += times * log_one.real  # apart, as infinity times 0 is NaN
+        log_power.imag[:kept] += times * log_one.imag
+        squares[:kept] += (times * off / size) ** 2
+        rounding[:kept] += times * (_rounding_of_log(g, log_one) + summed / size)
+    k = log_moment(parts, c)
+    return Spectrum(
+        grid=grid,
+        kernel=weights,
+        log_size=log_size,
+        log_power=log_power[:kept],
+        rounding=rounding[:kept],
+        off=np.sqrt(len(parts) * squares[:kept]),
+        first=sum(part.times * law.first for part, law in zip(parts, tilted, strict=True)),
+        offset=math.fsum(part.times * part.offset for part in parts),
+        relative=sum(part.times * law.relative for part, law in zip(parts, tilted, strict=True)),
+        log_finite=sum(part.times * _log_finite(part.atoms) for part in parts),
+        shift=sum(part.times * part.atoms.shift for part in parts),
+        log_moment=k,
+        rise=log_moments(parts, c + SLOPES) - k,
+        fall=log_moments(parts, c - SLOPES) - k,
+    )
+
+
+def _worthy(parts: list[Part], tilted: list[_Tilted], fewest: int, n: int, worth: Array) -> Indices:
+    """The first of the frequencies that count in the whole composition: not too many."""
+    log_size = np.zeros_like(worth)
+    for part, law in zip(parts, tilted, strict=True):
+        log_size += fewest * part.times * np.log(_transform(law, n).size)
+    counts = np.flatnonzero(log_size + worth > _LOG_LITTLE)
+    return counts[: int(_MOST_TERMS / sum(len(law.mass) for law in tilted))]
+
+
+def _tilted(part: Part, grid: Grid) -> _Tilted:
+    exponent = _log_tilted(part.atoms, grid.c)
+    top = int(np.argmax(exponent))
+    places = (part.indices - part.indices[top]) % grid.points
+    relative = ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
+    return _Tilted(np.exp(exponent), places, int(part.indices[top]), relative)
+
+
+def _transform(law: _Tilted, n: int, worthy: Indices | None = None) -> _Transform:
+    """By an FFT, and by sums at the ``worthy`` frequencies."""
+    circle = np.zeros(n)
+    np.add.at(circle, law.places, law.mass)
+    circle[0] -= 1.0
+    error = _fft_unit(n) * math.sqrt(n) * float(np.linalg.norm(circle)) + ULP
+    g = fft.rfft(circle)
+    off, summed, size = np.full(len(g), error), np.zeros(len(g)), np.abs(1 + g) + error
+    if worthy is not None and len(worthy):
+        g[worthy], summed[worthy] = _summed(worthy, law.mass, law.places, n)
+        off[worthy], size[worthy] = 0.0, np.abs(1 + g[worthy]) + summed[worthy]
+    return _Transform(g, off, summed, size)
+
+
+def _fft_unit(n: int) -> float:
+    """An FFT of a length without primes above 5 errs by at most this, relative, in the 2-norm.
+
+    With u = ULP / 2: a pass of radix r multiplies by twiddle factors, good to 8 u (products of two
+    roots, whose angles are rounded twice), in complex products (2.3 u: Brent, Percival and
+    Zimmermann 2007), and forms sums of r terms, each of which goes through k roundings at most (1,
+    4, 2, 5.5 for r = 2, 3, 4, 5), which counts ``sqrt(r) k u``. All of it is below ``6 ULP
+    log2(r)``, and passes add up.
+    """
+    return 6 * ULP * math.log2(n)
+
+
+def _summed(frequencies: Indices, mass: Array, places: Indices, n: int) -> tuple[Complex, Array]:
+    """The transform less 1 at some frequencies, summed directly, and bounds on the error of each.
+
+    An FFT errs in proportion to the root of its length. Where only few frequencies count, sums in
+    their own right are sharper: an ulp or so of every term, added in pairs.
+    """
+    g, error = np.empty(len(frequencies), dtype=np.complex128), np.empty(len(frequencies))
+    rows = max(1, 500_000 // len(mass))  # at a time
+    for i in range(0, len(frequencies), rows):
+        chunk = frequencies[i : i + rows]
+        turn = (np.multiply.outer(chunk, places) + n // 2) % n - n // 2  # exact, around 0
+        angle = turn * (2 * math.pi / n)
+        half = np.sin(angle / 2)
+        g.real[i : i + rows] = -2 * (mass * half * half).sum(axis=1)
+        g.imag[i : i + rows] = -(mass * np.sin(angle)).sum(axis=1)
+        size = (mass * np.abs(angle)).sum(axis=1)
+        error[i : i + rows] = ULP * (16 + math.log2(len(mass))) * size
+    return g, error
+
+
+def _on_lattice(
+    pair: Pair, times: int, grid: Grid, anchor: Anchor, cut: Callable[[Pair, Array], Atoms]
+) -> Part:
+    """The pair cut down to nodes on the lattice, close together where its own nodes are."""
+    end, offset = anchor
+    place = (pair.nodes(grid.nodes, grid.tail) - offset) / grid.step
+    if len(place) == 1:  # one finite loss: infinite ones have to stay apart from it
+        index = np.floor(place).astype(np.int64) + np.arange(-1, 3)
+    else:
+        index = _indices(place)
+        if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside
+            index = index[index * end <= 0]
+    nodes = np.asarray(offset + index * grid.step, dtype=np.float64)
+    return Part(cut(pair, nodes), index, offset, times)
+
+
+def _indices(place: Array) -> Indices:
+    """Places on the lattice, close together where the wanted ones are.
+
+    Between two wanted places the gaps are the largest power of two that fits: neighbouring gaps
+    then hardly differ, which `lower_atoms` needs to bring ratios onto nodes.
+    """
+    gap = 2 ** np.floor(np.log2(np.maximum(np.diff(place), 1.0))).astype(np.int64)
+    starts = np.floor(place[:-1] / gap).astype(np.int64)
+    counts = np.ceil(place[1:] / gap).astype(np.int64) - starts + 1
+    inside = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
+    return np.unique(np.repeat(gap, counts) * (np.repeat(starts, counts) + inside))
+
+
+def _log_finite(atoms: Atoms) -> float:
+    return math.log1p(-atoms.infinite) if atoms.infinite < 1 else -math.inf
+
+
+def _log_tilted(atoms: Atoms, c: float) -> Array:
+    """Logarithms of the tilted probabilities."""
+    with np.errstate(divide="ignore"):
+        exponent = np.log(atoms.p) + c * atoms.losses
+    total = float(logsumexp(exponent))
+    if not -math.inf < total < math.inf:
+        raise OutOfReachError
+    return np.asarray(exponent - total)
+
+
+def _log1p(g: Complex) -> Complex:
+    x, y = g.real, g.imag
+    with np.errstate(divide="ignore"):
+        return np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
+
+
+def _rounding_of_log(g: Complex, log_one: Complex) -> Array:
+    """What `_log1p` and a product with it err by: ``|1 + g|**2 - 1`` to ulps of its terms."""
+    of_square = np.abs(g) * (1 + np.abs(g)) / np.maximum(np.abs(1 + g) ** 2, 1e-300)
+    return np.asarray(ULP * (6 * np.abs(log_one) + 4 * of_square))
+
+
+def norm(half: Array) -> float:
+    """The 2-norm of a spectrum, given its half."""
+    return math.sqrt(2) * float(np.linalg.norm(half))

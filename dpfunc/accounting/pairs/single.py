@@ -1,0 +1,66 @@
+"""One release, exactly: delta is read off the distribution functions of the pair.
+
+The set that tells P and Q apart best at epsilon is "the loss is above epsilon", and the mass of P
+and Q there is one cell of the pair.
+"""
+
+import math
+
+import numpy as np
+from scipy.optimize import brentq
+
+from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
+
+
+def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
+    """Bounds of the logarithm of delta of one release, a rounding error apart."""
+    p, r, p_error, r_error, shift = _above(pair, epsilon)
+    wider, _, wider_error, _, other_shift = _above(pair, epsilon - 4 * shift)
+    while other_shift > shift:  # so that the wider set certainly holds the best one
+        shift = 2 * other_shift
+        wider, _, wider_error, _, other_shift = _above(pair, epsilon - 4 * shift)
+    scale = math.exp(min(epsilon, 700.0))
+    value = p - scale * r
+    error = p_error + scale * r_error + 4e-16 * (p + scale * r)
+    # Any set bounds delta from below. From above, the best set differs from this one by losses
+    # within `shift` of epsilon, all above epsilon - 4 shift, and each counts little.
+    lower, upper = value - error, value + error + math.expm1(shift) * (wider + wider_error)
+    return (
+        math.log(lower) if lower > 0 else -math.inf,
+        math.log(min(1.0, upper)) if upper > 0 else -math.inf,
+    )
+
+
+def _above(pair: Pair, epsilon: float) -> tuple[float, float, float, float, float]:
+    """P, Q and their errors where the loss is above epsilon, and how well that place is known."""
+    p, r, p_error, r_error, shift = pair.cells(np.array([epsilon]))
+    if shift > 0.02:
+        raise OutOfReachError
+    return float(p[-1]), float(r[-1]), float(p_error[-1]), float(r_error[-1]), shift
+
+
+def epsilon_interval(pair: Pair, log_delta: float) -> tuple[float, float]:
+    """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``."""
+    if log_delta_interval(pair, 0.0)[1] <= log_delta:
+        return 0.0, 0.0
+    high = 1.0
+    while log_delta_interval(pair, high)[1] > log_delta:
+        high *= 2
+        if high > 1e300:
+            return 0.0, math.inf
+
+    def excess(epsilon: float) -> float:
+        lower, upper = log_delta_interval(pair, epsilon)
+        return max(lower, -1e9) / 2 + max(upper, -1e9) / 2 - log_delta
+
+    found = 0.0
+    if excess(0.0) > 0 >= excess(high):
+        found = float(brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
+    lower = upper = found
+    push = 1e-15 * (found + 1e-3)
+    while log_delta_interval(pair, upper)[1] > log_delta:
+        upper, push = upper + push, 2 * push
+    push = 1e-15 * (found + 1e-3)
+    while lower > 0 and log_delta_interval(pair, lower)[0] < log_delta:
+        lower, push = max(0.0, lower - push), 2 * push
+    return lower, upper

@@ -1,0 +1,289 @@
+"""The questions: epsilon of an event at a delta, and delta at an epsilon; proven intervals."""
+
+import math
+from typing import get_args
+
+from dpfunc.accounting.domination.composition import Composition, is_attained, pairs
+from dpfunc.accounting.domination.release import Relation
+from dpfunc.accounting.engines.bounds import Bounds
+from dpfunc.accounting.engines.choice import Method, epsilon_of, log_delta_of
+from dpfunc.accounting.engines.contour.integral import log_delta_at_most
+from dpfunc.accounting.engines.renyi.divergence import renyi_epsilon, renyi_log_delta
+from dpfunc.accounting.engines.renyi.subsampled_gaussian import rdp_epsilon, rdp_log_delta
+from dpfunc.accounting.events.algebra import Event
+from dpfunc.accounting.events.dp_sgd import phases
+from dpfunc.accounting.events.leaves import leaves
+from dpfunc.accounting.events.mechanisms import ZCDP, Gaussian
+from dpfunc.accounting.events.schemes import Group, Poisson
+from dpfunc.accounting.pairs.finite_loss import FiniteLoss
+from dpfunc.accounting.pairs.gaussian import gaussian_epsilon, gaussian_log_delta
+from dpfunc.accounting.pairs.largest_loss import largest_loss
+from dpfunc.checks import is_real, require
+
+_NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
+_ROUGH = 1e-3  # width at which the lattice answers in no time
+_LEAST_NOISE = 1e-6  # below this a sampled epsilon, above 1e11, is not worked out
+
+
+def epsilon(
+    event: Event,
+    *,
+    delta: float,
+    relation: Relation = "add_or_remove",
+    tol: float = 1e-5,
+    method: Method = "auto",
+) -> float:
+    """The upper end of `epsilon_bounds`: an epsilon at which ``event`` is (epsilon, delta)-DP.
+
+    >>> from dpfunc.accounting import Gaussian
+    >>> round(epsilon(Gaussian(1.0), delta=1e-5), 6)
+    4.377178
+    """
+    return epsilon_bounds(event, delta=delta, relation=relation, tol=tol, method=method).upper
+
+
+def delta(
+    event: Event,
+    *,
+    epsilon: float,
+    relation: Relation = "add_or_remove",
+    tol: float = 1e-5,
+    method: Method = "auto",
+) -> float:
+    """The upper end of `delta_bounds`: a delta at which ``event`` is (epsilon, delta)-DP.
+
+    >>> from dpfunc.accounting import Gaussian
+    >>> round(delta(Gaussian(1.0), epsilon=1.0), 6)
+    0.126937
+    """
+    return delta_bounds(event, epsilon=epsilon, relation=relation, tol=tol, method=method).upper
+
+
+def epsilon_bounds(
+    event: Event,
+    *,
+    delta: float,
+    relation: Relation = "add_or_remove",
+    tol: float = 1e-5,
+    method: Method = "auto",
+) -> Bounds:
+    """An interval that holds the smallest epsilon at which ``event`` is (epsilon, delta)-DP.
+
+    Guarantee: with ``upper``, ``P(S) <= e**epsilon Q(S) + delta`` for every set S of outcomes and
+    every ordered pair of neighbouring data sets under ``relation``; with less than ``lower`` there
+    are neighbouring data sets and a set for which it fails. Rounding is included in both ends.
+    Where no data sets are known to attain the bound (`is_attained`), ``lower`` is 0.
+    ``tol`` is the width asked for, relative to epsilon. The contour engine and the closed forms
+    give 1e-7 or better anyway; the lattice refines until it is met, or 3 million points
+    are reached.
+    ``method`` forces an engine, whose name the answer carries; docs/accounting.md has the theorems.
+
+    | case | epsilon |
+    |---|---|
+    | no steps, rate 0, or infinite noise | 0 |
+    | ``delta >= 1`` | 0 |
+    | ``delta`` at least the chance that the record is ever sampled | 0 |
+    | ``delta == 0`` | the largest loss: infinity for Gaussian noise |
+    | noise multiplier 0 | infinity |
+    | sampled, noise multiplier below 1e-6 | upper end infinity |
+    | delta negative or NaN, tol not in (0, 1] | ValueError |
+
+    >>> from dpfunc.accounting import dp_sgd
+    >>> event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=1000)
+    >>> lower, upper = epsilon_bounds(event, delta=1e-5)
+    >>> f"{upper:.6f}", upper - lower < 1e-9
+    ('1.828237', True)
+    """
+    require(
+        is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
+    )
+    _require_options(tol, method)
+    if has_moments_alone(event):
+        return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
+    compositions = pairs(event, relation)
+    if delta >= chance_of_inclusion(event):
+        return Bounds(0.0, 0.0, "closed form")
+    is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
+    if delta == 0:
+        most = max(map(_largest_losses, compositions), default=0.0)
+        return Bounds(most * (1 - 1e-12) if is_exact else 0.0, most, "closed form")
+    if least_noise(event) == 0:
+        return Bounds(0.0, math.inf, "closed form")
+    if least_noise(event) < _NO_NOISE:
+        return Bounds(0.0, math.inf, "renyi")
+    log_delta = math.log(delta)
+    found = _epsilons_of(compositions, log_delta, tol, method)
+    worst = max(found, key=lambda bounds: bounds.upper)
+    lower = max(bounds.lower for bounds in found) if is_exact else 0.0
+    if worst.engine != "renyi":
+        return Bounds(lower, worst.upper, worst.engine)
+    return Bounds(lower, min(worst.upper, _loose_epsilon(event, relation, delta)), "renyi")
+
+
+def delta_bounds(
+    event: Event,
+    *,
+    epsilon: float,
+    relation: Relation = "add_or_remove",
+    tol: float = 1e-5,
+    method: Method = "auto",
+) -> Bounds:
+    """An interval that holds the smallest delta at which ``event`` is (epsilon, delta)-DP.
+
+    Guarantee, methods and sources are those of `epsilon_bounds`, read the other way; ``tol`` is
+    still in terms of epsilon.
+
+    | case | delta |
+    |---|---|
+    | no steps, rate 0, or infinite noise | 0 |
+    | noise multiplier 0 | the chance that the record is ever sampled |
+    | ``epsilon == inf`` | 0 with noise |
+    | epsilon negative or NaN, tol not in (0, 1] | ValueError |
+
+    >>> from dpfunc.accounting import dp_sgd
+    >>> event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=1000)
+    >>> lower, upper = delta_bounds(event, epsilon=2.0)
+    >>> f"{upper:.4e}", upper / lower - 1 < 1e-9
+    ('2.6656e-06', True)
+    """
+    require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
+    _require_options(tol, method)
+    if has_moments_alone(event):
+        log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
+        return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
+    compositions = pairs(event, relation)
+    most = chance_of_inclusion(event)
+    if most == 0 or least_noise(event) == 0:
+        return Bounds(most * (1 - 2e-12), most, "closed form")
+    if least_noise(event) < _NO_NOISE:
+        return Bounds(0.0, most, "renyi")
+    if epsilon == math.inf and max(map(_largest_mass, compositions), default=0.0) == 0:
+        return Bounds(0.0, 0.0, "closed form")
+    if epsilon >= max(map(_largest_losses, compositions), default=0.0):
+        return Bounds(0.0, 0.0, "closed form")
+    found = _log_deltas_of(compositions, epsilon, tol, method)
+    worst = max(found, key=lambda bounds: bounds.upper)
+    lower = max(bounds.lower for bounds in found)
+    upper = worst.upper
+    if worst.engine == "renyi":
+        upper = min(upper, _loose_log_delta(event, relation, epsilon))
+    rounded = math.exp(upper) * (1 + 4e-16)  # exp rounds to nearest
+    is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
+    least = math.exp(lower) * (1 - 4e-16) if is_exact else 0.0
+    return Bounds(least, min(most, rounded), worst.engine)
+
+
+def _epsilons_of(
+    orders: tuple[Composition, ...], log_delta: float, tol: float, method: Method
+) -> list[Bounds]:
+    """Bounds of epsilon for each order; rough ones where the first is worse for certain."""
+    found = [epsilon_of(once, log_delta, tol, method) for once in orders[:1]]
+    for once in orders[1:]:
+        if found[0].engine == "lattice" and tol < _ROUGH:
+            rough = epsilon_of(once, log_delta, _ROUGH, method)
+            if rough.upper <= found[0].upper:
+                found.append(rough)
+                continue
+        found.append(epsilon_of(once, log_delta, tol, method))
+    return found
+
+
+def _log_deltas_of(
+    orders: tuple[Composition, ...], epsilon: float, tol: float, method: Method
+) -> list[Bounds]:
+    """Bounds of log delta for each order; Chernoff's where they show that the first is worse."""
+    found = [log_delta_of(once, epsilon, tol, method) for once in orders[:1]]
+    for once in orders[1:]:
+        if epsilon >= _largest_losses(once):
+            found.append(Bounds(-math.inf, -math.inf, found[0].engine))
+            continue
+        if found[0].engine == "lattice":
+            most = log_delta_at_most(once, epsilon)
+            if most <= found[0].lower:
+                found.append(Bounds(-math.inf, most, "lattice"))
+                continue
+        found.append(log_delta_of(once, epsilon, tol, method))
+    return found
+
+
+def chance_of_inclusion(event: Event) -> float:
+    """The probability that the record is ever read, rounded up: a delta that holds at epsilon 0."""
+    never = 0.0
+    for leaf, times in leaves(event):
+        if not isinstance(leaf, Poisson):
+            return 1.0
+        never += times * math.log1p(-leaf.sample_rate)
+    return min(1.0, -math.expm1(never) * (1 + 1e-12))
+
+
+def least_noise(event: Event) -> float:
+    """The smallest noise multiplier of all Gaussian releases."""
+    gaussians = [leaf.event if isinstance(leaf, Poisson) else leaf for leaf, _ in leaves(event)]
+    return min((g.noise_multiplier for g in gaussians if isinstance(g, Gaussian)), default=math.inf)
+
+
+def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
+    """What holds without an engine: sampling never costs privacy, and the best order's Renyi DP."""
+    if not _is_of_gaussians(event):
+        return _renyi_epsilon(event, relation, delta)
+    mu = _unsampled_mu(event, relation)
+    without_sampling = gaussian_epsilon(mu, math.log(delta))[1]
+    if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
+        return without_sampling
+    return min(without_sampling, rdp_epsilon(phases(event), delta))
+
+
+def _loose_log_delta(event: Event, relation: Relation, epsilon: float) -> float:
+    if not _is_of_gaussians(event):
+        return renyi_log_delta(event, epsilon=epsilon, relation=relation)
+    without_sampling = gaussian_log_delta(_unsampled_mu(event, relation), epsilon)[1]
+    if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
+        return without_sampling
+    return min(without_sampling, rdp_log_delta(phases(event), epsilon))
+
+
+def _renyi_epsilon(event: Event, relation: Relation, delta: float) -> float:
+    if delta >= 1 or not leaves(event):
+        return 0.0
+    return renyi_epsilon(event, delta=delta, relation=relation) if delta > 0 else math.inf
+
+
+def has_moments_alone(event: Event) -> bool:
+    """Whether a part of the event is known by its Renyi divergences only."""
+    parts = (leaf.event if isinstance(leaf, Group) else leaf for leaf, _ in leaves(event))
+    return any(isinstance(part, ZCDP) for part in parts)
+
+
+def _is_of_gaussians(event: Event) -> bool:
+    parts = [leaf.event if isinstance(leaf, Poisson) else leaf for leaf, _ in leaves(event)]
+    return all(isinstance(part, Gaussian) for part in parts)
+
+
+def _largest_losses(composition: Composition) -> float:
+    return math.fsum(times * largest_loss(pair) for pair, times in composition)
+
+
+def _largest_mass(composition: Composition) -> float:
+    """The largest probability of an infinite loss in one release."""
+    lost = [
+        math.fsum(p for loss, p, _ in pair.values if loss == math.inf)
+        for pair, _ in composition
+        if isinstance(pair, FiniteLoss)
+    ]
+    return max(lost, default=0.0)
+
+
+def _unsampled_mu(event: Event, relation: Relation) -> float:
+    moved = 2.0 if relation == "replace_one" else 1.0
+    return moved * math.sqrt(math.fsum(n / sigma / sigma for sigma, _, n in phases(event)))
+
+
+def _require_options(tol: float, method: str) -> None:
+    require(is_real(tol) and 0 < tol <= 1, "accounting", "a tol in (0, 1]", tol, "use 1e-5")
+    require(
+        method in get_args(Method),
+        "accounting",
+        f"a method among {', '.join(get_args(Method))}",
+        method,
+        "use auto",
+    )

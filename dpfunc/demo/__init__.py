@@ -1,1 +1,0 @@
-"""The demonstration: a small network trained on real images with DP-SGD, through the public API."""

@@ -1,0 +1,116 @@
+"""Poisson batches for an ordinary loop: which samples, in which microbatches, and who fills up."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from dpfunc.persample.batches.batch import slices
+from dpfunc.persample.batches.nested import tensors_in
+from dpfunc.random.keys import Key
+from dpfunc.sampling import poisson
+
+
+class Drawn(NamedTuple):
+    """A microbatch of the Poisson batch of ``step``. ``last``: no other one follows.
+
+    ``indices``: of the samples; a batch without any has one that only fills up, as models and
+    losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one.
+    """
+
+    step: int
+    indices: tuple[int, ...]
+    mask: Tensor
+    last: bool
+
+
+def drawn(
+    key: Key, step: int, *, size: int, rate: float, microbatch_size: int | None
+) -> list[Drawn]:
+    """The microbatches of the batch of ``step``: a function of the key and the step alone."""
+    indices, _ = poisson(key, step, size=size, rate=rate)
+    return microbatches(step, [indices[part] for part in slices(len(indices), microbatch_size)])
+
+
+def microbatches(step: int, chosen: Sequence[Tensor]) -> list[Drawn]:
+    """One for the indices in each part of the batch of ``step``, where a part may be empty."""
+    return [
+        Drawn(
+            step,
+            tuple(part.tolist()) or (0,),
+            torch.full((max(1, len(part)),), len(part) > 0),
+            last=number == len(chosen) - 1,
+        )
+        for number, part in enumerate(chosen)
+    ]
+
+
+class PoissonBatches(Sampler[list[int]]):
+    """The ``batch_sampler`` of a DataLoader: so many Poisson batches each time it is iterated.
+
+    ``first_step``: tells where to begin. ``note``: gets each microbatch when it is drawn.
+    """
+
+    def __init__(
+        self,
+        key: Key,
+        *,
+        size: int,
+        rate: float,
+        steps: int,
+        microbatch_size: int | None,
+        first_step: Callable[[], int],
+        note: Callable[[Drawn], None],
+    ) -> None:
+        self._key = key
+        self._size = size
+        self._rate = rate
+        self._steps = steps
+        self._microbatch_size = microbatch_size
+        self._first_step = first_step
+        self._note = note
+
+    def __len__(self) -> int:
+        return self._steps
+
+    def __iter__(self) -> Iterator[list[int]]:
+        first = self._first_step()
+        for step in range(first, first + self._steps):
+            for part in drawn(
+                self._key,
+                step,
+                size=self._size,
+                rate=self._rate,
+                microbatch_size=self._microbatch_size,
+            ):
+                self._note(part)
+                yield list(part.indices)
+
+
+class PoissonLoader(DataLoader[Any]):
+    """A DataLoader that announces each microbatch, with its tensors, as it hands it out.
+
+    ``queue``: what its sampler has drawn, in order; it may be ahead. ``announce``: False ends it.
+    """
+
+    def __init__(
+        self,
+        dataset: Dataset[Any],
+        batches: PoissonBatches,
+        queue: list[Drawn],
+        announce: Callable[[Drawn, list[Tensor]], bool],
+        **options: Any,
+    ) -> None:
+        self._queue = queue
+        self._announce = announce
+        super().__init__(dataset, batch_sampler=batches, **options)
+
+    def __iter__(self) -> Any:
+        self._queue.clear()
+        for batch in super().__iter__():
+            part = self._queue.pop(0)
+            if not self._announce(part, tensors_in(batch)):
+                return
+            yield batch

@@ -1,0 +1,135 @@
+"""What an ordinary loop is refused for, before anything has been released."""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.parallel import DataParallel, DistributedDataParallel
+
+from dpfunc.checks import require
+from dpfunc.modules.checking.looking import look
+from dpfunc.types import Tensors
+
+_SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
+
+
+def require_trainable(model: nn.Module) -> Tensors:
+    """The trainable parameters of ``model``, if it can be trained privately as it is."""
+    require(
+        isinstance(model, nn.Module),
+        "PrivacyEngine",
+        "an nn.Module",
+        type(model).__name__,
+        "for functions use PrivateGrad",
+        error=TypeError,
+    )
+    wrapped = isinstance(model, DataParallel | DistributedDataParallel)
+    require(
+        not wrapped and not hasattr(model, "_orig_mod"),
+        "PrivacyEngine",
+        "the plain module",
+        type(model).__name__,
+        "pass the module itself, neither compiled nor wrapped for several devices",
+        error=TypeError,
+    )
+    problems = [at for at in look(model) if at.severity == "error"]
+    require(
+        not problems,
+        "PrivacyEngine",
+        "a model that can be trained privately",
+        [f"{at.path or 'the model'}: {at.what}; {at.why}" for at in problems],
+        "; ".join(sorted({at.fix for at in problems})),
+    )
+    params: Tensors = {n: param for n, param in model.named_parameters() if param.requires_grad}
+    require(
+        len(params) > 0,
+        "PrivacyEngine",
+        "a model with trainable parameters",
+        "none",
+        "set requires_grad_(True) on those to train",
+    )
+    return params
+
+
+def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors) -> None:
+    """ValueError unless ``optimizer`` trains exactly ``params``, one step at a time."""
+    require(
+        not isinstance(optimizer, torch.optim.LBFGS),
+        "PrivacyEngine",
+        "an optimizer that sees each batch once",
+        "LBFGS",
+        "use SGD or Adam",
+    )
+    names = {id(param): name for name, param in params.items()}
+    own = {id(param) for group in optimizer.param_groups for param in group["params"]}
+    strange = sum(param not in names for param in own)
+    require(
+        strange == 0,
+        "PrivacyEngine",
+        "an optimizer of the model's trainable parameters alone",
+        f"{strange} other tensors in it (of another model, frozen, or of a copy)",
+        "make the optimizer from model.parameters(), after the last change of the model",
+    )
+    missing = sorted(name for param, name in names.items() if param not in own)
+    require(
+        not missing,
+        "PrivacyEngine",
+        "an optimizer of all trainable parameters",
+        f"one without {missing[:5]}",
+        "freeze those with requires_grad_(False), or give them to the optimizer",
+    )
+
+
+def require_own_gradients(params: Tensors) -> None:
+    """RuntimeError where autograd has put ordinary gradients beside those of the engine."""
+    escaped = sorted(name for name, param in params.items() if param.grad is not None)
+    require(
+        not escaped,
+        "PrivacyEngine",
+        "every use of a parameter inside of the model's own forward, in training mode",
+        f"ordinary gradients of {escaped[:5]}",
+        "call the model itself (not a part of it), in training mode, and use weight_decay for a "
+        "penalty on parameters",
+        error=RuntimeError,
+    )
+
+
+def require_unchanged(model: nn.Module, params: Tensors) -> None:
+    """RuntimeError where other parameters are trainable than when the engine was made."""
+    now = {id(param) for param in model.parameters() if param.requires_grad}
+    require(
+        now == {id(param) for param in params.values()},
+        "PrivacyEngine",
+        "the parameters that were trainable when the engine was made",
+        "others",
+        "make a new engine after freezing or replacing parameters, and compose the events of both",
+        error=RuntimeError,
+    )
+
+
+def require_sized(dataset: Any, sample_size: int, options: dict[str, Any]) -> None:
+    """ValueError unless ``dataset`` can be sampled from, and has the size that was planned with."""
+    own = sorted(set(options) & set(_SAMPLING_OPTIONS))
+    require(
+        not own,
+        "PrivacyEngine.loader",
+        "options that leave the sampling alone",
+        own,
+        "batches are Poisson samples of the expected size batch_size of the engine, which is what "
+        "the accounting assumes",
+    )
+    require(
+        hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"),
+        "PrivacyEngine.loader",
+        "a dataset with __getitem__ and __len__",
+        type(dataset).__name__,
+        "Poisson sampling picks samples by index; load an iterable dataset into a list",
+        error=TypeError,
+    )
+    require(
+        len(dataset) == sample_size,
+        "PrivacyEngine.loader",
+        f"a dataset of sample_size = {sample_size} samples",
+        len(dataset),
+        "give the engine the size of this dataset",
+    )

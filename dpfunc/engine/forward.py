@@ -1,0 +1,284 @@
+"""A module's own forward pass, watched: who uses which parameter, and where the samples are.
+
+While `WatchedForward` is attached, ``model(x)`` in training mode runs under the tape of the engine,
+as a loss marked by `batched` does. What is learned of the model is learned and verified in the same
+way too: the loss of a sample is then a fixed random combination of its outputs.
+"""
+
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+
+from dpfunc.engine.program import Program, Watched
+from dpfunc.persample.batches.batch import take
+from dpfunc.persample.batches.nested import replace_tensors, tensors_in
+from dpfunc.persample.definition.loss import Batched
+from dpfunc.persample.factored import collected, known_places, places_of
+from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.rules import RULES
+from dpfunc.persample.watching.capture import Tape
+from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watching.tap import Record
+from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, Seen, to_rows
+from dpfunc.persample.whole_batch.rows import Rows
+from dpfunc.persample.whole_batch.verify import Learned, repeated
+from dpfunc.types import Tensors
+
+
+@dataclass
+class Microbatch:
+    """The samples that the model sees now, and all that was noted of them.
+
+    ``mask``: bool ``[B]``, False for a sample that only fills up. ``last``: of its batch.
+    ``divided_by``: what the loop divides its loss by, beside the reduction over samples.
+    """
+
+    mask: Tensor
+    program: Program
+    last: bool
+    divided_by: int = 1
+    record: Record = field(default_factory=Record)
+    rows: list[Rows] = field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return self.mask.shape[0]
+
+    def per_sample(self, params: Tensors) -> dict[str, Factored]:
+        """The gradients of the losses that were backpropagated, by sample. To be called once."""
+        for rows in self.rows:
+            for name, copy in rows.expanded.items():
+                if copy.grad is not None:
+                    self.record.add(name, Dense(copy.grad))
+            rows.finish(self.record)
+        return collected(self.record, params, self.size)
+
+
+class _Open(NamedTuple):
+    """A forward pass that has begun. ``buffers``: as they were."""
+
+    tape: Tape
+    places: Places
+    microbatch: Microbatch
+    call: Any
+    buffers: dict[str, tuple[int, int]]
+
+
+class WatchedForward:
+    """The forward pass of ``module`` with the trainable ``params``.
+
+    ``current``: the microbatch that a forward pass in training mode belongs to, or an error.
+    """
+
+    def __init__(
+        self, module: nn.Module, params: Tensors, current: Callable[[], Microbatch]
+    ) -> None:
+        self._module = module
+        self._params = params
+        self._current = current
+        self._paused = False
+        self._open: list[_Open] = []
+        self._outputs: dict[str, list[Place | None]] = {}
+        self._verified: dict[str, dict[Any, Any]] = {}
+
+    def before(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
+        """The hook that runs before the forward pass."""
+        if self._paused or not (module.training and torch.is_grad_enabled()):
+            return None
+        microbatch = self._current()
+        call = replace_tensors((args, kwargs), _plain) if _any_watched((args, kwargs)) else None
+        plain = call or (args, kwargs)
+        if not microbatch.rows:
+            for param in self._params.values():
+                param.grad = None  # so that what ordinary autograd adds is seen
+        places = self._places(plain, microbatch)
+        probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
+        rows = Rows(places, probe, "different")
+        tape = Tape(RULES, dict(self._params), microbatch.record, rows)
+        microbatch.rows.append(rows)
+        self._open.append(_Open(tape, places, microbatch, (args, kwargs), self._buffers()))
+        tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
+        return call
+
+    def after(self, _module: nn.Module, _args: Any, _kwargs: Any, output: Any) -> None:
+        """The hook that runs after it, also where it has raised."""
+        if self._paused or not self._open:
+            return
+        tape, places, microbatch, (own_args, own_kwargs), buffers = self._open.pop()
+        tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
+        if output is None:  # the forward pass has raised
+            return
+        places.finish()
+        changed = sorted(name for name, now in self._buffers().items() if now != buffers.get(name))
+        if changed:
+            raise RuntimeError(
+                "PrivacyEngine: expected a forward pass that leaves the model as it is but it "
+                f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
+                "of the model without any noise. Do not update them in training mode."
+            )
+        microbatch.program.note(self.plain, own_args, own_kwargs, output)
+        for tensor in tensors_in(output):
+            if tensor.requires_grad:
+                tensor.register_hook(_refuse_unseen(microbatch.program))
+
+    def plain(self, *args: Any, **kwargs: Any) -> Any:
+        """The forward pass without a tape."""
+        with self.paused():
+            return self._module(*args, **kwargs)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Inside, the module runs as it would without these hooks."""
+        before, self._paused = self._paused, True
+        try:
+            yield
+        finally:
+            self._paused = before
+
+    @contextmanager
+    def undisturbed(self) -> Iterator[None]:
+        """Inside, runs of the module leave no trace in its buffers and in torch's generators."""
+        buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
+        devices = {param.device for param in self._params.values()} - {torch.device("cpu")}
+        with torch.random.fork_rng(list(devices)), torch.enable_grad(), self.paused():
+            try:
+                yield
+            finally:
+                for name, buffer in self._module.named_buffers():
+                    if name in buffers and not torch.equal(buffer, buffers[name]):
+                        buffer.copy_(buffers[name])
+
+    def _buffers(self) -> dict[str, tuple[int, int]]:
+        """Which tensors the buffers are, and how often each has been written to."""
+        return {name: (id(b), b._version) for name, b in self._module.named_buffers()}
+
+    def _places(self, call: Any, microbatch: Microbatch) -> Places:
+        """The places of this call, learned and verified where that is due."""
+        loss, batch = self._as_loss(call, microbatch.size)
+        params = {name: param.detach() for name, param in self._params.items()}
+
+        def look(*, whole: bool) -> Learned:
+            try:
+                return places_of(loss, "different", params, batch, whole=whole)
+            except OffPlanError:  # the whole batch takes another way than a few samples of it
+                return places_of(loss, "different", params, batch, whole=True)
+
+        def learn(*, whole: bool) -> tuple[Seen, ...]:
+            with self.undisturbed():
+                try:
+                    learned = look(whole=whole)
+                except RuntimeError as error:
+                    raise RuntimeError(
+                        "PrivacyEngine: expected a model that keeps its samples apart but, where "
+                        f"its outputs with fixed weights are taken for a loss, {error}"
+                    ) from error
+            microbatch.program.model_rounding = learned.rounding
+            return learned.seen
+
+        known = known_places(loss, params, batch)
+        if known is None:
+            plan = learn(whole=False)
+        else:
+            plan, microbatch.program.model_rounding = known.seen, known.rounding
+        return Places(microbatch.size, plan, lambda: learn(whole=True))
+
+    def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:
+        """The module as a loss of the tensors in ``call`` that have samples on axis 0."""
+        tensors = tensors_in(call)
+        with_samples = [tensor.dim() > 0 and tensor.shape[0] == size for tensor in tensors]
+        if not any(with_samples):
+            raise ValueError(
+                f"PrivacyEngine: expected the {size} samples of the batch on axis 0 of the model's "
+                f"inputs but got the shapes {[tuple(t.shape) for t in tensors]}; pass the batch "
+                "as the engine's loader gave it, whole, and let the model transpose it."
+            )
+        batch = tuple(t.detach() for t, own in zip(tensors, with_samples, strict=True) if own)
+        key = _structure(call)
+
+        def outputs(params: Tensors, batch: tuple[Tensor, ...]) -> list[Tensor]:
+            rows, own = iter(batch), iter(with_samples)
+            args, kwargs = replace_tensors(call, lambda t: next(rows) if next(own) else t)
+            return tensors_in(functional_call(self._module, params, args, kwargs))
+
+        def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
+            return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
+
+        if key not in self._outputs:
+            with self.undisturbed(), Chance("none"), torch.no_grad():
+                params = {name: param.detach() for name, param in self._params.items()}
+                one = take(batch, slice(0, 1))
+                two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
+                self._outputs[key] = _output_places(two, three)
+        return Batched(loss_fn, self._verified.setdefault(key, {})), batch
+
+
+def _output_places(two: list[Tensor], three: list[Tensor]) -> list[Place | None]:
+    """Where the samples are in the outputs for two samples and for three."""
+    places: list[Place | None] = []
+    for small, large in zip(two, three, strict=True):
+        axes = [i for i, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
+        if len(axes) > 1:
+            raise RuntimeError(
+                "PrivacyEngine: expected one axis of samples in each output of the model but two "
+                f"grow with the batch, of shape {tuple(large.shape)} for 3 samples; a model may "
+                "not compare its samples."
+            )
+        places.append(Place(axes[0], small.shape[axes[0]] // 2) if axes else None)
+    if not any(p is not None and t.is_floating_point() for p, t in zip(places, two, strict=True)):
+        raise RuntimeError(
+            "PrivacyEngine: expected outputs of each sample from the model but got "
+            f"{[tuple(t.shape) for t in three] or 'no tensor'} for 3 samples; return the logits "
+            "beside the loss, or compute the loss outside of the model."
+        )
+    return places
+
+
+def _combined(outputs: list[Tensor], places: list[Place | None], size: int) -> Tensor:
+    """One number a sample, ``[B]``: its outputs with fixed weights of many sizes.
+
+    Their root mean square is added, without a gradient: where millions of outputs cancel, it is
+    what rounding is to be compared with.
+    """
+    total = torch.zeros(size, device=outputs[0].device)
+    for tensor, place in zip(outputs, places, strict=True):
+        if place is not None and tensor.is_floating_point():
+            rows = to_rows(tensor, place, size).reshape(size, -1).to(total.dtype)
+            weights = torch.cos(1.7 * torch.arange(rows.shape[1], device=rows.device) + 0.4)
+            sums = rows @ weights.to(total.dtype) / math.sqrt(max(1, rows.shape[1]))
+            total = total + sums + rows.detach().square().mean(1).sqrt()
+    return total
+
+
+def _structure(call: Any) -> str:
+    """What a call is apart from its tensors: names, numbers, and how many axes there are."""
+
+    def plain(part: Any) -> str:
+        return repr(part) if isinstance(part, str | int | float | None) else type(part).__name__
+
+    return repr(replace_tensors(call, lambda t: (t.dim(), str(t.dtype)), other=plain))
+
+
+def _refuse_unseen(program: Program) -> Callable[[Tensor], None]:
+    def check(_: Tensor) -> None:
+        if not program.running_backward:
+            raise RuntimeError(
+                "PrivacyEngine: expected loss.backward() on a loss made of what the model returned "
+                "but another backward pass came by (torch.autograd.backward, or a loss computed "
+                "out of sight of torch functions); call .backward() on the loss itself."
+            )
+
+    return check
+
+
+def _any_watched(value: Any) -> bool:
+    return any(isinstance(tensor, Watched) for tensor in tensors_in(value))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.unwatched() if isinstance(tensor, Watched) else tensor

@@ -1,0 +1,252 @@
+"""A loss of the whole batch, run on a few samples: where its samples are, and whether they mix."""
+
+import math
+from collections.abc import Callable
+from itertools import count
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from torch.overrides import TorchFunctionMode
+
+from dpfunc.persample.batches.batch import batch_size, map_tensors, take
+from dpfunc.persample.batches.nested import replace_tensors, tensors_in
+from dpfunc.persample.definition.dense import loss_and_grad, weighted_grad
+from dpfunc.persample.definition.loss import Batched
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.whole_batch.places import OffPlanError, Places, Seen
+from dpfunc.random.continuous import normal
+from dpfunc.random.keys import key
+from dpfunc.random.subsets import permutation
+from dpfunc.types import Tensors
+
+FEW_SAMPLES = 3
+"""So many samples are compared with themselves in a batch of one."""
+
+
+class Learned(NamedTuple):
+    """``seen``: see `Places`. ``different``: from how many different samples it is.
+
+    ``rounding``: of the coarsest number in the loss.
+    ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
+    dependence that did not show in one batch may show in the next, and this costs next to nothing.
+    """
+
+    seen: tuple[Seen, ...]
+    different: int
+    rounding: float
+    uses: int = 0
+
+    def serves(self, samples: int) -> bool:
+        """Whether a batch of which ``samples`` can be compared may go without another look."""
+        return self.different >= samples and not (self.uses and is_time_to_look(self.uses))
+
+
+def is_time_to_look(times: int) -> bool:
+    """At first, and after 1, 2, 4, 8, ... times."""
+    return times & (times - 1) == 0
+
+
+RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
+"""The factored gradients and losses of a batch whose places are given, or learned on the way."""
+
+
+def verified_places(
+    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...], samples: int
+) -> Learned:
+    """The places of ``loss_fn``'s tensors, from ``samples`` of ``batch`` chosen at random.
+
+    RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
+    sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
+    samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
+    """
+    different = min(samples, batch_size(batch))
+    # Any of them, so that what the first ones hide is not hidden for ever.
+    chosen = permutation(key(), batch_size(batch))[:different]
+    few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
+
+    def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
+        learned = _learned_places(loss_fn, run, params, few)
+        _require_attributed(loss_fn, run, learned, params, batch)
+        return learned
+
+    given = (params, few, batch)
+    try:
+        return look(*given)
+    except OffPlanError:
+        raise
+    except RuntimeError as error:
+        coarse = [torch.finfo(t.dtype).eps for t in tensors_in(given) if t.is_floating_point()]
+        if max(coarse) <= torch.finfo(torch.float64).eps:
+            raise
+        try:
+            learned = look(*replace_tensors(given, _in_float64))
+        except RuntimeError:  # it does mix samples, or is not made for float64
+            raise error from None
+        return learned._replace(rounding=max(coarse))
+
+
+def _in_float64(values: Tensor) -> Tensor:
+    return values.to(torch.float64) if values.is_floating_point() else values
+
+
+def _learned_places(
+    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...]
+) -> Learned:
+    """The places, from a batch of few samples, each of which is compared with itself alone."""
+    different = batch_size(batch)
+    with Chance("none"):
+        pair = repeated(batch, different, max(2, different))
+        look = _looked_at(loss_fn, params, pair)
+        size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
+        places = Places(size)
+        samples_in_turn = repeated(batch, different, size)
+        grads, losses = run(places, params, samples_in_turn)
+        _require_unchanged(samples_in_turn)
+        for sample in range(min(FEW_SAMPLES, different)):
+            own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
+            alone = loss_and_grad(loss_fn, params, own)
+            inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
+            _require_equal(sample, losses[sample], inside, *alone, look.rounding)
+    return Learned(places.finish(), different, look.rounding)
+
+
+def _require_attributed(
+    loss_fn: Batched, run: RunRows, learned: Learned, params: Tensors, batch: tuple[Any, ...]
+) -> None:
+    """RuntimeError unless every gradient of ``batch`` is held as its own sample's.
+
+    For random weights the weighted sum of the gradients is one backward pass of plain autograd. Two
+    sets of gradients that agree in it are the same, except with probability zero.
+    """
+    with Chance("none"):
+        grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+        # One that is not finite would make every sum so, and hide what is wrong with the others.
+        finite = torch.stack([losses, *(grad.norm_sq() for grad in grads.values())])
+        finite = finite.isfinite().all(0)
+        if not bool(finite.all()):
+            batch = map_tensors(lambda values: values[finite.to(values.device)], batch)
+            if batch_size(batch) == 0:
+                return
+            grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+        size = batch_size(batch)
+        weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
+        sums = weighted_grad(loss_fn, params, batch, weights)
+    total = _norm(sums)
+    relative, small = tolerances(learned.rounding)
+    differing = [
+        name
+        for name, grad in sums.items()
+        if not close(grads[name].weighted_sum(weights), grad, relative, floor=small * total)
+    ]
+    if differing:
+        raise RuntimeError(
+            f"batched: expected the gradient of each of the {size} samples in its place but for "
+            f"{differing[:5]} they are held for others: the loss puts samples into another order "
+            "on the way. Write the loss of one sample instead (no batched), or mask, not sort."
+        )
+
+
+def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
+    """A batch of ``size`` samples out of the first ``different`` ones, in turn.
+
+    With some of them twice, no order that depends on the data is the order of the batch by chance.
+    """
+
+    def repeat(values: Tensor) -> Tensor:
+        return values[torch.arange(size, device=values.device) % different]
+
+    repeated_batch: tuple[Any, ...] = map_tensors(repeat, batch)
+    return repeated_batch
+
+
+def size_that_divides_none(sizes: set[int], at_least: int) -> int:
+    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
+    for size in count(max(3, at_least)):
+        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
+        if prime and all(other % size for other in sizes):
+            return size
+    raise AssertionError("there are more primes than sizes")
+
+
+def _require_unchanged(fresh: tuple[Any, ...]) -> None:
+    """RuntimeError where the loss has written to its data, which then differs at its next look."""
+    if any(values._version for values in tensors_in(fresh)):
+        raise RuntimeError(
+            "batched: expected the loss to leave its data as it is but it changes a tensor of the "
+            "batch in place; work on a copy, for example x = x.clone()."
+        )
+
+
+class _Look(TorchFunctionMode):
+    """Notes the length of every axis that it sees, and the coarsest rounding of a result."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: set[int] = set()
+        self.rounding = 0.0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        result = func(*args, **(kwargs or {}))
+        replace_tensors((args, kwargs, result), self._note)
+        return result
+
+    def _note(self, values: Tensor) -> None:
+        self.sizes.update(values.shape)
+        if values.is_floating_point():
+            self.rounding = max(self.rounding, torch.finfo(values.dtype).eps)
+
+
+def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
+    look = _Look()
+    with torch.no_grad(), look:
+        loss_fn(params, *batch)
+    return look
+
+
+def _require_equal(
+    sample: int,
+    loss: Tensor,
+    grads: dict[str, Factored],
+    loss_alone: Tensor,
+    alone: Tensors,
+    rounding: float,
+) -> None:
+    """RuntimeError unless both are one sample's loss and gradient, up to rounding."""
+    relative, small = tolerances(rounding)
+    total = _norm(alone)
+    differing = [
+        name
+        for name, grad in alone.items()
+        if not close(grads[name].dense()[0], grad, relative, floor=small * total)
+    ]
+    if differing or not close(loss, loss_alone, relative, floor=small):
+        raise RuntimeError(
+            f"batched: expected sample {sample} to have the same loss and gradient alone as in a "
+            f"batch but the loss is {float(loss_alone):.6g} alone and {float(loss):.6g} in a "
+            f"batch, and the gradient differs for {differing[:5] or 'no parameter'}: samples are "
+            "mixed (BatchNorm, a mean over the tokens of the whole batch), chance is involved, or "
+            "samples do not lie in order on one axis. Reduce every sample on its own."
+        )
+
+
+def _norm(grads: Tensors) -> float:
+    """Of all gradients that are finite together: the others have no size to compare with."""
+    squares = [float(grad.double().square().sum()) for grad in grads.values()]
+    return math.sqrt(sum(square for square in squares if math.isfinite(square)))
+
+
+def tolerances(rounding: float) -> tuple[float, float]:
+    """How far gradients may be apart: relative to their own norm, and to that of all together."""
+    return math.sqrt(rounding), min(100 * rounding, 0.02)
+
+
+def close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:
+    """Equal in L2 norm, NaN to NaN."""
+    actual, expected = actual.double(), expected.double()
+    if not bool(expected.isfinite().all()):
+        return torch.equal(actual.isfinite(), expected.isfinite())
+    return float((actual - expected).norm()) <= relative * float(expected.norm()) + floor

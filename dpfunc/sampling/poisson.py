@@ -1,0 +1,95 @@
+"""Poisson sampling: which records take part in a step, as indices and a mask."""
+
+import math
+
+import torch
+from scipy import stats
+from torch import Tensor
+
+from dpfunc.checks import is_count, is_real, require
+from dpfunc.random.discrete import bernoulli
+from dpfunc.random.keys import Key, fold_in
+
+
+def poisson(
+    key: Key,
+    step: int,
+    *,
+    size: int,
+    rate: float,
+    pad_to: int | None = None,
+    device: torch.device | str = "cpu",
+) -> tuple[Tensor, Tensor]:
+    """Choose each of ``size`` records independently with probability ``rate``: indices and mask.
+
+    Returns ``indices`` (int64 ``[M]``, ascending, on ``device``) and ``mask`` (bool ``[M]``).
+    Without ``pad_to``, M is the number drawn and the mask is all True. With it, M is ``pad_to``:
+    the rest is filled up with index 0 and mask False, so that every batch has one shape.
+
+    Guarantee: the sampling that amplification by Poisson subsampling assumes (Abadi et al. 2016;
+    Zhu and Wang 2019). Each record has a 64-bit coin of its own: the inclusion probability is
+    ``rate`` rounded down to a multiple of 2**-64, and adding a record leaves the coins of the
+    others as they were. A pure function of (key, step): steps are independent. The key is as secret
+    as the noise's: who knows which records took part loses the amplification.
+
+    | case | result |
+    |---|---|
+    | no record drawn | M = 0 (or all padding): still take the step, noise alone is released |
+    | ``rate == 0``, ``rate == 1`` | no record, every record |
+    | more drawn than ``pad_to`` | ValueError: dropping some would void the guarantee |
+
+    >>> import dpfunc as dp
+    >>> indices, mask = poisson(dp.key(0), step=0, size=1000, rate=0.1, pad_to=160)
+    >>> indices.shape, mask.shape
+    (torch.Size([160]), torch.Size([160]))
+    """
+    _require_rate("poisson", size, rate)
+    require(is_count(step), "poisson", "an int step >= 0", step, "count your steps from 0")
+    drawn = bernoulli(fold_in(key, "poisson sampling", step), (size,), probability=rate)
+    indices = drawn.nonzero().squeeze(1)
+    count = indices.shape[0]
+    mask = torch.ones_like(indices, dtype=torch.bool)
+    if pad_to is not None:
+        require(
+            is_count(pad_to) and count <= pad_to,
+            "poisson",
+            f"pad_to >= {count}, the records drawn at step {step}",
+            pad_to,
+            f"pad to {padded_size(size=size, rate=rate)}, from dpfunc.sampling.padded_size",
+        )
+        indices = torch.nn.functional.pad(indices, (0, pad_to - count))
+        mask = torch.nn.functional.pad(mask, (0, pad_to - count))
+    return indices.to(device), mask.to(device)
+
+
+def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) -> int:
+    """The smallest ``pad_to`` that a step exceeds with at most ``overflow_probability``.
+
+    The quantile of Binomial(size, rate). Multiply your number of steps by the probability for the
+    chance that a run ever stops with the error of `poisson`.
+
+    >>> padded_size(size=60_000, rate=256 / 60_000)
+    376
+    """
+    _require_rate("padded_size", size, rate)
+    require(
+        is_real(overflow_probability) and 1e-15 <= overflow_probability < 1,
+        "padded_size",
+        "1e-15 <= overflow_probability < 1",
+        overflow_probability,
+        "use 1e-12",
+    )
+    # isf(p) is the smallest k with P(count > k) <= p.
+    quantile = stats.binom.isf(overflow_probability, size, rate)
+    return min(size, math.ceil(quantile))
+
+
+def _require_rate(subject: str, size: int, rate: float) -> None:
+    require(is_count(size) and size >= 1, subject, "an int size >= 1", size, "pass len(dataset)")
+    require(
+        is_real(rate) and 0 <= rate <= 1,
+        subject,
+        "a probability 0 <= rate <= 1",
+        rate,
+        "pass expected_batch_size / len(dataset)",
+    )

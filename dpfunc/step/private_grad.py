@@ -1,0 +1,301 @@
+"""`PrivateGrad`: a batch in, a private gradient out. Engine, clip, sum, noise, scale."""
+
+import math
+from collections.abc import Callable
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any, Literal, NamedTuple
+
+import torch
+from torch import Tensor
+
+from dpfunc.accounting import Event
+from dpfunc.checks import is_count, is_real, require
+from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
+from dpfunc.persample.definition.dense import per_sample_grad_and_loss
+from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
+from dpfunc.persample.factored import factored_grad
+from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
+from dpfunc.random.keys import Key
+from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
+from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
+from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
+
+Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
+
+ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss, "factored": factored_grad}
+"""``engine(loss_fn, randomness=...)(params, *batch) -> (per-sample gradients, losses [B])``."""
+
+_AUTO = "factored"
+
+
+def masked(weights: Weights, mask: Tensor) -> Weights:
+    """The same weights, zero where ``mask`` is False: such a sample is not part of the batch."""
+    values = {name: torch.where(mask, value, 0.0) for name, value in weights.values.items()}
+    return Weights(values, weights.bound)
+
+
+def divided(weights: Weights, by: float) -> Weights:
+    """Weights of a sum that comes out divided, with its bound: B numbers instead of P."""
+    values = {name: value / by for name, value in weights.values.items()}
+    return Weights(values, weights.bound / by)
+
+
+class Aux(NamedTuple):
+    """What a step saw of its samples, masked ones included. NOT private: never publish it.
+
+    ``losses``: ``[B]``. ``norms``: ``[B]``, the L2 norm of each sample's gradient before clipping.
+    """
+
+    losses: Tensor
+    norms: Tensor
+
+
+@dataclass(frozen=True)
+class PrivateGrad:
+    """A differentially private gradient of ``loss_fn``, as a pure function of its arguments.
+
+    ``grads = (sum_i weight_i * grad_i + noise) / expected_batch_size``, where ``grad_i`` is the
+    gradient of ``loss_fn(params, *sample_i)``, the weights come from ``clip`` and the noise from
+    ``noise``: DP-SGD (Abadi et al. 2016, arXiv:1607.00133, Algorithm 1) up to the optimiser, which
+    is post-processing.
+
+    Guarantee: with `GaussianNoise` of noise multiplier sigma and a batch drawn by
+    `sampling.poisson` at rate q, the gradients of T steps are as private as
+    ``accounting.dp_sgd(noise_multiplier=sigma, sample_rate=q, steps=T)`` under adding or removing
+    one sample (an entry of axis 0), provided that ``loss_fn`` reads nothing of the private data but
+    its sample, that the key stays secret, and that ``expected_batch_size`` is a constant that does
+    not depend on the private data. ``aux`` is not private.
+
+    ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
+    sample draws). With "auto" it is the largest whose tensors fit ``memory_budget`` bytes, by
+    default half of what is free at the first step, on top of parameters, batch and noise. A run on
+    shapes alone, without data, counts them, once for every power of two that batch sizes reach; see
+    `dpfunc.step.memory.peak_bytes` for what it cannot see.
+
+    ``engine`` computes the per-sample gradients: "factored" never forms them, "dense" is the
+    definition, and "auto" is the faster, factored. ``randomness`` is that of `per_sample_grad`.
+    With "different", masks come from torch's generator in the order of the batch: the guarantee
+    then needs that generator to be secret too, so do not seed it with a known number.
+
+    | case | result |
+    |---|---|
+    | ``B == 0``, or all masked | noise alone over ``expected_batch_size``; take the step |
+    | a sample with a NaN or infinite gradient | adds zero |
+    | a wrong mask or batch | an error; nothing has changed |
+    | "auto", and one sample exceeds the budget | ValueError; nothing has changed |
+
+    >>> import torch, dpfunc as dp
+    >>> private = dp.PrivateGrad(
+    ...     lambda params, x: (params["w"] * x).sum(),
+    ...     clip=dp.Clip(1.0), noise=dp.GaussianNoise(0.0, key=dp.key()), expected_batch_size=2,
+    ... )
+    >>> params = {"w": torch.zeros(2)}
+    >>> grads, state, aux = private.update(params, torch.eye(2), private.init(params))
+    >>> grads
+    {'w': tensor([0.5000, 0.5000])}
+    """
+
+    loss_fn: LossFn
+    _: KW_ONLY
+    clip: ClipRule
+    noise: NoiseMechanism
+    expected_batch_size: float
+    microbatch_size: int | Literal["auto"] | None = None
+    memory_budget: int | None = None
+    engine: str = "auto"
+    randomness: Randomness = "error"
+    _fitting: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        require(
+            callable(self.loss_fn),
+            "PrivateGrad",
+            "a loss_fn(params, *sample) -> scalar",
+            type(self.loss_fn).__name__,
+            "pass a function of the parameters and one sample",
+            error=TypeError,
+        )
+        _require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
+        _require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
+        size = self.expected_batch_size
+        require(
+            is_real(size) and 0 < size < math.inf,
+            "PrivateGrad",
+            "a finite expected_batch_size > 0",
+            size,
+            "pass sample_rate * dataset size, a constant of the run",
+        )
+        self._check_microbatches()
+        require(
+            self.engine in ("auto", *ENGINES),
+            "PrivateGrad",
+            f"engine auto or one of {sorted(ENGINES)}",
+            self.engine,
+            "use auto",
+        )
+        self._engine()  # refuses a wrong randomness here rather than at the first step
+
+    def _check_microbatches(self) -> None:
+        size, budget = self.microbatch_size, self.memory_budget
+        require(
+            size is None or size == "auto" or (is_count(size) and size >= 1),
+            "PrivateGrad",
+            'microbatch_size >= 1, "auto" or None',
+            size,
+            "use None for the whole batch at once",
+        )
+        require(
+            size != "auto" or not isinstance(self.loss_fn, Batched),
+            "PrivateGrad",
+            'a loss of one sample with microbatch_size="auto"',
+            "a loss marked by batched",
+            "its Python code may depend on data, which the count goes without; choose a number",
+        )
+        require(
+            budget is None or (size == "auto" and is_count(budget)),
+            "PrivateGrad",
+            'memory_budget as a number of bytes, beside microbatch_size="auto"',
+            (budget, size),
+            'pass microbatch_size="auto", or leave memory_budget out',
+        )
+
+    def init(self, params: Tensors) -> State:
+        """The state before the first step. It holds no secret: keys stay in the mechanisms."""
+        return {"clip": self.clip.init(), "noise": self.noise.init(params)}
+
+    def update(
+        self, params: Tensors, batch: Any, state: State, mask: Tensor | None = None
+    ) -> tuple[Tensors, State, Aux]:
+        """One step: ``(grads, state, aux)``. ``params`` and ``state`` are left as they are.
+
+        ``batch``: a tensor or a tuple of tensors (or dicts of them) with samples on axis 0: the
+        arguments of ``loss_fn`` after ``params``. ``mask``: bool ``[B]``, False for padding.
+        ``grads``: private, of the parameters' shapes and dtypes.
+        """
+        return self.update_by(self.clipped_sum, params, batch, state, mask)
+
+    def update_by(
+        self,
+        clipped_sum: ClippedSum,
+        params: Tensors,
+        batch: Any,
+        state: State,
+        mask: Tensor | None = None,
+    ) -> tuple[Tensors, State, Aux]:
+        """`update` with another way to run the data half of a step, such as `compile`'s."""
+        args = tuple(as_args(batch))
+        mask = _whole_mask(mask, args)
+        at_a_time = self._samples_at_a_time(params, args, state["clip"])
+        part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
+        return self.release(part, params, state, mask)
+
+    def release(
+        self, part: Part, params: Tensors, state: State, mask: Tensor
+    ) -> tuple[Tensors, State, Aux]:
+        """The other half of a step: noise on what the whole batch contributes, and the new state.
+
+        For loops that come to their `Part` in another way than by calling ``loss_fn``.
+        """
+        noisy, noise_state = self.noise.add(part.summed, state["noise"])
+        grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
+        clip_state = self.clip.update(part.norms, mask, state["clip"])
+        aux = Aux(part.losses, global_norm(part.norms))
+        return grads, {"clip": clip_state, "noise": noise_state}, aux
+
+    def resume(self, state: State, *, key: Key) -> State:
+        """The state to go on from after a crash, or in another direction.
+
+        With the ``key`` of the run: the same state, checked to be one of this run. The next step
+        then releases, bit for bit, what it would have released, if the batch and the parameters are
+        the same; without that a step would be released twice under one noise. With a new key, from
+        `dpfunc.key`: a branch of the run with fresh noise, for other data or hyperparameters. Draw
+        its samples with that key, too, and compose its event with those of the other branches.
+
+        >>> import dpfunc as dp
+        >>> key = dp.key()
+        >>> noise = dp.GaussianNoise(1.0, key=key)
+        >>> private = PrivateGrad(lambda params, x: params["w"] * x, clip=dp.Clip(1.0),
+        ...                       noise=noise, expected_batch_size=1)
+        >>> state = private.init({})
+        >>> private.resume(state, key=key) == state, private.resume(state, key=dp.key()) == state
+        (True, False)
+        """
+        _require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
+        return {**state, "noise": self.noise.resume(state["noise"], key=key)}
+
+    def event(self, state: State, *, sample_rate: float) -> Event:
+        """What the steps up to ``state`` released, for `accounting.epsilon`.
+
+        ``sample_rate`` is the rate that `sampling.poisson` drew the batches with.
+        """
+        return self.noise.event(state["noise"], sample_rate=sample_rate)
+
+    def clipped_sum(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
+    ) -> Part:
+        """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
+        grads, losses = self._engine()(params, *args)
+        return self.clipped(grads, losses, clip_state, mask)
+
+    def clipped(
+        self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
+    ) -> Part:
+        """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
+        norms = {name: scale * norm for name, norm in leaf_norms(grads).items()}
+        weights = self.weights(norms, clip_state, mask)
+        scaled = Weights({n: scale * w for n, w in weights.values.items()}, weights.bound)
+        return Part(weighted_sum(grads, scaled), norms, losses.detach())
+
+    def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
+        """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""
+        weights = masked(self.clip.weights(norms, clip_state), mask)
+        return divided(weights, self.expected_batch_size)
+
+    def _samples_at_a_time(
+        self, params: Tensors, args: tuple[Any, ...], clip_state: State
+    ) -> int | None:
+        """``microbatch_size`` as a number; "auto" is counted once for each power of two."""
+        if self.microbatch_size != "auto":
+            return self.microbatch_size
+        device, most = batch_device(args), 1 << max(0, batch_size(args) - 1).bit_length()
+        shapes = map_tensors(lambda part: (part.dtype, part.shape[1:]), args)
+        of_params = [(param.dtype, param.shape) for param in params.values()]
+        key = repr((most, device, shapes, of_params))
+        if key not in self._fitting:
+            budget = self.memory_budget
+            if budget is None:
+                budget = int(DEFAULT_SHARE * free_bytes(device))
+            self._fitting[key] = largest_microbatch(
+                self.clipped_sum, params, args, clip_state, most, budget
+            )
+        return self._fitting[key]
+
+    def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
+        name = _AUTO if self.engine == "auto" else self.engine
+        return ENGINES[name](self.loss_fn, randomness=self.randomness)
+
+
+def _whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:
+    """The mask ``[B]``, all True where none was given."""
+    size, device = batch_size(args), batch_device(args)
+    if mask is None:
+        return torch.ones(size, dtype=torch.bool, device=device)
+    require(
+        isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (size,),
+        "PrivateGrad.update",
+        f"a bool mask of shape ({size},)",
+        (mask.dtype, tuple(mask.shape)) if isinstance(mask, Tensor) else mask,
+        "pass the mask of sampling.poisson, True for samples that count",
+    )
+    return mask.to(device)
+
+
+def _require_methods(name: str, stage: object, methods: tuple[str, ...], example: str) -> None:
+    require(
+        all(callable(getattr(stage, method, None)) for method in methods),
+        "PrivateGrad",
+        f"a {name} stage with the methods {', '.join(methods)}",
+        type(stage).__name__,
+        f"pass {name}={example}",
+        error=TypeError,
+    )

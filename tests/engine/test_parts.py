@@ -1,0 +1,46 @@
+"""A batch in parts is the batch of the step, part by part."""
+
+import pickle
+
+import pytest
+import torch
+
+import dpfunc as dp
+from dpfunc.engine.parts import Parts
+
+KEY = dp.key(5)
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 7])
+def test_the_parts_are_the_batch(count):
+    for step in range(20):
+        whole, _ = dp.sampling.poisson(KEY, step, size=30, rate=0.1)
+        parts = Parts(KEY, 30, 0.1, count).of(step)
+        sizes = [int(part.mask.sum()) for part in parts]
+        samples = [i for part in parts for i in torch.tensor(part.indices)[part.mask].tolist()]
+        assert samples == whole.tolist()
+        assert len(parts) == count
+        assert max(sizes) - min(sizes) <= 1
+        assert [part.last for part in parts] == [False] * (count - 1) + [True]
+        assert {part.step for part in parts} == {step}
+
+
+def test_a_part_without_samples_has_one_that_only_fills_up():
+    for part in Parts(KEY, 30, 1e-9, 2).of(0):
+        assert part.indices == (0,)
+        assert part.mask.tolist() == [False]
+
+
+def test_other_processes_come_to_the_same_parts():
+    parts = Parts(KEY, 30, 0.3, 2)
+    first = [part.indices for part in parts.of(1)]
+    for step in range(9):
+        parts.of(step)
+    assert [part.indices for part in parts.of(1)] == first
+    assert [part.indices for part in pickle.loads(pickle.dumps(parts)).of(1)] == first
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, True])
+def test_a_wrong_count_is_refused(count):
+    with pytest.raises(ValueError, match="expected at least one part but got"):
+        Parts(KEY, 30, 0.1, count)
