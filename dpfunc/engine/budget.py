@@ -30,6 +30,17 @@ class Budget:
     most_steps: int | None
     epsilon: accounting.BudgetCurve
 
+    def remaining(self, taken: int) -> float:
+        """How many steps are left after ``taken``; infinite where neither number is bounded."""
+        return math.inf if self.most_steps is None else max(0, self.most_steps - taken)
+
+    def spent_error(self, taken: int) -> BudgetSpentError:
+        """What to raise before a step that would exceed it."""
+        return BudgetSpentError(
+            f"PrivacyEngine: expected a step within the budget but {taken} steps have spent "
+            f"epsilon {self.epsilon(taken):.4g} at delta {self.epsilon.delta:g}; stop here."
+        )
+
 
 def plan(
     *,

@@ -11,31 +11,18 @@ from torch.utils.data import DataLoader, Dataset
 from dpfunc import accounting
 from dpfunc.checks import require
 from dpfunc.clipping.rules import Clip
-from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
-from dpfunc.engine.budget import BudgetSpentError, plan
-from dpfunc.engine.checks import (
-    require_optimizer,
-    require_own_gradients,
-    require_sized,
-    require_trainable,
-    require_unchanged,
-)
-from dpfunc.engine.forward import Microbatch, WatchedForward
+from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader, taken_apart
+from dpfunc.engine.budget import plan
+from dpfunc.engine.checks import require_optimizer, require_sized, require_trainable
+from dpfunc.engine.forward import Microbatch
+from dpfunc.engine.gathering import Gathering
 from dpfunc.engine.hooks import Hook, closure_of
 from dpfunc.engine.parts import Parts
 from dpfunc.engine.program import Program
-from dpfunc.engine.separable import LossCheck
 from dpfunc.noise.gaussian import GaussianNoise
-from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.random.keys import Key
-from dpfunc.step.microbatch import Part, joined
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import ClipRule, State, Tensors
-
-_LOADER_OPTIONS = (
-    *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
-    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
-)
 
 
 class PrivacyEngine:
@@ -133,12 +120,9 @@ class PrivacyEngine:
         self._state: State = self._private.init({})
         self._steps = 0
         self._on_budget_spent = on_budget_spent
-        self._forward = WatchedForward(model, self._params, self._microbatch)
-        self._check = LossCheck(loss_reduction)
+        self._gathering = Gathering(model, self._params, self._private, loss_reduction)
         self._optimizer: torch.optim.Optimizer | None = None
         self._handles: list[Any] = []
-        self._now: Microbatch | None = None
-        self._parts: list[tuple[Part, Tensor]] = []
         self._last: tuple[Tensors, State, Tensor] | None = None
 
     # The loop
@@ -156,10 +140,10 @@ class PrivacyEngine:
         self._optimizer = optimizer
         self._handles = [
             self._model.register_forward_pre_hook(
-                Hook(self._forward.before), with_kwargs=True, prepend=True
+                Hook(self._gathering.forward.before), with_kwargs=True, prepend=True
             ),
             self._model.register_forward_hook(
-                Hook(self._forward.after), with_kwargs=True, always_call=True
+                Hook(self._gathering.forward.after), with_kwargs=True, always_call=True
             ),
             optimizer.register_step_pre_hook(Hook(self._before_step)),
         ]
@@ -169,7 +153,7 @@ class PrivacyEngine:
         """Leave the model and the optimizer as they were. The engine keeps its count."""
         for handle in self._handles:
             handle.remove()
-        self._forget_batch()
+        self._gathering.forget()
         for param in self._params.values():
             param.grad = None
         self._handles, self._optimizer = [], None
@@ -187,9 +171,7 @@ class PrivacyEngine:
         ``microbatch_size`` a batch comes in several parts of at most so many samples; call
         ``optimizer.step()`` after each, the last one takes the step.
         """
-        if isinstance(dataset, DataLoader):
-            options = {name: getattr(dataset, name) for name in _LOADER_OPTIONS} | options
-            dataset = dataset.dataset
+        dataset, options = taken_apart(dataset, options)
         require_sized(dataset, self.sample_size, options)
         queue: list[Drawn] = []
         batches = PoissonBatches(
@@ -214,7 +196,7 @@ class PrivacyEngine:
         themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
         the number of parts where it averages over them.
         """
-        self._finish_microbatch()
+        self._gathering.finish(self._state["clip"])
         require(
             drawn.step == self._steps,
             "PrivacyEngine",
@@ -224,14 +206,13 @@ class PrivacyEngine:
             "raise batch_size, with microbatch_size in loader(...) where memory is short",
             error=RuntimeError,
         )
-        self._close()
+        self._gathering.close()
         if self._is_spent():
             return False
         device = next(iter(self._params.values())).device
         program = Program(device.type)
         microbatch = Microbatch(drawn.mask.to(device), program, drawn.last, divided_by)
-        program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == microbatch.size])
-        self._now = microbatch
+        self._gathering.begin(microbatch, tensors)
         return True
 
     # The budget
@@ -270,8 +251,7 @@ class PrivacyEngine:
 
     def remaining_steps(self) -> float:
         """How many steps are left; infinite where neither a budget nor steps were given."""
-        most = self.budget.most_steps
-        return math.inf if most is None else max(0, most - self._steps)
+        return self.budget.remaining(self._steps)
 
     # State
 
@@ -283,19 +263,9 @@ class PrivacyEngine:
         """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
         self._state = self._private.resume(state["private"], key=self._key)
         self._steps = state["steps"]
-        self._forget_batch()
+        self._gathering.forget()
 
     # What the hooks call
-
-    def _microbatch(self) -> Microbatch:
-        """The samples that a forward pass or a step is on."""
-        if self._now is None:
-            raise RuntimeError(
-                "PrivacyEngine: expected a Poisson batch from engine.loader(dataset) for each step "
-                "but there is none; iterate over engine.loader(dataset), which samples as the "
-                "accounting assumes, and use model.eval() or torch.no_grad() for any other pass."
-            )
-        return self._now
 
     def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         require(
@@ -308,64 +278,23 @@ class PrivacyEngine:
             error=RuntimeError,
         )
         require_optimizer(optimizer, self._params)
-        is_last = self._microbatch().last
-        self._finish_microbatch(must=True)
+        is_last = self._gathering.current().last
+        self._gathering.finish(self._state["clip"], must=True)
         if not is_last or self._is_spent():
             return
-        part, masks = self._parts[0][0], [mask for _, mask in self._parts]
-        for other, _ in self._parts[1:]:
-            part = joined(part, other)
+        part, mask = self._gathering.whole()
         params = {name: param.detach() for name, param in self._params.items()}
-        self._last = part.norms, self._state["clip"], torch.cat(masks)
-        grads, self._state, _ = self._private.release(part, params, self._state, self._last[2])
+        self._last = part.norms, self._state["clip"], mask
+        grads, self._state, _ = self._private.release(part, params, self._state, mask)
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1
-        self._forget_batch()
-
-    def _finish_microbatch(self, *, must: bool = False) -> None:
-        """Clip and add up what was noted of the samples so far."""
-        microbatch = self._now
-        if microbatch is None or (not microbatch.rows and not must):
-            return
-        require(
-            len(microbatch.program.losses) > 0,
-            "PrivacyEngine",
-            "loss.backward() for each batch that goes through the model",
-            "none",
-            "call it for every batch; to leave some out because of what is in them leaks it",
-            error=RuntimeError,
-        )
-        require_own_gradients(self._params)
-        require_unchanged(self._model, self._params)
-        grads = microbatch.per_sample(self._params)
-        scale = float(microbatch.size) if self.loss_reduction == "mean" else 1.0
-        scale *= microbatch.divided_by
-        unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
-        part = self._private.clipped(grads, unknown, self._state["clip"], microbatch.mask, scale)
-        norms = global_norm(part.norms) / microbatch.divided_by  # of the losses as they are
-        self._check.look(microbatch.program, self._params, norms, self._forward)
-        self._parts.append((part, microbatch.mask))
-        self._close()
+        self._gathering.forget()
 
     def _is_spent(self) -> bool:
         if self.remaining_steps() >= 1:
             return False
         if self._on_budget_spent is None:
-            spent, delta = self.epsilon(), self.budget.epsilon.delta
-            raise BudgetSpentError(
-                f"PrivacyEngine: expected a step within the budget but {self._steps} steps have "
-                f"spent epsilon {spent:.4g} at delta {delta:g}; stop here."
-            )
+            raise self.budget.spent_error(self._steps)
         self._on_budget_spent(self)
         return True
-
-    def _close(self) -> None:
-        """Let go of what was noted of the samples."""
-        if self._now is not None:
-            self._now.program.close()
-        self._now = None
-
-    def _forget_batch(self) -> None:
-        self._close()
-        self._parts = []

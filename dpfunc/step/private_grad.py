@@ -10,6 +10,7 @@ from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
+from dpfunc.clipping.weights import divided, masked
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
@@ -26,18 +27,6 @@ ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss, "factored": fac
 """``engine(loss_fn, randomness=...)(params, *batch) -> (per-sample gradients, losses [B])``."""
 
 _AUTO = "factored"
-
-
-def masked(weights: Weights, mask: Tensor) -> Weights:
-    """The same weights, zero where ``mask`` is False: such a sample is not part of the batch."""
-    values = {name: torch.where(mask, value, 0.0) for name, value in weights.values.items()}
-    return Weights(values, weights.bound)
-
-
-def divided(weights: Weights, by: float) -> Weights:
-    """Weights of a sum that comes out divided, with its bound: B numbers instead of P."""
-    values = {name: value / by for name, value in weights.values.items()}
-    return Weights(values, weights.bound / by)
 
 
 class Aux(NamedTuple):

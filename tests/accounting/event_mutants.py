@@ -15,7 +15,7 @@ MUTANTS = [
         "accounting/domination/release.py",
         'distance = 2 * records if relation == "replace_one" else records',
         "distance = records",
-        "release::test_a_replaced_record_moves_twice_as_far renyi::test_closed_forms",
+        "release::test_a_replaced_record_moves_twice_as_far divergence::test_closed_forms",
     ),
     Mutant(
         "q for 1 - q in a sampled promise",
@@ -211,7 +211,7 @@ MUTANTS = [
         "accounting/pairs/atoms.py",
         "r = np.minimum(cells.r + cells.r_error, by_loss)",
         "r = cells.r",
-        "engines::test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much",
+        "choice::test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much",
     ),
     Mutant(
         "what was released before forgotten by a calibration",
@@ -244,4 +244,4 @@ MUTANTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/accounting/test_{}.py"))
+    sys.exit(main(MUTANTS, "tests/accounting/**/test_{}.py"))

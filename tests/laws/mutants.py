@@ -49,7 +49,7 @@ MUTANTS = [
     ),
     Mutant(
         "mask ignored",
-        "step/private_grad.py",
+        "clipping/weights.py",
         "torch.where(mask, value, 0.0) for name",
         "torch.where(mask | True, value, 0.0) for name",
         "l1 l4 l6",
@@ -373,16 +373,16 @@ MUTANTS = [
     ),
     Mutant(
         "a mean over the batch taken for a sum",
-        "engine/privacy_engine.py",
-        'scale = float(microbatch.size) if self.loss_reduction == "mean" else 1.0',
+        "engine/gathering.py",
+        "scale = float(microbatch.size) if self._is_mean else 1.0",
         "scale = 1.0",
         "l11",
     ),
     Mutant(
         "a microbatch forgotten",
-        "engine/privacy_engine.py",
-        "for other, _ in self._parts[1:]:",
-        "for other, _ in self._parts[2:]:",
+        "engine/gathering.py",
+        "for other in self._parts[1:]:",
+        "for other in self._parts[2:]:",
         "l11",
     ),
     Mutant(

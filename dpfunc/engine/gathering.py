@@ -1,0 +1,104 @@
+"""The batch under way: its microbatches watched, clipped and added up until a step takes them."""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from dpfunc.checks import require
+from dpfunc.engine.checks import require_own_gradients, require_unchanged
+from dpfunc.engine.forward import Microbatch, WatchedForward
+from dpfunc.engine.separable import LossCheck
+from dpfunc.persample.factors.reduce import global_norm
+from dpfunc.step.microbatch import Part, joined
+from dpfunc.step.private_grad import PrivateGrad
+from dpfunc.types import State, Tensors
+
+
+class Gathered(NamedTuple):
+    """What samples contribute to a step. ``mask``: bool ``[B]``, False for one that only fills up.
+
+    NOT private.
+    """
+
+    part: Part
+    mask: Tensor
+
+
+class Gathering:
+    """Takes in microbatch after microbatch of one batch, and gives it away whole.
+
+    ``forward``: what the hooks on ``model`` call.
+    """
+
+    def __init__(
+        self, model: nn.Module, params: Tensors, private: PrivateGrad, loss_reduction: str
+    ) -> None:
+        self.forward = WatchedForward(model, params, self.current)
+        self._model = model
+        self._params = params
+        self._private = private
+        self._is_mean = loss_reduction == "mean"
+        self._check = LossCheck(loss_reduction)
+        self._now: Microbatch | None = None
+        self._parts: list[Gathered] = []
+
+    def current(self) -> Microbatch:
+        """The samples that a forward pass or a step is on."""
+        if self._now is None:
+            raise RuntimeError(
+                "PrivacyEngine: expected a Poisson batch from engine.loader(dataset) for each step "
+                "but there is none; iterate over engine.loader(dataset), which samples as the "
+                "accounting assumes, and use model.eval() or torch.no_grad() for any other pass."
+            )
+        return self._now
+
+    def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
+        """The loop gets these samples next; ``tensors``: all that it gets of them."""
+        size = microbatch.size
+        microbatch.program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == size])
+        self._now = microbatch
+
+    def finish(self, clip_state: State, *, must: bool = False) -> None:
+        """Clip and add up what was noted of the current samples; ``must``: of some, at least."""
+        microbatch = self._now
+        if microbatch is None or (not microbatch.rows and not must):
+            return
+        require(
+            len(microbatch.program.losses) > 0,
+            "PrivacyEngine",
+            "loss.backward() for each batch that goes through the model",
+            "none",
+            "call it for every batch; to leave some out because of what is in them leaks it",
+            error=RuntimeError,
+        )
+        require_own_gradients(self._params)
+        require_unchanged(self._model, self._params)
+        grads = microbatch.per_sample(self._params)
+        scale = float(microbatch.size) if self._is_mean else 1.0
+        scale *= microbatch.divided_by
+        unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
+        part = self._private.clipped(grads, unknown, clip_state, microbatch.mask, scale)
+        norms = global_norm(part.norms) / microbatch.divided_by  # of the losses as they are
+        self._check.look(microbatch.program, self._params, norms, self.forward)
+        self._parts.append(Gathered(part, microbatch.mask))
+        self.close()
+
+    def whole(self) -> Gathered:
+        """All of the batch so far, joined."""
+        part = self._parts[0].part
+        for other in self._parts[1:]:
+            part = joined(part, other.part)
+        return Gathered(part, torch.cat([gathered.mask for gathered in self._parts]))
+
+    def close(self) -> None:
+        """Let go of what was noted of the current samples."""
+        if self._now is not None:
+            self._now.program.close()
+        self._now = None
+
+    def forget(self) -> None:
+        """Let go of the whole batch."""
+        self.close()
+        self._parts = []
