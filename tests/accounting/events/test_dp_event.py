@@ -220,7 +220,7 @@ def python_with_dp_accounting():
 def test_the_real_package():
     run = subprocess.run(
         [python_with_dp_accounting(), "-c", REAL],
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         capture_output=True,
         text=True,
         check=False,

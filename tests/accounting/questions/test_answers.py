@@ -25,7 +25,7 @@ from dpfunc.accounting import (
 from dpfunc.accounting.engines.renyi.subsampled_gaussian import epsilon_at
 from dpfunc.accounting.events.dp_sgd import phases
 
-REFERENCE = json.loads((Path(__file__).parent / "reference.json").read_text())["configurations"]
+REFERENCE = json.loads((Path(__file__).parents[1] / "reference.json").read_text())["configurations"]
 EVENT = st.builds(
     dp_sgd,
     noise_multiplier=st.floats(0.5, 20),
