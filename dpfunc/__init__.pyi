@@ -12,6 +12,7 @@ from dpfunc.modules.parameters import named_params as named_params
 from dpfunc.modules.parameters import set_grads_ as set_grads_
 from dpfunc.monitoring.monitor import monitor as monitor
 from dpfunc.noise.gaussian import GaussianNoise as GaussianNoise
+from dpfunc.noise.lattice import explain_noise as explain_noise
 from dpfunc.persample.definition.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss as per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import batched as batched

@@ -35,8 +35,8 @@ class Summed(NamedTuple):
     """The weighted sum over a batch, and how far one sample can move it.
 
     ``values``: ``{name: shape}``. ``bound``: the L2 sensitivity of ``values`` in real numbers, all
-    parameters taken as one vector, under adding or removing one sample. What float arithmetic and
-    rounding to a lattice add to it is `dpfunc.noise.lattice.widened`.
+    parameters taken as one vector, under adding or removing one sample. What float arithmetic
+    adds to it is `dpfunc.noise.lattice.widened`.
     """
 
     values: Tensors
@@ -74,6 +74,9 @@ class NoiseMechanism(Protocol):
     def add(self, summed: Summed, state: State) -> tuple[Tensors, State]:
         """The noisy sum and the state for the next release."""
         ...
+
+    # A mechanism may also have ``add_``: the same in the memory of the sum. `PrivateGrad` then uses
+    # that, which saves a copy of the gradient and leaves no sum behind.
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         """What was released up to ``state``, each time on a Poisson sample: for the accountant."""

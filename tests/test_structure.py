@@ -27,6 +27,7 @@ LADDER = [
     "step",
     "sampling",
     "noise",
+    "noise.kernels",
     "clipping",
     "persample",
     "persample.rules",

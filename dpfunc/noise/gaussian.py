@@ -1,47 +1,52 @@
 """Noise mechanisms: a `Summed` (values and their L2 sensitivity) in, a private release out."""
 
 import math
-from dataclasses import KW_ONLY, dataclass, field
+from collections.abc import Mapping
+from dataclasses import KW_ONLY, dataclass
 
 import torch
+from torch import Tensor
 
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
-from dpfunc.noise.lattice import Kernel, release, spacing, widened
+from dpfunc.noise.lattice import copied, release_, widened
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.types import State, Summed, Tensors
+
+_FORMAT = 2  # of the state: which noise a step has; 1 had no such entry
 
 
 @dataclass(frozen=True)
 class GaussianNoise:
     """Add ``Normal(0, (noise_multiplier * sensitivity)**2)`` to each coordinate, on a lattice.
 
-    The sum is rounded to a grid of about ``2**-10 bound / sqrt(P)`` for P coordinates, and Gaussian
-    noise that is correctly rounded to the grid is added. The ``sensitivity`` is that of the rounded
-    sum, ``(1 + 2**-9) * summed.bound`` (`dpfunc.noise.lattice`).
+    ``grid * round((S + N) / grid)`` is released, correctly rounded, with a grid between ``2**-7``
+    and ``2**-6`` of the noise's deviation. The ``sensitivity`` is that of the sum as it was
+    computed in floats, ``(1 + 2**-10) * summed.bound`` (`dpfunc.noise.lattice`).
 
     Guarantee: one release is the Gaussian mechanism with noise multiplier ``noise_multiplier``
     (standard deviation over L2 sensitivity), post-processed: ``Normal(0, sigma**2)`` against
     ``Normal(1, sigma**2)`` dominates it under adding or removing one sample (Balle and Wang 2018,
     arXiv:1805.06530; Dong, Roth and Su 2019, arXiv:1905.02383, section 2.3). The noise leaks
     nothing through floating point (Mironov 2012); docs/randomness.md says how far the sensitivity
-    of float sums is proven.
+    of float sums is proven. How long a release takes is outside of the guarantee.
 
-    The noise is a pure function of (key, branch, step, parameter name), the same on every device:
-    no step repeats another's noise, and a run resumed from its state goes on with fresh noise. One
-    key is for one run. A step taken twice with one key, on other data, parameters, hyperparameters
-    or dropout masks, has the same noise both times, and the difference of the releases has none:
-    make a new key for every run, and `resume` with a new key for every branch of a run.
-
-    ``kernel``: how to compute the release, see `dpfunc.compile`, which sets it; not what it is.
+    The noise is a pure function of (key, branch, step, place), the same on every device and by
+    every kernel (`dpfunc.explain_noise`): no step repeats another's noise, and a run resumed from
+    its state goes on with fresh noise. The place of a number is that in the row of all parameters
+    in the order of their names. One key is for one run. A step taken twice with one key, on other
+    data, parameters, hyperparameters or dropout masks, has the same noise both times, and the
+    difference of the releases has none: make a new key for every run, and `resume` with a new key
+    for every branch of a run.
 
     | case | result |
     |---|---|
     | ``noise_multiplier == 0`` | the sum unchanged: not private, epsilon is infinite |
     | ``bound == 0`` | the sum, which is zero, unchanged |
     | infinite ``bound`` and noise | ValueError: no noise protects an unclipped sum |
-    | not a `Summed` | TypeError |
-    | a state of another key or noise multiplier | ValueError |
+    | not a `Summed`, or one of complex or whole numbers | TypeError |
+    | a state of another key, noise multiplier or format of the noise | ValueError |
+    | an error or an interrupt midway | nothing of the sum is left in its memory by `add_` |
 
     >>> import dpfunc as dp
     >>> GaussianNoise(1.1, key=dp.key()).init({})["step"]
@@ -51,7 +56,6 @@ class GaussianNoise:
     noise_multiplier: float
     _: KW_ONLY
     key: Key
-    kernel: Kernel | None = field(default=None, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         require(
@@ -105,29 +109,41 @@ class GaussianNoise:
         return self._state(state["step"], [*state["branches"], branch])
 
     def add(self, summed: Summed, state: State) -> tuple[Tensors, State]:
-        require(
-            isinstance(summed, Summed),
-            "GaussianNoise",
-            "a Summed, whose bound sets the scale of the noise",
-            type(summed).__name__,
-            "pass the result of dpfunc.weighted_sum(grads, weights)",
-            error=TypeError,
-        )
+        """The noisy sum and the state for the next release; ``summed`` stays as it is."""
+        self._require_sum(summed)
+        copies = {name: copied(value) for name, value in summed.values.items()}
+        return self.add_(Summed(copies, summed.bound), state)
+
+    def add_(self, summed: Summed, state: State) -> tuple[Tensors, State]:
+        """`add` in the memory of the sum, which is gone then: what `PrivateGrad` does."""
+        self._require_sum(summed)
         self._require_own(state)
-        step, branches = state["step"], state["branches"]
-        deviation = self._deviation(summed.bound)
-        size = sum(value.numel() for value in summed.values.values())
-        grid = spacing(summed.bound, size) if deviation > 0 else 0.0
-        released: Tensors = {}
-        for name, value in summed.values.items():
-            if deviation > 0:
-                key = fold_in(self.key, "noise", *branches[-1:], step, name)
-                released[name] = release(
-                    value, key, deviation=deviation, grid=grid, kernel=self.kernel
-                )
-            else:
-                released[name] = value.to(torch.promote_types(value.dtype, torch.float32))
-        return released, self._state(step + 1, branches)
+        released = self._released(summed.values, state, summed.bound, None)
+        return released, self._state(state["step"] + 1, state["branches"])
+
+    def add_range(self, values: Tensor, state: State, *, bound: float, start: int) -> Tensor:
+        """The release of ``values`` as part of a larger one: what `add` gives them there.
+
+        ``start``: where they begin in the row of all parameters in the order of their names;
+        ``bound``: the L2 sensitivity of the whole row. The state stays: all ranges of a step are
+        one release, and count once.
+        """
+        self._require_sum(Summed({"": values}, bound))
+        self._require_own(state)
+        return self._released({"": copied(values)}, state, bound, {"": start})[""]
+
+    def _released(
+        self,
+        values: Tensors,
+        state: State,
+        bound: float,
+        starts: Mapping[str, int] | None,
+    ) -> Tensors:
+        deviation = self._deviation(bound)
+        if deviation == 0:
+            return {n: v.to(torch.promote_types(v.dtype, torch.float32)) for n, v in values.items()}
+        key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])
+        return release_(values, key, deviation=deviation, starts=starts)
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         self._require_own(state)
@@ -136,7 +152,8 @@ class GaussianNoise:
         )
 
     def _state(self, step: int, branches: list[str]) -> State:
-        return {"step": step, "branches": branches, "run": self._run(branches)}
+        run = self._run(branches)
+        return {"step": step, "branches": branches, "run": run, "format": _FORMAT}
 
     def _run(self, branches: list[str]) -> str:
         """Tells runs apart and nothing about the key."""
@@ -145,13 +162,41 @@ class GaussianNoise:
 
     def _require_own(self, state: State) -> None:
         require(
-            state.keys() == {"step", "branches", "run"}
+            state.get("format") == _FORMAT,
+            "GaussianNoise",
+            f"a state whose noise is of format {_FORMAT}",
+            f"one of format {state.get('format', 1)}",
+            "another version of dpfunc made it, whose steps have other noise: finish the run with "
+            "that version, or begin a new one with init and compose the events of both",
+        )
+        require(
+            state.keys() == {"step", "branches", "run", "format"}
             and state["run"] == self._run(state["branches"]),
             "GaussianNoise",
             "a state of this key and noise_multiplier, from init, add or resume",
             state,
             "load the key that the run was started with, or begin a new run with init; "
             "for another noise_multiplier compose the events of two runs",
+        )
+
+    def _require_sum(self, summed: Summed) -> None:
+        require(
+            isinstance(summed, Summed),
+            "GaussianNoise",
+            "a Summed, whose bound sets the scale of the noise",
+            type(summed).__name__,
+            "pass the result of dpfunc.weighted_sum(grads, weights)",
+            error=TypeError,
+        )
+        strange = {n: v.dtype for n, v in summed.values.items() if not v.is_floating_point()}
+        require(
+            not strange,
+            "GaussianNoise",
+            "sums of real floating-point numbers",
+            strange,
+            "give the real and the imaginary part to it as two real numbers "
+            "(torch.view_as_real), or cast whole numbers to float",
+            error=TypeError,
         )
 
     def _deviation(self, bound: float) -> float:

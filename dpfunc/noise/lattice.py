@@ -1,97 +1,166 @@
 """A sum released on a lattice: noise that floating point cannot give away.
 
 The low bits of the float ``value + noise`` betray the value (Mironov 2012, CCS, section 3; Jin,
-McMurtry, Rubinstein and Ohrimenko 2022, arXiv:2112.05307). Here the sum S is rounded to a multiple
-of a public power of two, the grid, and noise that is rounded correctly to the grid is added. For a
-multiple S of the grid, ``S + round(N) = round(S + N)``: the release is a function of ``S + N`` in
-real numbers, that is post-processing of the Gaussian mechanism. Every analysis of the Gaussian
-mechanism holds for it as it is, sampled or not, with nothing to add to delta.
-
-What rounding costs is sensitivity: see `widened`.
+McMurtry, Rubinstein and Ohrimenko 2022, arXiv:2112.05307). Here ``grid * round((S + N) / grid)`` is
+released, S the sum and N real Gaussian noise, correctly rounded. Whatever floats S consists of,
+that is a function of the real number ``S + N``: post-processing of the Gaussian mechanism on S.
+Every analysis of the Gaussian mechanism holds for it as it is, sampled or not, with nothing to add
+to delta or to the sensitivity.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from dpfunc.checks import require
+from dpfunc.noise.kernels import by_numba
+from dpfunc.noise.kernels.by_torch import release_by_torch
+from dpfunc.noise.kernels.flat import Piece, starts_of
+from dpfunc.noise.kernels.format import MOST_ITEMS, streams
 from dpfunc.random.keys import Key
-from dpfunc.random.rounded import Draw, draws
+from dpfunc.types import Tensors
 
-Kernel = Callable[[Draw, Tensor, Tensor, float], bool]
-"""``kernel(draw, values, released, grid)``: see `dpfunc.noise.fused`."""
-
-_SHARE = 2.0**-10  # of the bound: what the grid may add to the sensitivity, and as much for floats
-_BOUNDS = (2.0**-100, 2.0**100)
+_FLOATS = 2.0**-10  # of the bound: what the float arithmetic of a sum may add to its sensitivity
+_STEPS = 2.0**-6  # a grid is at most this share of the deviation, and more than half of it
+_GRIDS = (2.0**-120, 2.0**100)
 
 
-def spacing(bound: float, size: int) -> float:
-    """The grid for ``size`` coordinates: a power of two, at most ``2**-10 bound / sqrt(size)``.
+def spacing(deviation: float) -> float:
+    """The grid for noise of this deviation: a power of two, at most ``2**-6 deviation``.
 
-    It is at least half of that, and depends on public numbers alone: a grid that depended on the
-    values would betray them. ValueError for a bound outside of 2**-100 to 2**100.
+    It is more than half of that, and depends on public numbers alone. Rounding to it adds less than
+    ``2**-15`` of the variance. ValueError for a grid outside of 2**-120 to 2**100: its inverse and
+    its multiples must be ordinary float32 numbers on every device.
 
-    >>> spacing(1.0, 10_000) == 2.0**-17
+    >>> spacing(1.5) == 2.0**-6
     True
     """
+    _, exponent = math.frexp(deviation) if math.isfinite(deviation) else (0.0, 2**12)
+    grid = math.ldexp(_STEPS, min(exponent - 1, 2**9))
     require(
-        _BOUNDS[0] <= bound <= _BOUNDS[1],
-        "lattice",
-        "an L2 bound between 2**-100 and 2**100",
-        bound,
+        deviation > 0 and _GRIDS[0] <= grid <= _GRIDS[1],
+        "GaussianNoise",
+        "noise of a standard deviation between 2**-114 and 2**106",
+        deviation,
         "clip to a max_norm in the range of float32",
     )
-    most = _SHARE * bound / math.sqrt(max(size, 1))
-    _, exponent = math.frexp(most * (1 - 2.0**-50))  # less what its own rounding may have added
-    return math.ldexp(1.0, exponent - 1)
+    return grid
 
 
 def widened(bound: float) -> float:
-    """The L2 sensitivity of a sum that is rounded to the grid: ``(1 + 2**-9) bound``.
+    """The L2 sensitivity of a sum as it was computed: ``(1 + 2**-10) bound``.
 
-    With S and S' the sums of neighbouring data sets as they were computed, and R rounding to the
-    nearest multiple of the grid g: each of n coordinates moves by at most g/2 in either sum, so
+    In real numbers the sums of neighbouring data sets are at most the bound apart. The ``2**-10
+    bound`` are for the float arithmetic of either sum: docs/randomness.md says for which settings
+    that is proven, and what is only measured for the others.
 
-        ||R(S) - R(S')|| <= ||S - S'|| + sqrt(n) g <= ||S - S'|| + 2**-10 bound.
-
-    The other ``2**-10 bound`` are for the float arithmetic of S: ``||S - S'||`` is at most the
-    bound in real numbers, and docs/randomness.md says for which settings ``(1 + 2**-10) bound`` is
-    proven for the numbers as computed, and what is only measured for the others.
-
-    >>> widened(1.0) == 1 + 2.0**-9
+    >>> widened(1.0) == 1 + 2.0**-10
     True
     """
-    return bound * (1 + 2 * _SHARE)
+    return bound * (1 + _FLOATS)
 
 
-def release(
-    values: Tensor, key: Key, *, deviation: float, grid: float, kernel: Kernel | None = None
-) -> Tensor:
-    """``R(values) + round(N)`` to multiples of ``grid``, ``N`` normal with this standard deviation.
+def release(values: Mapping[str, Tensor], key: Key, *, deviation: float) -> Tensors:
+    """``grid * round((values + N) / grid)``, ``N`` normal with this deviation, all at once.
 
-    Guarantee: with ``deviation = noise_multiplier * widened(bound)`` and ``grid = spacing(bound,
-    n)`` for the n coordinates that are released together, the Gaussian mechanism of that noise
-    multiplier, post-processed. Of the shape and dtype of ``values``, at least float32.
+    The names in order, without gaps, are one row of items (`starts_of`); what is added to an item
+    depends on the key and its place alone. See `release_`.
 
-    All of it is float64 arithmetic on whole numbers, which is exact below 2**53; a sum beyond that
-    is ``fl(S + N)``, a function of the same real number. ``kernel``: does the same faster
-    where it can, to the last bit.
-
-    >>> import torch
     >>> from dpfunc.random.keys import key
-    >>> noisy = release(torch.zeros(4), key(0), deviation=1.0, grid=2.0**-10)
-    >>> bool((noisy % 2.0**-10 == 0).all())
+    >>> noisy = release({"w": torch.zeros(4)}, key(0), deviation=1.0)["w"]
+    >>> bool((noisy % 2.0**-6 == 0).all())
     True
     """
-    flat = values.reshape(-1)
-    released = torch.empty_like(flat, dtype=torch.promote_types(values.dtype, torch.float32))
-    scale, size = deviation / grid, flat.numel()
-    for draw in draws(key, size, scale=scale, device=flat.device, passes=kernel is None):
-        if kernel is not None and kernel(draw, flat, released, grid):
-            continue
-        for where, steps in draw.rounded():
-            on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid).round_()
-            released[where] = steps.add_(on_grid).mul_(grid)
-    return released.view(values.shape)
+    copies = {name: copied(value) for name, value in values.items()}
+    return release_(copies, key, deviation=deviation)
+
+
+def release_(
+    values: Mapping[str, Tensor],
+    key: Key,
+    *,
+    deviation: float,
+    starts: Mapping[str, int] | None = None,
+) -> Tensors:
+    """`release` in the memory of ``values`` where it can be: afterwards no sum is left in them.
+
+    Guarantee: with ``deviation = noise_multiplier * widened(bound)``, the Gaussian mechanism of
+    that noise multiplier, post-processed. Of the shapes and dtypes of ``values``, at least float32.
+    The same numbers on every device and by every kernel: what is rounded correctly leaves no room
+    for another. How long it takes depends on ``values + N``; time is outside of the guarantee.
+
+    NaN and infinite sums stay what they are, and one beyond ``2**128`` grids becomes infinite.
+
+    ``starts``: where each value begins in the row of items; values that are part of a larger row
+    get the numbers that they would get there. ``key`` must serve no other purpose.
+
+    Where it raises, all values are zero: no part of the sum and no part of the noise remains.
+    """
+    grid = spacing(deviation)
+    if starts is None:
+        starts = starts_of({name: value.numel() for name, value in values.items()})
+    require(
+        all(0 <= starts[n] <= MOST_ITEMS - value.numel() for n, value in values.items()),
+        "GaussianNoise",
+        f"at most {MOST_ITEMS} numbers in a release",
+        max((starts[name] + value.numel() for name, value in values.items()), default=0),
+        "release fewer at a time: a key's cipher has no more words",
+    )
+    own = _with_own_memory(values)
+    pieces = [Piece(own[name].view(-1), starts[name]) for name in own if own[name].numel() > 0]
+    keys = streams(key)
+    try:
+        for device in {piece.items.device for piece in pieces}:
+            here = [piece for piece in pieces if piece.items.device == device]
+            kernel_for(device)(here, keys, deviation / grid, grid)
+    except BaseException:
+        for piece in pieces:
+            piece.items.zero_()
+        raise
+    return own
+
+
+def kernel_for(device: torch.device) -> by_numba.Release:
+    """The fastest way to release on a device; all of them give the same numbers."""
+    if device.type == "cpu" and by_numba.available():
+        return by_numba.release_by_numba
+    return release_by_torch
+
+
+def explain_noise(device: torch.device | str = "cpu") -> str:
+    """In one sentence: which kernel makes the noise on ``device``, and how to get a faster one.
+
+    >>> explain_noise("meta")
+    'torch operations release on meta: the same numbers everywhere.'
+    """
+    place = torch.device(device)
+    if kernel_for(place) is by_numba.release_by_numba:
+        return "A kernel compiled by numba releases on cpu: the numbers of every other kernel."
+    if place.type == "cpu":
+        return (
+            'torch operations release on cpu; pip install "dpfunc[fast]" takes a fraction of the '
+            "time, with the same numbers."
+        )
+    return f"torch operations release on {place}: the same numbers everywhere."
+
+
+def _with_own_memory(values: Mapping[str, Tensor]) -> Tensors:
+    """The tensors that are released to: those given, or a copy where the memory is not their own.
+
+    It has to be in the order of the items, of at least single precision, and nobody else's.
+    """
+    own, taken = {}, set[tuple[torch.device, int]]()
+    for name, value in values.items():
+        memory = value.device, value.untyped_storage().data_ptr()
+        fits = value.dtype in by_numba.KINDS and value.is_contiguous() and not value.requires_grad
+        own[name] = value if fits and memory not in taken else copied(value)
+        taken.add(memory)
+    return own
+
+
+def copied(value: Tensor) -> Tensor:
+    """A copy in the order of the items, at least float32."""
+    kind = torch.promote_types(value.dtype, torch.float32)
+    return value.detach().to(kind, memory_format=torch.contiguous_format, copy=True)

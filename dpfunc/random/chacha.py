@@ -15,7 +15,7 @@ from torch import Tensor
 
 from dpfunc.random import chacha_triton
 
-_CONSTANTS = struct.unpack("<4i", b"expand 32-byte k")
+_CONSTANTS = b"expand 32-byte k"
 _BLOCK_BYTES = 64
 _ZEROS = memoryview(bytes(2**20))  # what is enciphered, a cache of it at a time
 _MAX_BLOCKS = 2**32  # the block counter of RFC 8439 has 32 bits
@@ -119,10 +119,14 @@ def triton_keystream(
     return stream.view(torch.uint8)[:size]
 
 
+def initial_words(key: bytes, nonce: bytes) -> list[int]:
+    """The 16 words of RFC 8439 section 2.3: constants, key, counter 0, nonce; 0 to 2**32 - 1."""
+    return [*struct.unpack("<12I", _CONSTANTS + key), 0, *struct.unpack("<3I", nonce)]
+
+
 def _initial_state(key: bytes, nonce: bytes, device: torch.device) -> Tensor:
-    """The 16 words of RFC 8439 section 2.3: constants, key, counter 0, nonce; int32."""
-    words = [*_CONSTANTS, *struct.unpack("<8i", key), 0, *struct.unpack("<3i", nonce)]
-    return torch.tensor(words, dtype=torch.int32, device=device)
+    """The same as int32 ``[16]``."""
+    return torch.tensor(initial_words(key, nonce), device=device).to(torch.int32)
 
 
 def _quarter_rounds(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
 import torch
@@ -11,8 +11,6 @@ from torch._subclasses.fake_tensor import DataDependentOutputException, DynamicO
 
 from dpfunc.accounting import Event
 from dpfunc.checks import require
-from dpfunc.noise.fused import FusedRelease
-from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.precision import autocast_dtypes, full_precision
@@ -44,10 +42,9 @@ def compile(private_grad: PrivateGrad, *, backend: Backend = "inductor") -> "Com
     `sampling.poisson`) and one graph serves the run; with microbatches, let their size divide it.
 
     Guarantee: that of ``private_grad``. The graph computes the same sums up to rounding; the bound
-    comes from the clip rule, outside the graph; the noise is added there, the same to the last bit:
-    that of `GaussianNoise` by a kernel of its own, which takes less time. Parameters,
-    batch, mask and clip state are inputs of the graph. So are tensors that the loss closes over,
-    which may change in place. The whole graph, the model too, runs in full float32 precision where
+    comes from the clip rule, outside the graph, and the noise is added there. Parameters, batch,
+    mask and clip state are inputs of the graph. So are tensors that the loss closes over, which may
+    change in place. The whole graph, the model too, runs in full float32 precision where
     ``private_grad`` alone lets the model use TensorFloat32; autocast inside stays as it is.
 
     What the loss reads from Python while it is captured is fixed from then on: numbers, flags such
@@ -77,7 +74,7 @@ def compile(private_grad: PrivateGrad, *, backend: Backend = "inductor") -> "Com
     >>> grads
     {'w': tensor([0.5000, 0.5000])}
     """
-    return CompiledGrad(private_grad, backend=backend)._with_compiled_noise()
+    return CompiledGrad(private_grad, backend=backend)
 
 
 @dataclass(frozen=True)
@@ -120,14 +117,6 @@ class CompiledGrad:
             self.backend,
             'use "inductor"',
         )
-
-    def _with_compiled_noise(self) -> "CompiledGrad":
-        """With the arithmetic of `GaussianNoise` as a kernel of its own."""
-        noise = self.private.noise
-        if not isinstance(noise, GaussianNoise) or noise.kernel is not None:
-            return self
-        noise = replace(noise, kernel=FusedRelease(self.backend))
-        return replace(self, private=replace(self.private, noise=noise))
 
     @property
     def graph_count(self) -> int:

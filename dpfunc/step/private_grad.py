@@ -183,9 +183,11 @@ class PrivateGrad:
     ) -> tuple[Tensors, State, Aux]:
         """The other half of a step: noise on what the whole batch contributes, and the new state.
 
-        For loops that come to their `Part` in another way than by calling ``loss_fn``.
+        For loops that come to their `Part` in another way than by calling ``loss_fn``. The sum of
+        the part is gone afterwards: the release may take its memory.
         """
-        noisy, noise_state = self.noise.add(part.summed, state["noise"])
+        add = getattr(self.noise, "add_", self.noise.add)  # in the memory of the sum
+        noisy, noise_state = add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
         clip_state = self.clip.update(part.norms, mask, state["clip"])
         aux = Aux(part.losses, global_norm(part.norms))

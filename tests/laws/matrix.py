@@ -24,7 +24,7 @@ CLIPS = {
 MICROBATCHES = [None, 1, 3]
 DTYPES = [torch.float64, torch.float32, torch.bfloat16, torch.float16]
 NOISES = {"GaussianNoise": dp.GaussianNoise}
-WIDENED = 1 + 2.0**-9  # the sensitivity of a sum rounded to its grid, over the bound
+WIDENED = 1 + 2.0**-10  # the sensitivity of a sum as floats compute it, over the bound
 
 
 def clipped(rule: str, grad: Tensors) -> Tensors:
@@ -85,11 +85,15 @@ class Recorder:
         raise NotImplementedError("a recorder protects nothing")
 
 
-def expected_distinct(draws: int, deviation: float) -> float:
-    """How many different whole numbers a rounded normal of this deviation gives in ``draws``."""
+def expected_distinct(draws: int, deviation: float) -> tuple[float, float]:
+    """How many different whole numbers a rounded normal of this deviation gives in ``draws``.
+
+    With the standard deviation of that number, from above: one seen makes others less likely.
+    """
     whole = np.arange(-6 * math.ceil(deviation), 6 * math.ceil(deviation) + 1)
     chance = stats.norm.pdf(whole / deviation) / deviation
-    return float(-np.expm1(draws * np.log1p(-chance)).sum())
+    seen = -np.expm1(draws * np.log1p(-chance))
+    return float(seen.sum()), float((seen * (1 - seen)).sum() ** 0.5)
 
 
 def flat(values: Tensors) -> Tensor:

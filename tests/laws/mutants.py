@@ -43,8 +43,8 @@ MUTANTS = [
     Mutant(
         "key reused across steps",
         "noise/gaussian.py",
-        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
-        'key = fold_in(self.key, "noise", *branches[-1:], name)',
+        'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
+        'key = fold_in(self.key, "noise", *state["branches"][-1:])',
         "l2 l4",
     ),
     Mutant(
@@ -95,10 +95,10 @@ MUTANTS = [
     ),
     Mutant(
         "one noise for all parameters",
-        "noise/gaussian.py",
-        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
-        'key = fold_in(self.key, "noise", *branches[-1:], step)',
-        "l2 l4",
+        "noise/kernels/flat.py",
+        "starts[name], end = end, end + sizes[name]",
+        "starts[name], end = 0, end + sizes[name]",
+        "l2 l4 l8",
     ),
     Mutant(
         "clipped at 1.1 max_norm",
@@ -108,48 +108,79 @@ MUTANTS = [
         "l1 l4",
     ),
     Mutant(
-        "the sum rounded after float noise is added, not before",
-        "noise/lattice.py",
-        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid).round_()\n"
-        "            released[where] = steps.add_(on_grid).mul_(grid)",
-        "on_grid = flat[where].to(torch.float64, copy=True).mul_(1 / grid)\n"
-        "            released[where] = steps.add_(on_grid).round_().mul_(grid)",
+        "the sum rounded first, to the coarse grid",
+        "noise/kernels/by_torch.py",
+        "offset = sums.sub_(whole).nan_to_num_(nan=0.0)",
+        "offset = sums.sub_(whole).mul_(0.0).nan_to_num_(nan=0.0)",
         "l8",
     ),
     Mutant(
-        "what a compiled release leaves open taken as it is",
-        "noise/fused.py",
-        "return one, other, (gap + error).amax()",
-        "return one, other, gap.amax() * 0",
+        "the sum rounded first by the compiled kernel",
+        "noise/kernels/numba_kernel.py",
+        "_f32(v1 - k1)), fused",
+        "_f32(0)), fused",
+        "l8",
+    ),
+    Mutant(
+        "open pairs of the compiled kernel taken as they are",
+        "noise/kernels/numba_kernel.py",
+        "open_pairs[b] = 0 if sure else 1\n"
+        "        ones[b] = (k1 + kind(w1)) * grid if sure else ones[b]\n"
+        "        others[b] = (k2 + kind(w2)) * grid if sure else others[b]",
+        "open_pairs[b] = 0\n"
+        "        ones[b] = (k1 + kind(w1)) * grid\n"
+        "        others[b] = (k2 + kind(w2)) * grid",
         "l8",
     ),
     Mutant(
         "a compiled release whose halves have the same noise",
-        "noise/fused.py",
-        "cosine, sine = angle.cos() * reach, angle.sin() * reach",
-        "cosine, sine = angle.cos() * reach, angle.cos() * reach",
+        "noise/kernels/numba_kernel.py",
+        "fused(sine, reach, _f32(v2 - k2))",
+        "fused(cosine, reach, _f32(v2 - k2))",
         "l8",
     ),
     Mutant(
-        "the sum not rounded at all",
-        "noise/lattice.py",
-        "mul_(1 / grid).round_()",
-        "mul_(1 / grid)",
+        "the release not rounded at all",
+        "noise/kernels/by_torch.py",
+        "torch.round(real, out=nearest[:, side])",
+        "nearest[:, side] = real",
         "l8",
     ),
     Mutant(
         "a grid that depends on the data",
-        "noise/gaussian.py",
-        "grid = spacing(summed.bound, size) if deviation > 0 else 0.0",
-        "largest = max(float(v.abs().max()) for v in summed.values.values())\n"
-        "        grid = spacing(summed.bound + largest, size)",
+        "noise/lattice.py",
+        "    grid = spacing(deviation)\n",
+        "    largest = max(float(v.abs().max()) for v in values.values() if v.numel())\n"
+        "    grid = spacing(deviation + largest)\n"
+        "",
         "l8",
     ),
     Mutant(
-        "a grid that forgets the number of coordinates",
-        "noise/lattice.py",
-        "/ math.sqrt(max(size, 1))",
-        "/ math.sqrt(1)",
+        "words of a pair swapped between cosine and sine",
+        "noise/kernels/by_torch.py",
+        "for side, wave in enumerate(waves(words[1])):",
+        "for side, wave in enumerate(waves(words[1])[::-1]):",
+        "l8",
+    ),
+    Mutant(
+        "a flat offset off by one",
+        "noise/kernels/flat.py",
+        "row[at : at + part.numel()] = part",
+        "row[at : at + part.numel()] = part.roll(1)",
+        "l8",
+    ),
+    Mutant(
+        "a cell whose corners are those of its middle",
+        "noise/kernels/deciding.py",
+        "far = scale * np.sqrt(-2 * np.log(radius * unit))",
+        "far = scale * np.sqrt(-2 * np.log((radius + 0.5) * unit))",
+        "l8",
+    ),
+    Mutant(
+        "further bits that begin at the second",
+        "noise/kernels/deciding.py",
+        "more[0] >> (64 - FINE_BITS + width)",
+        "(more[0] << 1) % 2**64 >> (64 - FINE_BITS + width)",
         "l8",
     ),
     Mutant(
@@ -169,8 +200,8 @@ MUTANTS = [
     Mutant(
         "the noise of a branch is that of the run it left",
         "noise/gaussian.py",
-        'key = fold_in(self.key, "noise", *branches[-1:], step, name)',
-        'key = fold_in(self.key, "noise", step, name)',
+        'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
+        'key = fold_in(self.key, "noise", state["step"])',
         "l6",
     ),
     Mutant(
@@ -183,8 +214,9 @@ MUTANTS = [
     Mutant(
         "a step is not counted",
         "noise/gaussian.py",
-        "return released, self._state(step + 1, branches)",
-        "return released, self._state(step + (step != 3), branches)",
+        'return released, self._state(state["step"] + 1, state["branches"])',
+        'step = state["step"]\n'
+        '        return released, self._state(step + (step != 3), state["branches"])',
         "l5",
     ),
     Mutant(

@@ -79,9 +79,10 @@ def test_the_step_releases_the_accountants_pair(rule, microbatch, pad, engine, n
     spread = ((SIGMA**2 + RATE * (1 - RATE)) / STEPS) ** 0.5
     assert (abs(values[:, :RECORDS].mean(0) - RATE) < 5 * spread).all()
     # The tests above assume independent draws; a repeated noise would satisfy it with fewer.
-    grid = 2.0 ** np.floor(np.log2(2.0**-10 * MAX_NORM / (4 * RECORDS) ** 0.5))
-    deviation = 2**0.5 * SIGMA * MAX_NORM * WIDENED / grid  # of u + v
-    assert np.unique(without).size > 0.99 * expected_distinct(without.size, deviation)
+    one = 2.0**6 * 2 ** (np.log2(SIGMA * MAX_NORM * WIDENED / (RATE * RECORDS)) % 1)
+    deviation = 2**0.5 * one  # of u + v, in units of the grid
+    expected, spread = expected_distinct(without.size, deviation)
+    assert np.unique(without).size > expected - 6 * spread
     step_means = values[:, RECORDS:].mean(1) * RECORDS**0.5 / SIGMA
     assert stats.kstest(step_means, "norm").pvalue > UNLIKELY
 

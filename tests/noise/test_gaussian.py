@@ -5,8 +5,8 @@ import torch
 
 import dpfunc as dp
 from dpfunc import accounting
-from dpfunc.noise.lattice import spacing
 from dpfunc.types import Summed
+from tests.laws.exact_release import released
 
 KEY = dp.key(1)
 ZERO = {"w": torch.zeros(3, 4), "b": torch.zeros(())}
@@ -21,27 +21,26 @@ def add(noise, bound=1.0, values=ZERO, step=0):
 
 
 def test_the_scale_is_the_noise_multiplier_times_the_bound_widened():
-    unit = add(dp.GaussianNoise(1.0, key=KEY))
-    grid = spacing(1.0, 13)
-    for name, value in unit.items():
-        key = dp.fold_in(KEY, "noise", 0, name)
-        steps = dp.rounded_normal(key, value.shape, scale=(1 + 2**-9) / grid)
-        assert torch.equal(value, (steps * grid).to(torch.float32))
+    unit, deviation = add(dp.GaussianNoise(1.0, key=KEY)), 1 + 2.0**-10
+    for start, name in ((0, "b"), (1, "w")):  # a row in the order of the names
+        for i, value in enumerate(unit[name].flatten().tolist()):
+            key = dp.fold_in(KEY, "noise", 0)
+            assert value == released(key, start + i, 0.0, deviation, 2.0**-6)
     scaled = add(dp.GaussianNoise(3.0, key=KEY), bound=0.5)
     # The grids differ: both are rounded.
     expected = {name: 1.5 * value for name, value in unit.items()}
-    torch.testing.assert_close(scaled, expected, rtol=0, atol=1.5 * grid)
+    torch.testing.assert_close(scaled, expected, rtol=0, atol=1.5 * 2.0**-6)
 
 
-def test_noise_is_a_pure_function_of_key_step_and_name():
+def test_noise_is_a_pure_function_of_key_step_and_place():
     noise = dp.GaussianNoise(1.0, key=KEY)
     both = add(noise)
     assert torch.equal(add(noise)["w"], both["w"])
     turned = {"b": torch.zeros(()), "w": torch.zeros(3, 4)}
     assert torch.equal(add(noise, values=turned)["b"], both["b"])
     assert not torch.equal(add(noise, step=1)["w"], both["w"])
-    renamed = add(noise, values={"v": torch.zeros(3, 4)})
-    assert not torch.equal(renamed["v"], both["w"])
+    renamed = add(noise, values={"w": ZERO["w"], "z": ZERO["b"]})  # it is the last now
+    assert not torch.equal(renamed["w"], both["w"])
 
 
 def test_the_values_are_shifted_and_left_as_they_were():
@@ -49,6 +48,26 @@ def test_the_values_are_shifted_and_left_as_they_were():
     moved = add(noise, values=values)["w"] - add(noise, values={"w": torch.zeros(5)})["w"]
     assert torch.equal(moved, torch.full((5,), 2.0))  # a multiple of the grid: nothing is rounded
     assert values["w"].tolist() == [2.0] * 5
+
+
+def test_the_memory_of_the_sum_is_used_where_that_is_asked_for():
+    noise, values = dp.GaussianNoise(1.0, key=KEY), {"w": torch.full((5,), 2.0)}
+    expected = add(noise, values=values)
+    noisy, state = noise.add_(Summed(values, 1.0), at(noise, 0))
+    assert noisy["w"] is values["w"]
+    assert torch.equal(noisy["w"], expected["w"])
+    assert state == at(noise, 1)
+
+
+def test_a_range_of_a_release_alone():
+    noise, state = dp.GaussianNoise(1.0, key=KEY), at(dp.GaussianNoise(1.0, key=KEY), 3)
+    values = torch.linspace(0, 1, 5000)
+    whole = noise.add(Summed({"w": values}, 0.3), state)[0]["w"]
+    part = noise.add_range(values[4000:], state, bound=0.3, start=4000)
+    assert torch.equal(part, whole[4000:])
+    assert torch.equal(values, torch.linspace(0, 1, 5000))
+    with pytest.raises(ValueError, match="expected a state of this key"):
+        noise.add_range(values, {**state, "run": ""}, bound=0.3, start=0)
 
 
 def test_no_noise_gives_the_sum_back_and_counts_the_step():
@@ -97,6 +116,19 @@ def test_a_key_is_required(wrong):
         dp.GaussianNoise(1.0, key=wrong)
     with pytest.raises(TypeError, match="key"):
         dp.GaussianNoise(1.0)
+
+
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.int64, torch.bool])
+def test_sums_of_other_than_real_floats_are_refused(dtype):
+    with pytest.raises(TypeError, match="GaussianNoise: expected sums of real floating-point"):
+        add(dp.GaussianNoise(1.0, key=KEY), values={"w": torch.zeros(3, dtype=dtype)})
+
+
+def test_a_state_whose_noise_was_another_is_refused_with_a_sentence():
+    state = RUN.init({})
+    for old in ({k: v for k, v in state.items() if k != "format"}, {**state, "format": 3}):
+        with pytest.raises(ValueError, match="expected a state whose noise is of format 2"):
+            RUN.add(Summed(ZERO, 1.0), old)
 
 
 RUN = dp.GaussianNoise(1.0, key=KEY)

@@ -10,6 +10,7 @@ from torch import nn
 import dpfunc as dp
 from dpfunc.step.private_grad import ENGINES
 from dpfunc.types import Weights
+from tests.laws.exact_release import released
 
 KEY = dp.key(1)
 
@@ -31,15 +32,16 @@ def private_grad(**changes):
     return dp.PrivateGrad(linear_loss, **(options | changes))
 
 
-GRID = 2.0**-13  # a power of two up to 2**-10 * 0.5 / sqrt(8 coordinates)
+DEVIATION = 2.0 * 0.5 / 4.0 * (1 + 2.0**-10)  # of the noise on the sum, which comes out divided
+GRID = 2.0**-8  # a power of two up to 2**-6 of it
 
 
-def noise(name, deviation):
-    """What step 0 adds to this parameter, its deviation widened for the grid."""
-    key = dp.fold_in(KEY, "noise", 0, name)
-    scale = deviation * (1 + 2**-9) / GRID
-    steps = dp.rounded_normal(key, PARAMS[name].shape, scale=scale)
-    return (steps * GRID).to(torch.float32)
+def noise(name):
+    """What step 0 releases of a sum of zeros: items in the order of the names."""
+    key, start = dp.fold_in(KEY, "noise", 0), {"b": 0, "w": 2}[name]
+    count = PARAMS[name].numel()
+    drawn = [released(key, start + i, 0.0, DEVIATION, GRID) for i in range(count)]
+    return torch.tensor(drawn).view(PARAMS[name].shape)
 
 
 def test_a_step_is_the_clipped_mean_plus_noise():
@@ -56,9 +58,9 @@ def test_a_step_is_the_clipped_mean_plus_noise():
         for name, grad in zip(PARAMS, own, strict=True):
             expected[name] += grad * min(1, 0.5 / norm)
     for name in PARAMS:
-        # Rounded to the grid: half a step of it each for the sum and for the noise.
+        # Rounded to the grid, and so is the noise that it is compared with.
         torch.testing.assert_close(
-            grads[name], (expected[name] + noise(name, 2.0 * 0.5)) / 4.0, rtol=1e-6, atol=GRID / 4
+            grads[name], expected[name] / 4.0 + noise(name), rtol=1e-6, atol=GRID
         )
     assert state["clip"] == {}
     assert state["noise"]["step"] == 1
@@ -69,7 +71,7 @@ def test_an_empty_batch_releases_noise_alone(microbatch):
     private = private_grad(noise=dp.GaussianNoise(2.0, key=KEY), microbatch_size=microbatch)
     empty = tuple(part[:0] for part in BATCH)
     grads, state, aux = private.update(PARAMS, empty, private.init(PARAMS))
-    assert torch.equal(grads["w"], noise("w", 2.0 * 0.5) / 4.0)
+    assert torch.equal(grads["w"], noise("w"))
     assert aux.losses.shape == aux.norms.shape == (0,)
     assert state["noise"]["step"] == 1
 

@@ -1,0 +1,6 @@
+"""Kernels: who computes a release, all to the last bit alike, by one format of the random bits.
+
+In: sums in a row of items, the keys of a release, the noise's deviation in units of the grid.
+Out: the same memory, released.
+Read first: `format.py`.
+"""

@@ -1,0 +1,127 @@
+"""A release by the compiled kernel of numba, on a CPU: the numbers of `by_torch.py`, sooner.
+
+``pip install "dpfunc[fast]"`` brings numba. The kernel is compiled once a machine, at its first
+use, and has to give known answers then.
+"""
+
+from bisect import bisect_right
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from importlib import import_module
+from importlib.util import find_spec
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from dpfunc.noise.kernels.by_torch import release_by_torch
+from dpfunc.noise.kernels.deciding import Pairs, by_further_bits
+from dpfunc.noise.kernels.flat import Piece
+from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, streams
+from dpfunc.random.chacha import initial_words
+from dpfunc.random.keys import key
+
+Release = Callable[[list[Piece], Streams, float, float], None]
+"""``release(pieces, keys, scale, grid)``: releases items that are on one device, in place."""
+
+KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
+_FEW = 2**5  # groups: fewer are not worth a thread
+_ROOM = 2**12  # pairs that a thread may list; a few in a million are
+
+
+@cache
+def available() -> bool:
+    """Whether numba is installed."""
+    return find_spec("numba") is not None
+
+
+def release_by_numba(pieces: list[Piece], keys: Streams, scale: float, grid: float) -> None:
+    """Release the items of ``pieces``, all on the CPU, in place: see `release_`."""
+    kernel = _checked_kernel()
+    for dtype in {piece.items.dtype for piece in pieces}:
+        own = sorted((p for p in pieces if p.items.dtype == dtype), key=lambda piece: piece.start)
+        _release(kernel, own, keys, scale, grid)
+
+
+def _release(kernel: Any, pieces: list[Piece], keys: Streams, scale: float, grid: float) -> None:
+    addresses, starts, sizes = (
+        np.array(column, dtype=np.int64)
+        for column in zip(
+            *((p.items.data_ptr(), p.start, p.items.numel()) for p in pieces), strict=True
+        )
+    )
+    state = np.array(initial_words(keys.words.secret_bytes, bytes(12)), dtype=np.uint32)
+    settings = np.array([scale, 1 / grid, grid])
+    kind = KINDS[pieces[0].items.dtype]
+
+    def run(bounds: tuple[int, int]) -> NDArray[np.float64]:
+        listed = np.empty((_ROOM, kernel.LISTED))
+        count = kernel.release_groups(
+            *bounds, state, addresses, starts, sizes, settings, listed, kind
+        )
+        if count > _ROOM:
+            raise RuntimeError(
+                f"dpfunc: the kernel of the release left {count} pairs open where a few in a "
+                "million are expected; nothing is released. Uninstall numba, and report it."
+            )
+        return listed[:count]
+
+    for listed in _in_threads(run, pieces[0].start // GROUP, -(-pieces[-1].stop // GROUP)):
+        for row in listed:
+            _finish(row, pieces, starts, keys, scale, grid)
+
+
+def _in_threads(run: Any, first: int, last: int) -> list[NDArray[np.float64]]:
+    """``run`` of as many equal shares of the groups as torch has threads.
+
+    The threads are new ones each time: threads that wait would not be there in a forked process.
+    """
+    count = max(1, min(torch.get_num_threads(), (last - first) // _FEW))
+    cuts = [first + (last - first) * i // count for i in range(count + 1)]
+    shares = list(pairwise(cuts))
+    if count == 1:
+        return [run(shares[0])]
+    with ThreadPoolExecutor(count) as pool:
+        return list(pool.map(run, shares))
+
+
+def _finish(
+    row: NDArray[np.float64],
+    pieces: list[Piece],
+    starts: NDArray[np.int64],
+    keys: Streams,
+    scale: float,
+    grid: float,
+) -> None:
+    """One pair that was listed, decided and put where its items are."""
+    words = row[:3].astype(np.int64)
+    pair = Pairs(words[:1], words[1:2], words[2:3], (row[3:4], row[4:5]))
+    group, place = divmod(int(words[0]), PAIRS)
+    for side, whole in enumerate(by_further_bits(keys, pair, scale)):
+        item = group * GROUP + side * PAIRS + place
+        at = bisect_right(starts, item) - 1
+        if at >= 0 and item < pieces[at].stop:
+            pieces[at].items[item - pieces[at].start] = (float(row[5 + side]) + whole) * grid
+
+
+@cache
+def _checked_kernel() -> Any:
+    """Known answers: a kernel is compiled where it runs, so it is tested there."""
+    kernel = import_module("dpfunc.noise.kernels.numba_kernel")
+    keys = streams(key(0))
+    for dtype in KINDS:
+        for scale, grid in ((64.0, 2.0**-8), (127.9, 2.0**20)):
+            ours, known = (
+                torch.linspace(-3, 3, 3 * GROUP + 5, dtype=dtype) * grid for _ in range(2)
+            )
+            _release(kernel, [Piece(ours, 100)], keys, scale, grid)
+            release_by_torch([Piece(known, 100)], keys, scale, grid)
+            if not torch.equal(ours, known):
+                raise RuntimeError(
+                    f"dpfunc: the compiled release is wrong in {dtype} on this machine; uninstall "
+                    "numba, and report it."
+                )
+    return kernel
