@@ -21,9 +21,10 @@ from scipy import stats
 from torch import Tensor
 
 import dpfunc as dp
+from benchmarks.release_law import KERNELS, law_of_releases
 from benchmarks.workloads import WORKLOADS, Workload
-from dpfunc.noise.fused import FusedRelease
-from dpfunc.noise.lattice import release, spacing, widened
+from dpfunc.noise.kernels.flat import Piece
+from dpfunc.noise.kernels.format import streams
 from dpfunc.random.chacha import torch_keystream
 from dpfunc.random.keys import bits
 from dpfunc.types import State, Summed, Tensors
@@ -56,8 +57,13 @@ def bit_makers(count: int, compiled: bool) -> dict[str, Callable[[], object]]:
 
 def normal_makers(count: int) -> dict[str, Callable[[], object]]:
     philox, pcg = (np.random.Generator(b(1)) for b in (np.random.Philox, np.random.PCG64))
-    values, grid = torch.ones(count), spacing(1.0, count)
-    options, kernel = {"deviation": widened(1.0), "grid": grid}, FusedRelease("inductor")
+    values, row, scale = torch.ones(count), torch.ones(count), 2.0**21
+    releases: dict[str, Callable[[], object]] = {
+        f"a sum on the lattice, {name}": partial(
+            kernel, [Piece(row, 0)], streams(KEY), 100.0, 2.0**-6
+        )
+        for name, kernel in KERNELS.items()
+    }
     return {
         "torch.randn": lambda: torch.randn(count),
         "dpfunc.normal": lambda: dp.normal(KEY, (count,)),
@@ -66,13 +72,13 @@ def normal_makers(count: int) -> dict[str, Callable[[], object]]:
         "Opacus secure mode": lambda: opacus_secure(count),
         "torch.randn, float64": lambda: torch.randn(count, dtype=torch.float64),
         "dpfunc.normal, float64": lambda: dp.normal(KEY, (count,), dtype=torch.float64),
-        "dpfunc.rounded_normal (exact)": lambda: dp.rounded_normal(KEY, (count,), scale=1 / grid),
+        "dpfunc.rounded_normal (exact)": lambda: dp.rounded_normal(KEY, (count,), scale=scale),
         "dpfunc.discrete_gaussian (exact)": lambda: dp.discrete_gaussian(
-            KEY, (count,), sigma=1 / grid
+            KEY, (count,), sigma=scale
         ),
-        "a sum + float32 noise": lambda: torch.add(values, dp.normal(KEY, (count,))),
-        "a sum on the lattice": lambda: release(values, KEY, **options),
-        "a sum on the lattice, compiled": lambda: release(values, KEY, kernel=kernel, **options),
+        "a sum + torch.randn (leaks)": lambda: torch.add(values, torch.randn(count)),
+        "a sum + dpfunc.normal (leaks)": lambda: torch.add(values, dp.normal(KEY, (count,))),
+        **releases,
     }
 
 
@@ -225,6 +231,7 @@ def law(total: int) -> None:
         lambda k, n: dp.rounded_normal(k, (n,), scale=scale).numpy() / scale,
         total,
     )
+    law_of_releases(KEY, total)
     siblings(total)
 
 
