@@ -243,3 +243,25 @@ def test_a_noise_stage_that_cannot_resume_is_told_so():
     private = private_grad(noise=Unable())
     with pytest.raises(TypeError, match="a noise stage with the methods resume"):
         private.resume(private.init(PARAMS), key=KEY)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [1, 2])
+@pytest.mark.parametrize("microbatch_size", [None, 1])
+def test_the_release_takes_no_memory_but_the_sums_own(engine, size, microbatch_size):
+    """Where a gradient is the data itself, and where it is a parameter, both stay as they are."""
+    params = {"w": torch.ones(5), "v": torch.full((5,), 2.0), "unused": torch.ones(3)}
+    private = dp.PrivateGrad(
+        lambda p, x: (p["w"] * x).sum() + (p["w"] * p["v"]).sum(),
+        clip=dp.Clip(1e6),
+        noise=dp.GaussianNoise(1.0, key=KEY),
+        expected_batch_size=1.0,
+        microbatch_size=microbatch_size,
+        engine=engine,
+    )
+    x = torch.arange(5.0 * size).reshape(size, 5)
+    kept = {name: value.clone() for name, value in params.items()}, x.clone()
+    grads, _, _ = private.update(params, x, private.init(params))
+    assert all(torch.equal(params[name], value) for name, value in kept[0].items())
+    assert torch.equal(x, kept[1])
+    assert grads["unused"].abs().max() > 0

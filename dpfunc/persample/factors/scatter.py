@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.batches.shapes import have_numbers
+from dpfunc.persample.factors.cost import form_in_slices
 from dpfunc.persample.factors.forms import accumulable, at_least_rounding, row_norm_sq, weigh
 
 
@@ -25,8 +26,12 @@ class Scatter:
         """Rows of equal index are added before they are squared: a bag for each index of a sample.
 
         A sample has as many bags as positions, so that shapes do not depend on the data; what is
-        left of them is empty.
+        left of them is empty. Some samples at a time: the added rows take as much as the rows.
         """
+        numbers = self.rows.shape[1:].numel()
+        return form_in_slices(lambda s: self.take(s)._norm_sq_at_once(), self.index, numbers)
+
+    def _norm_sq_at_once(self) -> Tensor:
         size, positions = self.index.shape
         index, order = _sorted(self.index.long())  # 32 bits do not hold the keys of a large table
         first = torch.ones_like(index, dtype=torch.bool)
