@@ -57,11 +57,18 @@ def is_mapped(values: Tensor) -> bool:
     return mapped
 
 
-def requires_grad_below(values: Tensor) -> bool:
-    """Whether ``values`` requires grad as autograd sees it, below the level of vmap."""
-    while is_mapped(values):
+def mapped_axis(values: Tensor) -> int:
+    """The axis of the samples in ``values``, which vmap maps, as it is below that vmap."""
+    axis: int = torch._C._functorch.maybe_get_bdim(values)
+    return axis
+
+
+def below(values: Tensor, *, levels: int | None = None) -> Tensor:
+    """``values`` as autograd sees it, below all levels of vmap or so many."""
+    while is_mapped(values) and levels != 0:
         values = torch._C._functorch.get_unwrapped(values)
-    return values.requires_grad
+        levels = None if levels is None else levels - 1
+    return values
 
 
 def batch_first(values: Tensor, dim: int | None, size: int) -> Tensor:
