@@ -182,7 +182,7 @@ class WatchedForward:
             return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
         if key not in self._outputs:
-            with self.undisturbed(), Chance("none"), torch.no_grad():
+            with self.undisturbed(), Chance("none"):
                 params = {name: param.detach() for name, param in self._params.items()}
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))

@@ -119,6 +119,7 @@ class PrivacyEngine:
         self.sample_size = sample_size
         self.loss_reduction = loss_reduction
         self._model = model
+        self._params = require_trainable(model)
         self._key = key
         self._private = PrivateGrad(
             model,
@@ -126,7 +127,6 @@ class PrivacyEngine:
             noise=GaussianNoise(self.budget.noise_multiplier, key=key),
             expected_batch_size=batch_size,
         )
-        self._params = require_trainable(model)
         self._state: State = self._private.init({})
         self._steps = 0
         self._on_budget_spent = on_budget_spent

@@ -360,6 +360,21 @@ def test_an_optimizer_that_knows_frozen_parameters():
     assert torch.equal(model[0].weight, kept)
 
 
+def test_frozen_parameters_with_a_gradient_and_thawed_ones_are_refused():
+    model = Net()
+    frozen = model[0].requires_grad_(requires_grad=False)
+    engine, optimizer = attached(model)
+    (x,) = next(iter(engine.loader(TensorDataset(X))))
+    weighed(model(x)).mean().backward()
+    frozen.weight.grad = torch.ones_like(frozen.weight)
+    with pytest.raises(ValueError, match="PrivacyEngine: expected frozen parameters without a gra"):
+        optimizer.step()
+    frozen.weight.grad = None
+    frozen.requires_grad_(requires_grad=True)
+    with pytest.raises(RuntimeError, match=r"\['0.bias', '0.weight'\] can be trained now"):
+        optimizer.step()
+
+
 # What would void the guarantee, or train on nothing
 
 

@@ -8,6 +8,7 @@ mapped one.
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
@@ -15,10 +16,11 @@ from dpfunc.checks import require
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.watching.under_vmap import is_mapped
 
-_IN_PLACE = {
+_IN_PLACE = (
     *("bernoulli_", "cauchy_", "exponential_", "geometric_", "log_normal_", "normal_"),
     *("random_", "uniform_"),
-}
+)
+_DRAW = {name: getattr(Tensor, name) for name in _IN_PLACE}
 
 
 class OwnDraws(TorchFunctionMode):
@@ -36,6 +38,8 @@ class OwnDraws(TorchFunctionMode):
         if self._drawn and any(id(tensor) in self._drawn for tensor in tensors_in((args, kwargs))):
             args, kwargs = replace_tensors((args, kwargs), self._own)
         name = getattr(func, "__name__", "")
+        if name == "rrelu":
+            return _rrelu(*args, **kwargs)
         if name not in _IN_PLACE or _differs(args[0]):
             return func(*args, **kwargs)
         require(
@@ -52,6 +56,21 @@ class OwnDraws(TorchFunctionMode):
 
     def _own(self, tensor: Tensor) -> Tensor:
         return self._drawn.get(id(tensor), (tensor, tensor))[1]
+
+
+def _rrelu(
+    input: Tensor,
+    lower: float = 1 / 8,
+    upper: float = 1 / 3,
+    training: bool = False,
+    inplace: bool = False,
+) -> Tensor:
+    """`torch.rrelu`, for which vmap has no rule, with draws of torch as in the loss itself."""
+    slopes = torch.full_like(input.detach(), (lower + upper) / 2)
+    if training:
+        _DRAW["uniform_"](slopes, lower, upper)
+    result = F.relu(input) - slopes * F.relu(-input)
+    return input.copy_(result) if inplace else result
 
 
 def _differs(values: Tensor) -> bool:

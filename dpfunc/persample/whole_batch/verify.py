@@ -230,7 +230,7 @@ class _Look(TorchFunctionMode):
 
 def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
     look = _Look()
-    with torch.no_grad(), look:
+    with torch.enable_grad(), look:  # the loss may have derivatives of its own
         loss_fn(params, *batch)
     return look
 
