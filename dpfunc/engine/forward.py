@@ -19,6 +19,7 @@ from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.loss import Batched
+from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.factored import known_places, places_of
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.watching.capture import Tape, UnfactoredError
@@ -39,6 +40,7 @@ class _Open(NamedTuple):
     call: Any
     buffers: dict[str, tuple[int, int]]
     draws: tuple[Place | None, ...]
+    stance: Any
 
 
 class WatchedForward:
@@ -70,12 +72,17 @@ class WatchedForward:
         if not microbatch.passes:
             for param in self._params.values():
                 param.grad = None  # so that what ordinary autograd adds is seen
-        places, draws = self._places(plain, microbatch)
+        stance = torch.compiler.set_stance("force_eager")  # taps are not seen in what is compiled
+        with stance, in_own_words("PrivacyEngine"):
+            places, draws = self._places(plain, microbatch)
         probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
         microbatch.passes.append(Pass(tape, places, rows))
-        self._open.append(_Open(tape, places, microbatch, (args, kwargs), self._buffers(), draws))
+        self._open.append(
+            _Open(tape, places, microbatch, (args, kwargs), self._buffers(), draws, stance)
+        )
+        stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return call
 
@@ -83,8 +90,9 @@ class WatchedForward:
         """The hook that runs after it, also where it has raised."""
         if self._paused or not self._open:
             return
-        tape, places, microbatch, (own_args, own_kwargs), buffers, draws = self._open.pop()
+        tape, places, microbatch, (own_args, own_kwargs), buffers, draws, stance = self._open.pop()
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
+        stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
@@ -119,7 +127,9 @@ class WatchedForward:
         """Inside, runs of the module leave no trace in its buffers and in torch's generators."""
         buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
         devices = {param.device for param in self._params.values()} - {torch.device("cpu")}
-        with torch.random.fork_rng(list(devices)), torch.enable_grad(), self.paused():
+        generators = torch.random.fork_rng(list(devices))
+        eager = torch.compiler.set_stance("force_eager")
+        with generators, torch.enable_grad(), eager, self.paused():
             try:
                 yield
             finally:
@@ -145,7 +155,8 @@ class WatchedForward:
         def learn(*, whole: bool) -> Learned:
             with self.undisturbed():
                 try:
-                    learned = look(whole=whole)
+                    with in_own_words("batched"):
+                        learned = look(whole=whole)
                 except UnfactoredError as error:
                     raise _derivative("one in its forward pass") from error
                 except RuntimeError as error:

@@ -23,6 +23,7 @@ from dpfunc.persample.definition.loss import (
     require_params,
     require_randomness_mode,
 )
+from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.factors.combine import combined
 from dpfunc.persample.factors.forms import Dense, Factored
 from dpfunc.persample.rules import RULES
@@ -84,7 +85,8 @@ def record_factors(
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    with torch.compiler.set_stance("force_eager"):
+    subject = "batched" if isinstance(loss_fn, Batched) else "factored_grad"
+    with torch.compiler.set_stance("force_eager"), in_own_words(subject):
         if isinstance(loss_fn, Batched):
             return *_watch_rows(loss_fn, randomness, params, batch, record), record
         return *_watch_mapped(loss_fn, randomness, params, batch, record), record

@@ -19,6 +19,7 @@ from dpfunc.persample.definition.loss import (
     require_params,
     require_randomness_mode,
 )
+from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.own_draws import OwnDraws
 from dpfunc.types import Tensors
@@ -77,7 +78,8 @@ def per_sample_grad_and_loss(
         if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
             return empty_grads(params)
         if isinstance(loss_fn, Batched):
-            return _one_by_one(loss_fn, randomness, params, batch)
+            with in_own_words("per_sample_grad"):
+                return _one_by_one(loss_fn, randomness, params, batch)
         scalar_loss = checked_loss(loss_fn)
 
         def loss_of(params: Tensors, probe: Tensor, *sample: Any) -> Tensor:
@@ -91,7 +93,7 @@ def per_sample_grad_and_loss(
         )
         probe = torch.zeros(batch_size(batch), device=batch_device(batch))
         # vmap has no rule for the fused attention kernels and would run them in a loop of samples.
-        with sdpa_kernel(SDPBackend.MATH):
+        with sdpa_kernel(SDPBackend.MATH), in_own_words("per_sample_grad"):
             grads, losses = transform(params, probe, *batch)
         return grads, losses
 

@@ -142,7 +142,7 @@ class Tape(TorchFunctionMode):
 
     def again(self, samples: Samples) -> "Tape":
         """For a part of the loss that runs once more: with the same names, and nothing recorded."""
-        tape = Tape(self._rules, {}, Record(), samples)
+        tape = Tape(self._rules, {}, Record(derived=self.record.derived), samples)
         tape._names, tape._complex = dict(self._names), set(self._complex)
         return tape
 

@@ -238,7 +238,8 @@ class Rows:
         return tap(output.clone(), self._probe.detach(), self._probe, tapped)
 
     def _derive(self, tape: Tape, output: Tensor, pull: Callable[[Tensor], None]) -> Tensor:
-        name = f"{tape.operation} #{len(self._derived)} of {id(self)}"
+        name = f"{tape.operation} #{tape.record.derived}"  # unique among runs of one record
+        tape.record.derived += 1
         value = output.detach().requires_grad_()
         tape.give_name(name, value)
         self._derived.append(_Derived(name, value, pull))
