@@ -17,7 +17,7 @@ from dpfunc.engine.forward import WatchedForward
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.verify import close, is_time_to_look
+from dpfunc.persample.whole_batch.verify import close, is_time_to_look, used_rows
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
@@ -149,8 +149,9 @@ def _differing(
                 "or the probability, that a sample draws with depends on the others"
             )
         scale = float(norms[both.to(norms.device)].nan_to_num(0.0, 0.0).sum())
-        for name, grad in whole.items():
-            added = left[name].double() + right[name]
+        for name in whole:
+            one, other, grad = used_rows(left[name], right[name], whole[name])
+            added = one.double() + other
             if not close(added, grad, tolerance, floor=tolerance * scale):
                 yield name
 

@@ -485,10 +485,10 @@ MUTANTS = [
         "l11b::test_a_network_with_a_gradient_is_refused",
     ),
     Mutant(
-        "what ran without gradients run again with them",
-        "engine/replaying.py",
-        "torch.set_grad_enabled(call.has_gradient)",
-        "torch.enable_grad()",
+        "a detached network taken for one that is trained",
+        "engine/program.py",
+        "made = [t for t in tensors_in(call.result) if t.requires_grad]",
+        "made = tensors_in(call.result)",
         "l11b::test_outputs_of_another_network",
     ),
     Mutant(

@@ -136,5 +136,6 @@ def written() -> str:
 
 
 if __name__ == "__main__":
+    lines = table()
     before, _, rest = PAGE.read_text().partition(BEGIN)
-    PAGE.write_text(before + BEGIN + table() + END + rest.partition(END)[2])
+    PAGE.write_text(before + BEGIN + lines + END + rest.partition(END)[2])
