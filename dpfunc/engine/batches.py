@@ -12,11 +12,6 @@ from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.random.keys import Key
 from dpfunc.sampling import poisson
 
-_LOADER_OPTIONS = (
-    *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
-    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
-)
-
 
 class Drawn(NamedTuple):
     """A microbatch of the Poisson batch of ``step``. ``last``: no other one follows.
@@ -50,15 +45,6 @@ def microbatches(step: int, chosen: Sequence[Tensor]) -> list[Drawn]:
         )
         for number, part in enumerate(chosen)
     ]
-
-
-def taken_apart(
-    dataset: Dataset[Any] | DataLoader[Any], options: dict[str, Any]
-) -> tuple[Dataset[Any], dict[str, Any]]:
-    """The dataset of a DataLoader, and its options under those given; a dataset as it is."""
-    if not isinstance(dataset, DataLoader):
-        return dataset, options
-    return dataset.dataset, {name: getattr(dataset, name) for name in _LOADER_OPTIONS} | options
 
 
 class PoissonBatches(Sampler[list[int]]):

@@ -4,10 +4,12 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.parallel import DataParallel
+from torch.utils.data import IterableDataset
 
 from dpfunc.checks import require
 from dpfunc.modules.checking.looking import look
+from dpfunc.step.one_process import require_unwrapped
 from dpfunc.types import Tensors
 
 _SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
@@ -23,9 +25,9 @@ def require_trainable(model: nn.Module) -> Tensors:
         "for functions use PrivateGrad",
         error=TypeError,
     )
-    wrapped = isinstance(model, DataParallel | DistributedDataParallel)
+    require_unwrapped("PrivacyEngine", model)
     require(
-        not wrapped and not hasattr(model, "_orig_mod"),
+        not isinstance(model, DataParallel) and not hasattr(model, "_orig_mod"),
         "PrivacyEngine",
         "the plain module",
         type(model).__name__,
@@ -51,8 +53,22 @@ def require_trainable(model: nn.Module) -> Tensors:
     return params
 
 
-def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors) -> None:
-    """ValueError unless ``optimizer`` trains exactly ``params``, one step at a time."""
+def require_detached(attachment: object) -> None:
+    """ValueError where an engine has an optimizer already."""
+    require(
+        attachment is None,
+        "PrivacyEngine.attach",
+        "an engine without an optimizer",
+        "one that is attached",
+        "call detach() first",
+    )
+
+
+def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors, model: nn.Module) -> None:
+    """ValueError unless ``optimizer`` trains exactly ``params``, one step at a time.
+
+    Frozen parameters of ``model`` may be in it as well: without a gradient it leaves them alone.
+    """
     require(
         not isinstance(optimizer, torch.optim.LBFGS),
         "PrivacyEngine",
@@ -60,14 +76,23 @@ def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors) -> None
         "LBFGS",
         "use SGD or Adam",
     )
+    require(
+        not isinstance(optimizer, torch.optim.SparseAdam),
+        "PrivacyEngine",
+        "an optimizer of dense gradients",
+        "SparseAdam",
+        "use Adam: the noise of a private gradient is in every row, looked up or not",
+    )
     names = {id(param): name for name, param in params.items()}
     own = {id(param) for group in optimizer.param_groups for param in group["params"]}
-    strange = sum(param not in names for param in own)
+    frozen = {id(p): n for n, p in model.named_parameters() if not p.requires_grad}
+    strange = sum(param not in names and param not in frozen for param in own)
     require(
         strange == 0,
         "PrivacyEngine",
         "an optimizer of the model's trainable parameters alone",
-        f"{strange} other tensors in it (of another model, frozen, or of a copy)",
+        f"{strange} other tensors in it (of another model, of a copy, or thawed since the engine "
+        "was made)",
         "make the optimizer from model.parameters(), after the last change of the model",
     )
     missing = sorted(name for param, name in names.items() if param not in own)
@@ -78,31 +103,55 @@ def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors) -> None
         f"one without {missing[:5]}",
         "freeze those with requires_grad_(False), or give them to the optimizer",
     )
+    moved = sorted(
+        n
+        for n, p in model.named_parameters()
+        if id(p) in own & frozen.keys() and p.grad is not None
+    )
+    require(
+        not moved,
+        "PrivacyEngine",
+        "frozen parameters without a gradient",
+        f"an ordinary gradient of {moved[:5]}, which the optimizer would take a step with",
+        "call optimizer.zero_grad() before the step",
+    )
 
 
 def require_own_gradients(params: Tensors) -> None:
     """RuntimeError where autograd has put ordinary gradients beside those of the engine."""
-    escaped = sorted(name for name, param in params.items() if param.grad is not None)
+    _refuse_escaped(sorted(name for name, param in params.items() if param.grad is not None))
+
+
+def refuse_own_gradient(name: str) -> None:
+    """RuntimeError: an ordinary gradient has come to the parameter of this name."""
+    _refuse_escaped([name])
+
+
+def _refuse_escaped(escaped: list[str]) -> None:
     require(
         not escaped,
         "PrivacyEngine",
         "every use of a parameter inside of the model's own forward, in training mode",
         f"ordinary gradients of {escaped[:5]}",
-        "call the model itself (not a part of it), in training mode, and use weight_decay for a "
-        "penalty on parameters",
+        "call the model itself (not a part of it), in training mode; use weight_decay for a "
+        "penalty on parameters, and use_reentrant=False in torch.utils.checkpoint",
         error=RuntimeError,
     )
 
 
 def require_unchanged(model: nn.Module, params: Tensors) -> None:
     """RuntimeError where other parameters are trainable than when the engine was made."""
-    now = {id(param) for param in model.parameters() if param.requires_grad}
+    known = {id(param) for param in params.values()}
+    now = {id(param): n for n, param in model.named_parameters() if param.requires_grad}
+    thawed = sorted(name for param, name in now.items() if param not in known)
+    frozen = sorted(name for name, param in params.items() if id(param) not in now)
     require(
-        now == {id(param) for param in params.values()},
+        not thawed and not frozen,
         "PrivacyEngine",
         "the parameters that were trainable when the engine was made",
-        "others",
-        "make a new engine after freezing or replacing parameters, and compose the events of both",
+        f"others: {thawed[:5]} can be trained now, {frozen[:5]} cannot any more",
+        "after freezing, thawing or replacing parameters call engine.detach(), make a new engine "
+        "with a new key, and compose the events of both",
         error=RuntimeError,
     )
 
@@ -117,6 +166,14 @@ def require_sized(dataset: Any, sample_size: int, options: dict[str, Any]) -> No
         own,
         "batches are Poisson samples of the expected size batch_size of the engine, which is what "
         "the accounting assumes",
+    )
+    require(
+        not isinstance(dataset, IterableDataset),
+        "PrivacyEngine.loader",
+        "a dataset that is read by index",
+        f"an IterableDataset, {type(dataset).__name__}",
+        "Poisson sampling picks samples by index; load its samples into a list",
+        error=TypeError,
     )
     require(
         hasattr(dataset, "__getitem__") and hasattr(dataset, "__len__"),

@@ -8,66 +8,39 @@ way too: the loss of a sample is then a fixed random combination of its outputs.
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dpfunc.engine.passes import Microbatch, Pass
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.loss import Batched
-from dpfunc.persample.factored import collected, known_places, places_of
-from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.definition.own_words import in_own_words
+from dpfunc.persample.factored import known_places, places_of
 from dpfunc.persample.rules import RULES
-from dpfunc.persample.watching.capture import Tape
+from dpfunc.persample.watching.capture import Tape, UnfactoredError
 from dpfunc.persample.watching.chance import Chance
-from dpfunc.persample.watching.tap import Record
-from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, Seen, to_rows
+from dpfunc.persample.watching.under_vmap import transforms_above
+from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, to_rows
 from dpfunc.persample.whole_batch.rows import Rows
 from dpfunc.persample.whole_batch.verify import Learned, repeated
 from dpfunc.types import Tensors
 
 
-@dataclass
-class Microbatch:
-    """The samples that the model sees now, and all that was noted of them.
-
-    ``mask``: bool ``[B]``, False for a sample that only fills up. ``last``: of its batch.
-    ``divided_by``: what the loop divides its loss by, beside the reduction over samples.
-    """
-
-    mask: Tensor
-    program: Program
-    last: bool
-    divided_by: int = 1
-    record: Record = field(default_factory=Record)
-    rows: list[Rows] = field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return self.mask.shape[0]
-
-    def per_sample(self, params: Tensors) -> dict[str, Factored]:
-        """The gradients of the losses that were backpropagated, by sample. To be called once."""
-        for rows in self.rows:
-            for name, copy in rows.expanded.items():
-                if copy.grad is not None:
-                    self.record.add(name, Dense(copy.grad))
-            rows.finish(self.record)
-        return collected(self.record, params, self.size)
-
-
 class _Open(NamedTuple):
-    """A forward pass that has begun. ``buffers``: as they were."""
+    """A forward pass that has begun. ``buffers``: as they were. ``draws``: see `Call`."""
 
     tape: Tape
     places: Places
     microbatch: Microbatch
     call: Any
     buffers: dict[str, tuple[int, int]]
+    draws: tuple[Place | None, ...]
+    stance: Any
 
 
 class WatchedForward:
@@ -92,17 +65,24 @@ class WatchedForward:
         if self._paused or not (module.training and torch.is_grad_enabled()):
             return None
         microbatch = self._current()
+        if transforms_above(0):
+            raise _derivative("torch.func around the model")
         call = replace_tensors((args, kwargs), _plain) if _any_watched((args, kwargs)) else None
         plain = call or (args, kwargs)
-        if not microbatch.rows:
+        if not microbatch.passes:
             for param in self._params.values():
                 param.grad = None  # so that what ordinary autograd adds is seen
-        places = self._places(plain, microbatch)
+        stance = torch.compiler.set_stance("force_eager")  # taps are not seen in what is compiled
+        with stance, in_own_words("PrivacyEngine"):
+            places, draws = self._places(plain, microbatch)
         probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
-        microbatch.rows.append(rows)
-        self._open.append(_Open(tape, places, microbatch, (args, kwargs), self._buffers()))
+        microbatch.passes.append(Pass(tape, places, rows))
+        self._open.append(
+            _Open(tape, places, microbatch, (args, kwargs), self._buffers(), draws, stance)
+        )
+        stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
         return call
 
@@ -110,8 +90,9 @@ class WatchedForward:
         """The hook that runs after it, also where it has raised."""
         if self._paused or not self._open:
             return
-        tape, places, microbatch, (own_args, own_kwargs), buffers = self._open.pop()
+        tape, places, microbatch, (own_args, own_kwargs), buffers, draws, stance = self._open.pop()
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
+        stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
@@ -122,7 +103,7 @@ class WatchedForward:
                 f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
                 "of the model without any noise. Do not update them in training mode."
             )
-        microbatch.program.note(self.plain, own_args, own_kwargs, output)
+        microbatch.program.note(self.plain, own_args, own_kwargs, output, draws=draws)
         for tensor in tensors_in(output):
             if tensor.requires_grad:
                 tensor.register_hook(_refuse_unseen(microbatch.program))
@@ -146,7 +127,9 @@ class WatchedForward:
         """Inside, runs of the module leave no trace in its buffers and in torch's generators."""
         buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
         devices = {param.device for param in self._params.values()} - {torch.device("cpu")}
-        with torch.random.fork_rng(list(devices)), torch.enable_grad(), self.paused():
+        generators = torch.random.fork_rng(list(devices))
+        eager = torch.compiler.set_stance("force_eager")
+        with generators, torch.enable_grad(), eager, self.paused():
             try:
                 yield
             finally:
@@ -158,8 +141,8 @@ class WatchedForward:
         """Which tensors the buffers are, and how often each has been written to."""
         return {name: (id(b), b._version) for name, b in self._module.named_buffers()}
 
-    def _places(self, call: Any, microbatch: Microbatch) -> Places:
-        """The places of this call, learned and verified where that is due."""
+    def _places(self, call: Any, microbatch: Microbatch) -> tuple[Places, tuple[Place | None, ...]]:
+        """The places of this call, and those of its draws, verified where that is due."""
         loss, batch = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
@@ -169,24 +152,24 @@ class WatchedForward:
             except OffPlanError:  # the whole batch takes another way than a few samples of it
                 return places_of(loss, "different", params, batch, whole=True)
 
-        def learn(*, whole: bool) -> tuple[Seen, ...]:
+        def learn(*, whole: bool) -> Learned:
             with self.undisturbed():
                 try:
-                    learned = look(whole=whole)
+                    with in_own_words("batched"):
+                        learned = look(whole=whole)
+                except UnfactoredError as error:
+                    raise _derivative("one in its forward pass") from error
                 except RuntimeError as error:
                     raise RuntimeError(
                         "PrivacyEngine: expected a model that keeps its samples apart but, where "
                         f"its outputs with fixed weights are taken for a loss, {error}"
                     ) from error
-            microbatch.program.model_rounding = learned.rounding
-            return learned.seen
+            return learned
 
-        known = known_places(loss, params, batch)
-        if known is None:
-            plan = learn(whole=False)
-        else:
-            plan, microbatch.program.model_rounding = known.seen, known.rounding
-        return Places(microbatch.size, plan, lambda: learn(whole=True))
+        known = known_places(loss, params, batch) or learn(whole=False)
+        microbatch.program.model_rounding = known.rounding
+        places = Places(microbatch.size, known.seen, lambda: learn(whole=True).seen)
+        return places, known.draws
 
     def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:
         """The module as a loss of the tensors in ``call`` that have samples on axis 0."""
@@ -210,12 +193,19 @@ class WatchedForward:
             return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
         if key not in self._outputs:
-            with self.undisturbed(), Chance("none"), torch.no_grad():
+            with self.undisturbed(), Chance("none"):
                 params = {name: param.detach() for name, param in self._params.items()}
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
                 self._outputs[key] = _output_places(two, three)
         return Batched(loss_fn, self._verified.setdefault(key, {})), batch
+
+
+def _derivative(what: str) -> RuntimeError:
+    return RuntimeError(
+        f"PrivacyEngine: expected a model without derivatives of its own but got {what}; use "
+        "PrivateGrad, whose loss of one sample may contain torch.func.grad."
+    )
 
 
 def _output_places(two: list[Tensor], three: list[Tensor]) -> list[Place | None]:

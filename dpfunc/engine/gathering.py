@@ -1,15 +1,19 @@
 """The batch under way: its microbatches watched, clipped and added up until a step takes them."""
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from dpfunc.checks import require
-from dpfunc.engine.checks import require_own_gradients, require_unchanged
-from dpfunc.engine.forward import Microbatch, WatchedForward
+from dpfunc.engine.checks import refuse_own_gradient, require_own_gradients, require_unchanged
+from dpfunc.engine.forward import WatchedForward
+from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.separable import LossCheck
+from dpfunc.engine.unreleased import NoGradientsYet
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.step.microbatch import Part, joined
 from dpfunc.step.private_grad import PrivateGrad
@@ -29,8 +33,11 @@ class Gathered(NamedTuple):
 class Gathering:
     """Takes in microbatch after microbatch of one batch, and gives it away whole.
 
-    ``forward``: what the hooks on ``model`` call.
+    ``forward``: what the hooks on ``model`` call. ``guards``: whether reading ``.grad`` between
+    a backward pass and the step is an error.
     """
+
+    guards = True
 
     def __init__(
         self, model: nn.Module, params: Tensors, private: PrivateGrad, loss_reduction: str
@@ -41,6 +48,7 @@ class Gathering:
         self._private = private
         self._is_mean = loss_reduction == "mean"
         self._check = LossCheck(loss_reduction)
+        self._unread = NoGradientsYet(params, refuse_own_gradient)
         self._now: Microbatch | None = None
         self._parts: list[Gathered] = []
 
@@ -60,10 +68,18 @@ class Gathering:
         microbatch.program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == size])
         self._now = microbatch
 
+    @contextmanager
+    def backward(self) -> Iterator[None]:
+        """What every backward pass of the loop runs in."""
+        with self.current().recomputing(self._params):
+            yield
+        if self.guards:
+            self._unread.begin()
+
     def finish(self, clip_state: State, *, must: bool = False) -> None:
         """Clip and add up what was noted of the current samples; ``must``: of some, at least."""
         microbatch = self._now
-        if microbatch is None or (not microbatch.rows and not must):
+        if microbatch is None or (not microbatch.passes and not must):
             return
         require(
             len(microbatch.program.losses) > 0,
@@ -73,6 +89,7 @@ class Gathering:
             "call it for every batch; to leave some out because of what is in them leaks it",
             error=RuntimeError,
         )
+        self._unread.end()
         require_own_gradients(self._params)
         require_unchanged(self._model, self._params)
         grads = microbatch.per_sample(self._params)
@@ -100,5 +117,6 @@ class Gathering:
 
     def forget(self) -> None:
         """Let go of the whole batch."""
+        self._unread.end()
         self.close()
         self._parts = []

@@ -1,7 +1,8 @@
-"""Hooks that a saved or copied model does not carry along."""
+"""Hooks that a saved or copied model does not carry along, and that keep nobody alive."""
 
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakMethod
 
 
 def nothing(*args: Any, **kwargs: Any) -> None:
@@ -9,13 +10,22 @@ def nothing(*args: Any, **kwargs: Any) -> None:
 
 
 class Hook:
-    """Calls ``function``. Copied or pickled it does nothing: keys and data stay with the engine."""
+    """Calls ``method`` for as long as its object lives, and ``else_call`` afterwards.
 
-    def __init__(self, function: Callable[..., Any]) -> None:
-        self._function = function
+    Copied or pickled it does nothing: keys and data stay with the engine.
+    """
+
+    def __init__(self, method: Callable[..., Any], else_call: Callable[..., Any] = nothing) -> None:
+        self._method = WeakMethod(method)
+        self._else_call = else_call
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the object is still there."""
+        return self._method() is not None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        return self._function(*args, **kwargs)
+        return (self._method() or self._else_call)(*args, **kwargs)
 
     def __reduce__(self) -> tuple[Callable[..., Any], tuple[Any, ...]]:
         return _nothing, ()

@@ -11,16 +11,25 @@ from torch.utils.data import DataLoader, Dataset
 from dpfunc import accounting
 from dpfunc.checks import require
 from dpfunc.clipping.rules import Clip
-from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader, taken_apart
+from dpfunc.engine.attachment import Attachment
+from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
-from dpfunc.engine.checks import require_optimizer, require_sized, require_trainable
-from dpfunc.engine.forward import Microbatch
+from dpfunc.engine.checks import (
+    require_detached,
+    require_optimizer,
+    require_sized,
+    require_trainable,
+    require_unchanged,
+)
 from dpfunc.engine.gathering import Gathering
-from dpfunc.engine.hooks import Hook, closure_of
+from dpfunc.engine.given_loader import taken_apart
+from dpfunc.engine.hooks import closure_of
 from dpfunc.engine.parts import Parts
+from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
+from dpfunc.step.one_process import require_one_process
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import ClipRule, State, Tensors
 
@@ -83,6 +92,7 @@ class PrivacyEngine:
         loss_reduction: str = "mean",
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
     ) -> None:
+        require_one_process("PrivacyEngine")
         require(
             (max_grad_norm is None) != (clip is None),
             "PrivacyEngine",
@@ -109,6 +119,7 @@ class PrivacyEngine:
         self.sample_size = sample_size
         self.loss_reduction = loss_reduction
         self._model = model
+        self._params = require_trainable(model)
         self._key = key
         self._private = PrivateGrad(
             model,
@@ -116,47 +127,33 @@ class PrivacyEngine:
             noise=GaussianNoise(self.budget.noise_multiplier, key=key),
             expected_batch_size=batch_size,
         )
-        self._params = require_trainable(model)
         self._state: State = self._private.init({})
         self._steps = 0
         self._on_budget_spent = on_budget_spent
         self._gathering = Gathering(model, self._params, self._private, loss_reduction)
-        self._optimizer: torch.optim.Optimizer | None = None
-        self._handles: list[Any] = []
+        self._attachment: Attachment | None = None
         self._last: tuple[Tensors, State, Tensor] | None = None
 
-    # The loop
+    def attach(
+        self, optimizer: torch.optim.Optimizer, *, guard_gradients: bool = True
+    ) -> "PrivacyEngine":
+        """From now on ``optimizer.step()`` takes private steps. Returns the engine.
 
-    def attach(self, optimizer: torch.optim.Optimizer) -> "PrivacyEngine":
-        """From now on ``optimizer.step()`` takes private steps. Returns the engine."""
-        require(
-            self._optimizer is None,
-            "PrivacyEngine.attach",
-            "an engine without an optimizer",
-            "one that is attached",
-            "call detach() first",
-        )
-        require_optimizer(optimizer, self._params)
-        self._optimizer = optimizer
-        self._handles = [
-            self._model.register_forward_pre_hook(
-                Hook(self._gathering.forward.before), with_kwargs=True, prepend=True
-            ),
-            self._model.register_forward_hook(
-                Hook(self._gathering.forward.after), with_kwargs=True, always_call=True
-            ),
-            optimizer.register_step_pre_hook(Hook(self._before_step)),
-        ]
+        RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
+        before the step is an error; else it is None, for trainers that cope with it.
+        """
+        require_one_process("PrivacyEngine")
+        require_detached(self._attachment)
+        require_optimizer(optimizer, self._params, self._model)
+        self._gathering.guards = guard_gradients
+        self._attachment = Attachment(self, self._model, self._params, self._gathering, optimizer)
         return self
 
     def detach(self) -> None:
         """Leave the model and the optimizer as they were. The engine keeps its count."""
-        for handle in self._handles:
-            handle.remove()
-        self._gathering.forget()
-        for param in self._params.values():
-            param.grad = None
-        self._handles, self._optimizer = [], None
+        if self._attachment is not None:
+            self._attachment.remove()
+        self._attachment = None
 
     def loader(
         self,
@@ -171,7 +168,7 @@ class PrivacyEngine:
         ``microbatch_size`` a batch comes in several parts of at most so many samples; call
         ``optimizer.step()`` after each, the last one takes the step.
         """
-        dataset, options = taken_apart(dataset, options)
+        dataset, options = taken_apart(dataset, self._private.expected_batch_size, options)
         require_sized(dataset, self.sample_size, options)
         queue: list[Drawn] = []
         batches = PoissonBatches(
@@ -210,8 +207,9 @@ class PrivacyEngine:
         if self._is_spent():
             return False
         device = next(iter(self._params.values())).device
-        program = Program(device.type)
-        microbatch = Microbatch(drawn.mask.to(device), program, drawn.last, divided_by)
+        mask = drawn.mask.to(device)
+        program = Program(device.type, len(mask), self._gathering.backward)
+        microbatch = Microbatch(mask, program, drawn.last, divided_by)
         self._gathering.begin(microbatch, tensors)
         return True
 
@@ -267,7 +265,8 @@ class PrivacyEngine:
 
     # What the hooks call
 
-    def _before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+    def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
+        """The hook that runs before ``optimizer.step()``."""
         require(
             closure_of(args, kwargs) is None,
             "PrivacyEngine",
@@ -277,7 +276,8 @@ class PrivacyEngine:
             "call loss.backward() before the step",
             error=RuntimeError,
         )
-        require_optimizer(optimizer, self._params)
+        require_unchanged(self._model, self._params)
+        require_optimizer(optimizer, self._params, self._model)
         is_last = self._gathering.current().last
         self._gathering.finish(self._state["clip"], must=True)
         if not is_last or self._is_spent():

@@ -6,16 +6,18 @@ loss that the loop would have computed there, without the loop's own Python code
 """
 
 import copy
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
-from dpfunc.engine.resizing import called_on_part
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
+from dpfunc.persample.whole_batch.draws import is_draw, place_of_draw
+from dpfunc.persample.whole_batch.places import Place
 
 _SCALING = {
     *("mul", "imul", "rmul", "multiply", "div", "idiv", "truediv", "itruediv", "rtruediv"),
@@ -60,7 +62,8 @@ class Watched(Tensor):
 class Call(NamedTuple):
     """One call: ``function(*args, **kwargs)`` gave ``result``, under this autocast dtype or None.
 
-    ``writes``: whether it changed an argument in place.
+    ``writes``: whether it changed an argument in place. ``has_gradient``: whether gradients were
+    on. ``draws``: where the samples are in what it has drawn at random, see `Draws`.
     """
 
     function: Callable[..., Any]
@@ -69,23 +72,33 @@ class Call(NamedTuple):
     result: Any
     autocast: torch.dtype | None
     writes: bool
+    has_gradient: bool
+    draws: tuple[Place | None, ...]
 
 
 class Program:
     """The calls of one batch, from the model to the losses that were backpropagated.
 
-    ``device_type``: where autocast is looked up. ``inputs``: by identity, the tensors of the batch,
+    ``device_type``: where autocast is looked up. ``size``: so many samples. ``around_backward``: a
+    context that every backward pass runs in. ``inputs``: by identity, the tensors of the batch,
     which have samples on axis 0. ``running_backward``: whether a backward pass runs
     that began at a loss of this program. ``model_rounding``: of the coarsest number inside of the
     model, which may run in low precision where its inputs and outputs do not show it.
     """
 
-    def __init__(self, device_type: str) -> None:
+    def __init__(
+        self,
+        device_type: str,
+        size: int,
+        around_backward: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self.losses: list[Tensor] = []
         self.inputs: set[int] = set()
         self.running_backward = False
         self.model_rounding = 0.0
-        self._device_type = device_type
+        self.size = size
+        self.device_type = device_type
+        self._around_backward = around_backward
         self._calls: list[Call] = []
         self._watched: list[Tensor] = []
 
@@ -97,14 +110,16 @@ class Program:
             raise RuntimeError(
                 "PrivacyEngine: expected one kind of gradient, that of loss.backward(), but "
                 "torch.autograd.grad was called on what the model returned (a gradient penalty?); "
-                "use PrivateGrad, whose loss of one sample may contain it."
+                "use PrivateGrad, whose loss of one sample may contain torch.func.grad."
             )
         result = function(*args, **kwargs)
         name = getattr(function, "__name__", "")
         writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
         writes = writes or (name.startswith("__i") and result is args[0])
         if writes or tensors_in(result):
-            self.note(function, args, kwargs, result, writes=writes)
+            drawn = is_draw(function) and isinstance(result, Tensor)
+            draws = (place_of_draw(result, self.size),) if drawn else ()
+            self.note(function, args, kwargs, result, writes=writes, draws=draws)
         return result
 
     def note(
@@ -115,12 +130,16 @@ class Program:
         result: Any,
         *,
         writes: bool = False,
+        draws: tuple[Place | None, ...] = (),
     ) -> None:
         """Note a call that was made, and watch its result."""
         autocast = None
-        if torch.is_autocast_enabled(self._device_type):
-            autocast = torch.get_autocast_dtype(self._device_type)
-        self._calls.append(Call(function, args, kwargs, result, autocast, writes))
+        if torch.is_autocast_enabled(self.device_type):
+            autocast = torch.get_autocast_dtype(self.device_type)
+        has_gradient = torch.is_grad_enabled()
+        self._calls.append(
+            Call(function, args, kwargs, result, autocast, writes, has_gradient, draws)
+        )
         self._watch(tensors_in(result))
 
     def watch(self, inputs: list[Tensor]) -> None:
@@ -139,7 +158,7 @@ class Program:
         """By identity, the tensors that the losses are made of and that no call has made."""
         made: set[int] = set()
         found: dict[int, Tensor] = {}
-        for call in self._needed():
+        for call in self.needed():
             for tensor in tensors_in((call.args, call.kwargs)):
                 if id(tensor) not in made:
                     found[id(tensor)] = tensor
@@ -152,7 +171,7 @@ class Program:
         Other whole numbers are sizes, axes and powers.
         """
         found: list[float] = []
-        for call in self._needed():
+        for call in self.needed():
             scales = getattr(call.function, "__name__", "").strip("_") in _SCALING
 
             def note(part: Any, scales: bool = scales) -> None:
@@ -165,30 +184,21 @@ class Program:
     def rounding(self) -> float:
         """Of the coarsest floating-point number on the way to the losses."""
         coarsest = self.model_rounding
-        for call in self._needed():
+        for call in self.needed():
             tensors = tensors_in((call.args, call.kwargs, call.result))
             dtypes = {tensor.dtype for tensor in tensors if tensor.is_floating_point()}
             for dtype in dtypes | ({call.autocast} if call.autocast else set()):
                 coarsest = max(coarsest, torch.finfo(dtype).eps)
         return coarsest
 
-    def losses_on(self, leaves: dict[int, Tensor], size: int, part: int) -> list[Tensor]:
-        """The losses that the program computes with other leaves in the place of its own.
-
-        These are of ``part`` samples where its own are of ``size``.
-        """
-        made = dict(leaves)
-
-        def given(tensor: Tensor) -> Tensor:
-            return made.get(id(tensor), tensor)
-
-        for call in self._needed():
-            args, kwargs = replace_tensors((call.args, call.kwargs), given)
-            with self._autocast(call.autocast):
-                result = called_on_part(call.function, args, kwargs, size, part)
-            for old, new in zip(tensors_in(call.result), tensors_in(result), strict=True):
-                made[id(old)] = new
-        return [made[id(loss)] for loss in self.losses]
+    def with_gradient(self) -> set[int]:
+        """By identity, the tensors that a gradient of the losses comes to."""
+        reached = set(map(id, self.losses))
+        for call in reversed(self.needed()):
+            made = [t for t in tensors_in(call.result) if t.requires_grad]
+            if call.has_gradient and (call.writes or reached & set(map(id, made))):
+                reached.update(map(id, tensors_in((call.args, call.kwargs))))
+        return reached
 
     def close(self) -> None:
         """Forget everything. What was watched is plain from now on."""
@@ -197,7 +207,7 @@ class Program:
             del tensor._program  # type: ignore[attr-defined]  # it was a Watched
         self._calls, self._watched, self.losses = [], [], []
 
-    def _needed(self) -> list[Call]:
+    def needed(self) -> list[Call]:
         """The calls that the losses depend on: those that made them or wrote to their memory."""
         wanted, memory = set(map(id, self.losses)), _memory(self.losses)
         needed: list[Call] = []
@@ -209,28 +219,34 @@ class Program:
                 memory |= _memory(used)
         return needed[::-1]
 
-    def _backward(self, loss: Tensor, *args: Any, **kwargs: Any) -> None:
-        given = [*args[:1], kwargs.get("gradient"), kwargs.get("inputs")]
-        if loss.dim() > 0 or any(value is not None for value in given):
+    def _backward(
+        self,
+        loss: Tensor,
+        gradient: Tensor | None = None,
+        retain_graph: bool | None = None,
+        create_graph: bool = False,
+        inputs: Any = None,
+    ) -> None:
+        if loss.dim() > 0 or gradient is not None or inputs is not None:
             raise RuntimeError(
                 "PrivacyEngine: expected loss.backward() of a scalar but it was called with a "
                 f"gradient or inputs, or on a tensor of shape {tuple(loss.shape)}; reduce the "
                 "losses of the samples with .mean() or .sum() first."
             )
+        if not loss.requires_grad:
+            raise RuntimeError(
+                "PrivacyEngine: expected loss.backward() of a loss that has a gradient but got one "
+                "without (computed under torch.no_grad(), or detached); leave those out."
+            )
         self.losses.append(loss)
         self.running_backward = True
         try:
-            Tensor.backward(  # type: ignore[no-untyped-call]  # torch does not annotate it
-                loss, *args, **kwargs
-            )
+            with self._around_backward():
+                # Of the edge: modes of torch functions are off while a function of tensors runs.
+                edge, one = get_gradient_edge(loss), torch.ones_like(loss)
+                torch.autograd.backward(edge, one, retain_graph, create_graph)
         finally:
             self.running_backward = False
-
-    @contextmanager
-    def _autocast(self, dtype: torch.dtype | None) -> Iterator[None]:
-        enabled = dtype is not None
-        with torch.autocast(self._device_type, dtype=dtype, enabled=enabled):
-            yield
 
 
 def _memory(tensors: list[Tensor]) -> set[int]:

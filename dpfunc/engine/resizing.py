@@ -9,6 +9,7 @@ import torch
 from dpfunc.persample.batches.nested import replace_tensors
 
 _RESHAPING = {"view", "reshape", "unflatten", "expand"}
+_MAKING = {"new_empty", "new_full", "new_ones", "new_zeros"}
 
 
 def called_on_part(function: Any, args: Any, kwargs: Any, size: int, part: int) -> Any:
@@ -17,6 +18,8 @@ def called_on_part(function: Any, args: Any, kwargs: Any, size: int, part: int) 
     Which of the whole numbers in a shape is the batch's is tried: with a wrong one the numbers of
     entries do not agree.
     """
+    if part != size and getattr(function, "__name__", "") in _MAKING:
+        args, kwargs = next(_resized((args, kwargs), size, part), (args, kwargs))
     try:
         return function(*args, **kwargs)
     except RuntimeError:

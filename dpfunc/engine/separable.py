@@ -11,17 +11,19 @@ from collections.abc import Iterator
 from itertools import islice, product
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpfunc.engine.forward import WatchedForward
 from dpfunc.engine.program import Program
-from dpfunc.persample.watching.chance import Chance
-from dpfunc.persample.whole_batch.verify import close, is_time_to_look
+from dpfunc.engine.replaying import Replay, ReplayError
+from dpfunc.persample.whole_batch.draws import Draws, draws_differ
+from dpfunc.persample.whole_batch.verify import close, is_time_to_look, used_rows
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
 
 _MOST_GUESSES = 16
+_MOST_LISTED = 4096
 _FIRST_LOOK, _LATER_LOOK = 6, 1  # so many cuts of a few samples
 
 
@@ -31,8 +33,8 @@ class MixedSamplesError(RuntimeError):
 
 def require_separable(
     program: Program, params: Tensors, norms: Tensor, reduction: str, *, few_times: int
-) -> list[Tensor]:
-    """MixedSamplesError unless the losses are one term per sample; the constants among its tensors.
+) -> dict[int, Tensor]:
+    """MixedSamplesError unless the losses are one term per sample; the constants, by place.
 
     ``params``: leaves. ``norms``: ``[B]``, of the gradients of the samples. They set the scale of
     what counts as rounding: where gradients cancel, their sum is no measure of it. ``few_times``:
@@ -40,50 +42,54 @@ def require_separable(
     """
     size, inputs = norms.shape[0], program.inputs
     cuts = list(_cuts(size, few_times))
-    leaves = program.leaves()
-    _require_known(leaves, inputs, params)
-    options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
-    failures: list[Exception] = []
-    for axes in islice(product(*options), _MOST_GUESSES):
-        by_leaf = dict(zip(leaves, axes, strict=True))
-        try:
-            with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
-                differing = _differing(program, leaves, by_leaf, params, norms, cuts, reduction)
-        except (RuntimeError, ValueError, IndexError) as error:
-            failures.append(error)
-            continue
-        if not differing:
-            return [leaves[leaf] for leaf, axis in by_leaf.items() if axis is None]
-        raise MixedSamplesError(
-            f'PrivacyEngine: expected the loss to be the {reduction} (loss_reduction="{reduction}")'
-            " of one term for each sample, so that the gradient of the batch is made of the "
-            f"gradients of its parts, but for {differing[:5]} it is not: the loss mixes samples (a "
-            "mean over the tokens of the whole batch, class weights, a contrastive term), or it is "
-            "reduced in another way. Reduce each sample on its own, then take .mean(); or give the "
-            "right loss_reduction."
-        )
+    with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
+        leaves = program.leaves()
+        _require_known(leaves, program, params)
+        options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
+        failures: list[str] = []
+        for axes in _guesses(options):
+            by_leaf = dict(zip(leaves, axes, strict=True))
+            replay = Replay(program, by_leaf, key())
+            try:
+                differing = _differing(replay, program.rounding(), params, norms, cuts, reduction)
+            except ReplayError as error:
+                failures.append(str(error))
+                continue
+            if not differing:
+                constant = enumerate(by_leaf.items())
+                return {at: leaves[leaf] for at, (leaf, axis) in constant if axis is None}
+            raise MixedSamplesError(
+                f"PrivacyEngine: expected the loss to be the {reduction} "
+                f'(loss_reduction="{reduction}") of one term for each sample, so that the gradient '
+                "of the batch is made of the gradients of its parts, but for "
+                f"{differing[:5]} it is not: the loss mixes samples (a mean over the tokens of the "
+                "whole batch, class weights, a contrastive term), or it is reduced in another way. "
+                "Reduce each sample on its own, then take .mean(); or give the right "
+                "loss_reduction."
+            )
     raise MixedSamplesError(
-        "PrivacyEngine: expected a loss that can be computed on a part of the batch too but it "
-        f"raises: {failures[0]}; leave sizes of the batch out of it (flatten, or view(-1, n))."
+        f"PrivacyEngine: expected {failures[0]}. Use no other sample in the term of a sample, and "
+        "leave sizes of the batch out of the loss (flatten, or view(-1, n))."
     )
 
 
-def _require_known(leaves: dict[int, Tensor], inputs: set[int], params: Tensors) -> None:
+def _require_known(leaves: dict[int, Tensor], program: Program, params: Tensors) -> None:
     own = {id(param) for param in params.values()}
+    reached = program.with_gradient()
     for leaf in leaves.values():
-        if id(leaf) in own:
+        if id(leaf) in own & reached:
             raise MixedSamplesError(
                 "PrivacyEngine: expected a loss of the model's outputs but a parameter itself is "
                 "in it; use weight_decay of the optimizer for a penalty on parameters."
             )
-        if leaf.requires_grad:
+        if leaf.requires_grad and id(leaf) in reached:
             raise MixedSamplesError(
                 "PrivacyEngine: expected a loss of the model's outputs but a tensor of shape "
                 f"{tuple(leaf.shape)} in it requires grad and comes from elsewhere (another model, "
                 "a criterion with parameters, something the model keeps); make it part of the "
                 "model's forward, or detach it."
             )
-        if leaf.dim() == 0 and id(leaf) not in inputs:
+        if leaf.dim() == 0 and id(leaf) not in program.inputs and not _is_parameter(leaf):
             raise MixedSamplesError(
                 "PrivacyEngine: expected a loss of the batch but a tensor of one number in it "
                 f"({leaf}) comes from elsewhere, perhaps computed from the whole batch; use a "
@@ -91,47 +97,61 @@ def _require_known(leaves: dict[int, Tensor], inputs: set[int], params: Tensors)
             )
 
 
+def _is_parameter(leaf: Tensor) -> bool:
+    """Whether ``leaf`` belongs to a network: then no sample is in it, and it may be updated."""
+    return isinstance(leaf, nn.Parameter)
+
+
 def _axes(leaf: Tensor, size: int, is_input: bool) -> list[int | None]:
-    """The axis of samples, and what else it may be."""
+    """The axis of samples, and what else it may be. One that fits is taken for samples.
+
+    Fresh public data beside each sample are of this kind: they change from batch to batch.
+    """
     if is_input:
         return [0]
-    of_size: list[int | None] = [axis for axis, n in enumerate(leaf.shape) if n == size]
-    return [None, *of_size] if size > 1 else [*of_size, None]
+    if _is_parameter(leaf):
+        return [None]
+    return [*(axis for axis, n in enumerate(leaf.shape) if n == size), None]
+
+
+def _guesses(options: list[list[int | None]]) -> list[tuple[int | None, ...]]:
+    """Those with samples in many leaves come first; at last, none but the inputs has any."""
+    several = list(islice(product(*options), _MOST_LISTED))
+    fewest_constants = sorted(several, key=lambda axes: sum(axis is None for axis in axes))
+    return [*fewest_constants[:_MOST_GUESSES], tuple(option[-1] for option in options)]
 
 
 def _differing(
-    program: Program,
-    leaves: dict[int, Tensor],
-    axes: dict[int, int | None],
+    replay: Replay,
+    rounding: float,
     params: Tensors,
     norms: Tensor,
     cuts: list[tuple[Tensor, Tensor]],
     reduction: str,
 ) -> list[str]:
     """The parameters whose gradient is not the sum over the parts."""
-    tolerance = math.sqrt(program.rounding())
+    tolerance = math.sqrt(rounding)
 
-    def gradient(samples: Tensor) -> Tensors:
-        chosen = {
-            leaf: tensor.index_select(axis, samples.to(tensor.device))
-            for leaf, tensor in ((leaf, leaves[leaf]) for leaf in leaves)
-            if (axis := axes[leaf]) is not None
-        }
-        with Chance("none"):
-            total = sum(program.losses_on(chosen, norms.shape[0], len(samples)), torch.zeros(()))
+    def gradient(samples: Tensor) -> tuple[Tensors, Draws]:
+        grads, draws = replay.gradient(params, samples)
         scale = len(samples) if reduction == "mean" else 1
-        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
-        return {
-            name: torch.zeros_like(param) if grad is None else scale * grad.detach()
-            for (name, param), grad in zip(params.items(), grads, strict=True)
-        }
+        return {name: scale * grad for name, grad in grads.items()}, draws
 
     def differing(parts: tuple[Tensor, Tensor]) -> Iterator[str]:
-        both = torch.cat(parts)
-        left, right, whole = gradient(parts[0]), gradient(parts[1]), gradient(both)
+        both, cut = torch.cat(parts), len(parts[0])
+        (left, of_left), (right, of_right), (whole, of_all) = map(gradient, (*parts, both))
+        positions = torch.arange(len(both))
+        if draws_differ(of_all, of_left, positions[:cut], tolerance) or draws_differ(
+            of_all, of_right, positions[cut:], tolerance
+        ):
+            raise ReplayError(
+                "a loss of one term for each sample but what is random in it mixes them: the mean, "
+                "or the probability, that a sample draws with depends on the others"
+            )
         scale = float(norms[both.to(norms.device)].nan_to_num(0.0, 0.0).sum())
-        for name, grad in whole.items():
-            added = left[name].double() + right[name]
+        for name in whole:
+            one, other, grad = used_rows(left[name], right[name], whole[name])
+            added = one.double() + other
             if not close(added, grad, tolerance, floor=tolerance * scale):
                 yield name
 
@@ -195,9 +215,11 @@ class LossCheck:
                 f"PrivacyEngine: expected a sum over the {size} samples but it is multiplied or "
                 f'divided by their number; use .mean() and loss_reduction="mean".'
             )
-        for place, constant in enumerate(constants):
-            key = (place, str(tuple(constant.shape)))
-            before = self._constants.setdefault(key, constant.detach().clone())
+        for place, constant in constants.items():
+            if _is_parameter(constant):
+                continue
+            known = (place, str(tuple(constant.shape)))
+            before = self._constants.setdefault(known, constant.detach().clone())
             if not torch.equal(before, constant.detach()):
                 raise MixedSamplesError(
                     "PrivacyEngine: expected a tensor that no sample is in to stay the same but "

@@ -164,7 +164,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         optimizer = given["optimizer"]
         if isinstance(optimizer, AcceleratedOptimizer):
             optimizer = optimizer.optimizer
-        self._engine.attach(optimizer)
+        self._engine.attach(optimizer, guard_gradients=False)  # the Trainer logs their norm
         self._turns.restart()
         self._handles = [  # in front of the engine's own hook, which needs to know the batch
             self._engine.model.register_forward_pre_hook(

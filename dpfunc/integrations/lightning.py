@@ -132,7 +132,7 @@ class PrivacyCallback(Callback):
         )
         [optimizer] = trainer.optimizers
         # In front of the engine's own hook, which refuses closures.
-        self._handles = [optimizer.register_step_pre_hook(Hook(_run_closure))]
+        self._handles = [optimizer.register_step_pre_hook(Hook(self._run_closure))]
         self._engine.attach(optimizer)
         self._turns.restart()
 
@@ -166,6 +166,14 @@ class PrivacyCallback(Callback):
         """Go on from a checkpoint, unless this engine is ahead of it."""
         resume(self._engine, state_dict)
 
+    def _run_closure(self, _optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
+        """Run the closure of ``optimizer.step(closure)`` once, and step without it."""
+        closure = closure_of(args, kwargs)
+        if closure is None:
+            return None
+        closure()
+        return args[:1], {name: value for name, value in kwargs.items() if name != "closure"}
+
     def _release(self) -> None:
         """Leave the model and the optimizer as they were, if this callback has changed them."""
         if self._handles:
@@ -173,15 +181,6 @@ class PrivacyCallback(Callback):
         for handle in self._handles:
             handle.remove()
         self._handles = []
-
-
-def _run_closure(_optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> Any:
-    """Run the closure of ``optimizer.step(closure)`` once, and step without it."""
-    closure = closure_of(args, kwargs)
-    if closure is None:
-        return None
-    closure()
-    return args[:1], {name: value for name, value in kwargs.items() if name != "closure"}
 
 
 def _require_supported(trainer: Any, pl_module: Any, parts: int) -> None:

@@ -79,10 +79,11 @@ def _numbers(args: Any) -> list[tuple[bool, str, object, str]]:
             "smooth in a loss of your own, compute_loss_func=callback.loss(...)",
         ),
         (
-            not any(getattr(args, f"{what}_checkpointing", False) for what in _CHECKPOINTED),
-            "no activation_checkpointing or gradient_checkpointing",
-            True,
-            "where memory is short raise gradient_accumulation_steps: the parts get smaller",
+            not any(getattr(args, f"{what}_checkpointing", False) for what in _CHECKPOINTED)
+            or _is_not_reentrant(args),
+            'gradient_checkpointing_kwargs={"use_reentrant": False} beside gradient_checkpointing',
+            getattr(args, "gradient_checkpointing_kwargs", None),
+            "pass them: a reentrant part runs again where the engine does not see it",
         ),
         (
             args.neftune_noise_alpha is None,
@@ -91,6 +92,12 @@ def _numbers(args: Any) -> list[tuple[bool, str, object, str]]:
             "leave it out: the private gradient has noise of its own",
         ),
     ]
+
+
+def _is_not_reentrant(args: Any) -> bool:
+    names = [f"{what}_checkpointing_kwargs" for what in _CHECKPOINTED]
+    given = [options for name in names if (options := getattr(args, name, None))]
+    return len(given) > 0 and all(options.get("use_reentrant") is False for options in given)
 
 
 def _places(args: Any) -> list[tuple[bool, str, object, str]]:

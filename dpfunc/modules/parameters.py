@@ -3,6 +3,7 @@
 from torch import nn
 
 from dpfunc.checks import require
+from dpfunc.step.one_process import require_unwrapped
 from dpfunc.types import Tensors
 
 
@@ -11,11 +12,12 @@ def named_params(module: nn.Module) -> Tensors:
 
     An optimiser that steps the module updates them too. A tied parameter appears once, under its
     first name; frozen ones are left out. Moving the module to another device or dtype makes new
-    storage: call this again then.
+    storage: call this again then. TypeError for a module that is wrapped for several processes.
 
     >>> sorted(named_params(nn.Linear(2, 1)))
     ['bias', 'weight']
     """
+    require_unwrapped("named_params", module)
     return {name: param.detach() for name, param in _trainable(module).items()}
 
 

@@ -23,12 +23,14 @@ from dpfunc.persample.definition.loss import (
     require_params,
     require_randomness_mode,
 )
+from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.factors.combine import combined
 from dpfunc.persample.factors.forms import Dense, Factored
 from dpfunc.persample.rules import RULES
-from dpfunc.persample.watching.capture import Tape
+from dpfunc.persample.watching.capture import Tape, unfactored
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.mapped import Mapped
+from dpfunc.persample.watching.own_draws import OwnDraws
 from dpfunc.persample.watching.tap import Record
 from dpfunc.persample.whole_batch.places import OffPlanError, Places
 from dpfunc.persample.whole_batch.recompute import Recalled, Recomputing
@@ -83,7 +85,8 @@ def record_factors(
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    with torch.compiler.set_stance("force_eager"):
+    subject = "batched" if isinstance(loss_fn, Batched) else "factored_grad"
+    with torch.compiler.set_stance("force_eager"), in_own_words(subject):
         if isinstance(loss_fn, Batched):
             return *_watch_rows(loss_fn, randomness, params, batch, record), record
         return *_watch_mapped(loss_fn, randomness, params, batch, record), record
@@ -103,8 +106,11 @@ def _watch_mapped(
     samples = Mapped()
 
     def watched(expanded: Tensors, probe: Tensor, *sample: Any) -> Tensor:
-        with Tape(RULES, leaves, record, samples.enter(expanded, probe)):
-            return scalar_loss(leaves, *sample)
+        draws = OwnDraws(probe) if randomness == "different" else nullcontext()
+        with Tape(RULES, leaves, record, samples.enter(expanded, probe)) as tape, draws:
+            loss = scalar_loss(leaves, *sample)
+        record.saw_derivative = tape.saw_derivative
+        return loss
 
     with torch.enable_grad():
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
@@ -218,6 +224,8 @@ def _backward(
     inputs = [probe, *leaves.values(), *expanded.values()]
     _, *grads = gradients(losses, torch.ones_like(losses), inputs)
     escaped = [name for name, grad in zip(leaves, grads, strict=False) if grad is not None]
+    if escaped and record.saw_derivative:
+        raise unfactored(f"a derivative with respect to {escaped}")
     if escaped:
         raise RuntimeError(
             f"factored_grad: expected torch functions to use {escaped} but something else did "

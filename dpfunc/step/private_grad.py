@@ -11,6 +11,7 @@ from torch import Tensor
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.clipping.weights import divided, masked
+from dpfunc.persample.automatic import automatic_grad
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
@@ -19,14 +20,13 @@ from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, 
 from dpfunc.random.keys import Key
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
+from dpfunc.step.one_process import require_one_process, require_plain_closure
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
 
 ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss, "factored": factored_grad}
 """``engine(loss_fn, randomness=...)(params, *batch) -> (per-sample gradients, losses [B])``."""
-
-_AUTO = "factored"
 
 
 class Aux(NamedTuple):
@@ -62,7 +62,8 @@ class PrivateGrad:
     `dpfunc.step.memory.peak_bytes` for what it cannot see.
 
     ``engine`` computes the per-sample gradients: "factored" never forms them, "dense" is the
-    definition, and "auto" is the faster, factored. ``randomness`` is that of `per_sample_grad`.
+    definition, and "auto" is factored, or dense for a loss with derivatives of its own (a gradient
+    penalty, say). ``randomness`` is that of `per_sample_grad`.
     With "different", masks come from torch's generator in the order of the batch: the guarantee
     then needs that generator to be secret too, so do not seed it with a known number.
 
@@ -104,6 +105,7 @@ class PrivateGrad:
             "pass a function of the parameters and one sample",
             error=TypeError,
         )
+        require_plain_closure("PrivateGrad", self.loss_fn)
         _require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
         _require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
         size = self.expected_batch_size
@@ -160,7 +162,10 @@ class PrivateGrad:
         ``batch``: a tensor or a tuple of tensors (or dicts of them) with samples on axis 0: the
         arguments of ``loss_fn`` after ``params``. ``mask``: bool ``[B]``, False for padding.
         ``grads``: private, of the parameters' shapes and dtypes.
+
+        RuntimeError where a process group of several processes is in use.
         """
+        require_one_process("PrivateGrad.update")
         return self.update_by(self.clipped_sum, params, batch, state, mask)
 
     def update_by(
@@ -262,8 +267,8 @@ class PrivateGrad:
         return self._fitting[key]
 
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
-        name = _AUTO if self.engine == "auto" else self.engine
-        return ENGINES[name](self.loss_fn, randomness=self.randomness)
+        engine = automatic_grad if self.engine == "auto" else ENGINES[self.engine]
+        return engine(self.loss_fn, randomness=self.randomness)
 
 
 def _whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:

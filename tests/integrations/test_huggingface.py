@@ -311,6 +311,21 @@ def test_an_error_in_training_does_not_stop_the_next_run(tmp_path):
     assert engine.steps_taken == 3
 
 
+def test_activation_checkpointing_changes_nothing_but_memory(tmp_path):
+    expected = trained_in_a_loop(bert(), sentences(), own_loss)
+    model = bert()
+    options = {"activation_checkpointing_kwargs": {"use_reentrant": False}}
+    trainer_for(
+        tmp_path,
+        model,
+        sentences(),
+        engine_for(model),
+        activation_checkpointing=True,
+        **options,
+    ).train()
+    assert_close(parameters(model), expected)
+
+
 REFUSED = {
     "per_device_train_batch_size": 8,
     "train_sampling_strategy": "random",

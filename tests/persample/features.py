@@ -29,6 +29,17 @@ class Feature(NamedTuple):
     by_batch: str | None = EXACT
     shape: tuple[int, ...] = (3,)
     params: Tensors | None = None
+    is_random: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether the loss is one of a whole batch as well."""
+        return self.by_batch is not None or self.is_for_batches
+
+    @property
+    def is_for_batches(self) -> bool:
+        """Whether it is, although its values are not those of plain autograd."""
+        return self.by_vmap is None
 
 
 def numbers(seed: int, *shape: int) -> Tensor:
@@ -221,20 +232,24 @@ _ENCODER = nn.TransformerEncoder(
 FEATURES: dict[str, Feature] = {
     # Derivatives inside the loss
     "`torch.func.grad` of the sample": Feature(
-        lambda p, x: _size(torch.func.grad(lambda z: _size(F.linear(z, p["w"])))(x)), "", None
+        lambda p, x: _size(torch.func.grad(lambda z: _size(F.linear(z, p["w"])))(x)),
+        "expected a loss without derivatives",
+        None,
     ),
     "`torch.func.grad` of the parameters": Feature(
         lambda p, x: _size(torch.func.grad(lambda w: _size(w @ x))(p["w"])).sum(),
-        "expected torch functions to use",
+        "expected a loss without derivatives",
         None,
     ),
     "`torch.func.jvp`": Feature(
         lambda p, x: _size(torch.func.jvp(lambda z: F.linear(z, p["w"]).tanh(), (x,), (x,))[1]),
-        "must implement the jvp",
+        "expected a loss without derivatives",
         None,
     ),
     "`torch.autograd.grad`": Feature(
-        _grad_of_sample_by_autograd, r"Tensor.requires_grad_\(\)", "does not require grad"
+        _grad_of_sample_by_autograd,
+        r"Tensor.requires_grad_\(\)",
+        "expected a loss without derivatives",
     ),
     "`torch.func.vmap` over data": Feature(
         lambda p, x: torch.func.vmap(lambda row: _size(F.linear(row, p["w"])))(x).sum(-1),
@@ -352,6 +367,7 @@ FEATURES: dict[str, Feature] = {
         lambda p, x: _size(F.linear(x * torch.rand_like(x), p["w"])),
         "randomness error mode",
         "randomness error mode",
+        is_random=True,
     ),
     "rows chosen by data": Feature(lambda p, x: p["w"][(x > 0).long()].sum((-1, -2)) * x.sum(-1)),
     "samples routed by a boolean mask": Feature(_routed_by_mask, "boolean mask|dynamic shape", ""),

@@ -4,29 +4,25 @@ The table of docs/sharp_edges.md says the same in words.
 """
 
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 
 import dpfunc as dp
 from dpfunc.types import Tensors
+from tests.persample.feature_table import (
+    ENTRIES,
+    NOWHERE,
+    OWN_WORDS,
+    in_short,
+    looped,
+    outcome,
+    written,
+)
 from tests.persample.features import EXACT, FEATURES, Feature, numbers
 
-PAGE = Path(__file__).parents[2] / "docs" / "sharp_edges.md"
 SAMPLES = 4
 REFUSALS = (RuntimeError, NotImplementedError, ValueError, TypeError)
-
-
-def looped(loss, params: Tensors, x) -> Tensors:
-    """The gradients of every sample by plain autograd."""
-    rows = []
-    for sample in x:
-        leaves = [param.detach().clone().requires_grad_() for param in params.values()]
-        value = loss(dict(zip(params, leaves, strict=True)), sample)
-        rows.append(torch.autograd.grad(value, leaves, materialize_grads=True))
-    columns = map(torch.stack, zip(*rows, strict=True))
-    return dict(zip(params, columns, strict=True))
 
 
 def assert_exact(loss_fn, params: Tensors, x, expected: Tensors) -> None:
@@ -59,9 +55,21 @@ def test_in_a_loss_of_the_whole_batch(name):
     check(FEATURES[name], dp.batched(FEATURES[name].loss), FEATURES[name].by_batch)
 
 
-def test_the_page_lists_every_feature():
-    text = PAGE.read_text()
-    assert [name for name in FEATURES if f"| {name} |" not in text] == []
+@pytest.mark.parametrize("entry", ENTRIES)
+@pytest.mark.parametrize("name", FEATURES)
+def test_in_every_entry_it_is_exact_or_refused_in_own_words_as_the_page_says(name, entry):
+    said = outcome(FEATURES[name], entry)
+    if said not in (EXACT, NOWHERE):
+        assert OWN_WORDS.fullmatch(said.partition(": ")[2]), said
+        assert "INTERNAL ASSERT" not in said
+    (line,) = [line for line in written().splitlines() if line.startswith(f"| {name} |")]
+    cells = [cell.strip() for cell in line.strip("| ").split(" | ")]
+    assert cells[1 + ENTRIES.index(entry)] == in_short(said)
+
+
+def test_the_page_has_the_features_in_their_order():
+    names = [line.split(" | ")[0].strip("| ") for line in written().splitlines()[2:]]
+    assert names == list(FEATURES)
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")

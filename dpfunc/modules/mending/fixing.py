@@ -12,6 +12,7 @@ from torch.nn.parameter import is_lazy
 from dpfunc.checks import require
 from dpfunc.modules.checking.report import table
 from dpfunc.modules.mending.folding import Affine, folded
+from dpfunc.modules.mending.norm_then import GroupNormThen, is_norm_then_children
 
 _MAX_GROUPS = 32  # Wu and He 2018, "Group Normalization", section 4
 _BATCH_NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm)
@@ -22,7 +23,8 @@ def fix_module(module: nn.Module, *, fold_statistics: bool = False) -> nn.Module
 
     - BatchNorm (1d, 2d, 3d, sync) becomes GroupNorm (Wu and He 2018): statistics of one sample
       instead of the batch. Up to 32 groups, of at least 2 channels, or 16 for BatchNorm1d, whose
-      input may have one value a channel. The learned scale and shift are kept, frozen or not.
+      input may have one value a channel. The learned scale and shift are kept, frozen or not. A
+      subclass that calls its submodules afterwards (timm's BatchNormAct2d) keeps them.
     - InstanceNorm loses its running statistics, and uses those of the sample in eval mode too.
 
     ``fold_statistics``: what becomes of the running statistics of BatchNorm. They describe the data
@@ -46,7 +48,7 @@ def fix_module(module: nn.Module, *, fold_statistics: bool = False) -> nn.Module
     | no running statistics, or ones never updated | folding changes nothing |
 
     ``module`` itself is not changed; `fix_report` says what would be. Raises ValueError for lazy
-    layers, for a subclass of BatchNorm, whose further doings would be lost, for one with hooks, and
+    layers, for another subclass of BatchNorm, whose doings would be lost, for one with hooks, and
     where statistics cannot be folded because other layers use the same scale or shift; TypeError
     for what is no module.
 
@@ -76,7 +78,8 @@ def fix_report(module: nn.Module, *, fold_statistics: bool = False) -> "FixRepor
     for path, layer in module.named_modules():
         was = type(layer).__name__
         if isinstance(layer, _BatchNorm):
-            now = f"GroupNorm({_groups(layer)}, {layer.num_features})"
+            then = "".join(f", {name}" for name, _ in layer.named_children())
+            now = f"GroupNorm({_groups(layer)}, {layer.num_features}){then}"
             changes.append(FixChange(path, was, now, _kept(layer, fold_statistics)))
         elif isinstance(layer, _InstanceNorm) and layer.track_running_stats:
             kept = "scale and shift kept, running statistics dropped: eval mode uses the sample's"
@@ -128,9 +131,9 @@ def _require_fixable(module: nn.Module, fold_statistics: bool) -> None:
 
 def _require_plain(path: str, layer: _BatchNorm) -> None:
     require(
-        type(layer) in _BATCH_NORMS,
+        type(layer) in _BATCH_NORMS or is_norm_then_children(layer),
         "fix_module",
-        f"BatchNorm as torch.nn has it at {path!r}",
+        f"BatchNorm as torch.nn has it at {path!r}, or one that calls its submodules after it",
         type(layer).__name__,
         "replace this subclass by hand: what it does beyond that would be lost",
     )
@@ -171,7 +174,10 @@ def _fixed_layer(layer: nn.Module, fold_statistics: bool) -> nn.Module:
 
 def _group_norm(layer: _BatchNorm, fold_statistics: bool) -> nn.GroupNorm:
     groups, channels = _groups(layer), layer.num_features
-    norm = nn.GroupNorm(groups, channels, eps=layer.eps, affine=False)
+    kind = nn.GroupNorm if type(layer) in _BATCH_NORMS else GroupNormThen
+    norm = kind(groups, channels, eps=layer.eps, affine=False)
+    for name, child in layer.named_children():  # of a subclass, in the order of their calls
+        norm.add_module(name, child)
     norm.affine = layer.affine
     norm.weight, norm.bias = layer.weight, layer.bias  # the same parameters, frozen or not
     statistics = _statistics(layer)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.autograd.graph import get_gradient_edge
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from dpfunc.persample.batches.batch import batch_size, take
+from dpfunc.persample.batches.batch import batch_device, batch_size, take
 from dpfunc.persample.definition.loss import (
     Batched,
     LossFn,
@@ -19,7 +19,9 @@ from dpfunc.persample.definition.loss import (
     require_params,
     require_randomness_mode,
 )
+from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watching.own_draws import OwnDraws
 from dpfunc.types import Tensors
 
 
@@ -76,15 +78,23 @@ def per_sample_grad_and_loss(
         if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
             return empty_grads(params)
         if isinstance(loss_fn, Batched):
-            return _one_by_one(loss_fn, randomness, params, batch)
+            with in_own_words("per_sample_grad"):
+                return _one_by_one(loss_fn, randomness, params, batch)
+        scalar_loss = checked_loss(loss_fn)
+
+        def loss_of(params: Tensors, probe: Tensor, *sample: Any) -> Tensor:
+            with OwnDraws(probe) if randomness == "different" else nullcontext():
+                return scalar_loss(params, *sample)
+
         transform = torch.func.vmap(
-            torch.func.grad_and_value(checked_loss(loss_fn)),
-            in_dims=(None, *(0 for _ in batch)),
+            torch.func.grad_and_value(loss_of),
+            in_dims=(None, 0, *(0 for _ in batch)),
             randomness=randomness,
         )
+        probe = torch.zeros(batch_size(batch), device=batch_device(batch))
         # vmap has no rule for the fused attention kernels and would run them in a loop of samples.
-        with sdpa_kernel(SDPBackend.MATH):
-            grads, losses = transform(params, *batch)
+        with sdpa_kernel(SDPBackend.MATH), in_own_words("per_sample_grad"):
+            grads, losses = transform(params, probe, *batch)
         return grads, losses
 
     return grads_and_losses
@@ -142,7 +152,13 @@ def gradients(
     not while it runs on edges. What is checkpointed runs again in there.
     """
     output, *ends = map(get_gradient_edge, (outputs, *inputs))
-    return torch.autograd.grad(output, ends, weights, allow_unused=True)
+    grads = torch.autograd.grad(output, ends, weights, allow_unused=True)
+    return [in_full(grad) for grad in grads]
+
+
+def in_full(grad: Tensor | None) -> Tensor | None:
+    """A gradient with all its rows: that of a sparse embedding has those that were looked up."""
+    return grad.to_dense() if grad is not None and grad.is_sparse else grad
 
 
 def leaves_of(params: Tensors) -> Tensors:

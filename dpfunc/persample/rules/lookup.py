@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpfunc.checks import require
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.scatter import Scatter
 from dpfunc.persample.watching.capture import Rule, Tape
@@ -24,6 +25,15 @@ def _embedding(
     table = weight.detach()
     if tape.name(weight) is None or max_norm is not None:
         return NotImplemented
+    require(
+        not scale_grad_by_freq or tape.samples.mapped,
+        "batched",
+        "an embedding without scale_grad_by_freq",
+        "one with it",
+        "how often an id occurs is counted over the whole batch, which mixes samples; leave it "
+        "out, or write the loss of one sample",
+        error=RuntimeError,
+    )
     output = F.embedding(input, table, padding_idx)
 
     def of_table(read: Tensor, grad: Tensor) -> Factored:
@@ -59,8 +69,14 @@ def _embedding_bag(
     padding_idx: int | None = None,
 ) -> Any:
     """Bags ``input [N, L]``, or ``[T]`` with offsets; the row at ``padding_idx`` is in no bag."""
-    if offsets is not None and not tape.samples.mapped:  # the samples are in no axis
-        return NotImplemented
+    require(
+        offsets is None or tape.samples.mapped,
+        "batched",
+        "bags of one length, ids [B, L]",
+        "ragged ones, with offsets",
+        "samples have to lie on one axis: pad the bags, with padding_idx, and leave offsets out",
+        error=RuntimeError,
+    )
     rows = _embedding(tape, input, weight, padding_idx, max_norm, norm_type, scale_grad_by_freq)
     if rows is NotImplemented:
         return NotImplemented

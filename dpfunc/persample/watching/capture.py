@@ -10,16 +10,21 @@ business of `Samples`: by vmap (`mapped.py`), or by an axis of each tensor (`row
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Protocol
 
+import torch
 from torch import Tensor
 from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.tap import Operation, Record, Tapped, Use, tap
-from dpfunc.persample.watching.under_vmap import Run
+from dpfunc.persample.watching.under_vmap import Run, differentiates_above, transforms_above
 from dpfunc.types import Tensors
 
 Factor = Callable[[Tensor, Tensor], Factored]
 """From an operation's input ``[B, ...]`` and its output's gradient, see `Use`."""
+
+
+class UnfactoredError(RuntimeError):
+    """The loss has derivatives of its own: the dense engine can run it, the factored one cannot."""
 
 
 def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
@@ -29,6 +34,17 @@ def require_randomness(randomness: str, dropout_p: float, where: str) -> None:
             f"vmap: called random operation ({where} dropout) while in randomness error mode; "
             'pass randomness="different".'
         )
+
+
+_DERIVATIVES = {torch.autograd.grad, torch.autograd.backward, Tensor.backward}
+
+
+def unfactored(what: str) -> UnfactoredError:
+    """The error for a loss that does ``what``."""
+    return UnfactoredError(
+        f"factored_grad: expected a loss without derivatives of its own but got {what}; write them "
+        'with torch.func.grad, and use engine="auto" or engine="dense", which can run such a loss.'
+    )
 
 
 class Rule(NamedTuple):
@@ -99,6 +115,8 @@ class Tape(TorchFunctionMode):
         self.samples = samples
         self.record = record
         self.operation = ""
+        self.saw_derivative = False
+        self._level = transforms_above(0)
 
     def __torch_function__(
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
@@ -107,6 +125,12 @@ class Tape(TorchFunctionMode):
         self.operation = getattr(func, "__name__", str(func))
         rule = self._rules.get(func)
         mentioned = self.mentions(args) or self.mentions(tuple(kwargs.values()))
+        if func in _DERIVATIVES:
+            raise unfactored(self.operation)
+        if transforms_above(self._level):
+            self.saw_derivative |= differentiates_above(self._level)
+            if mentioned and (self.saw_derivative or not self.samples.mapped):
+                raise unfactored(f"a transform of torch.func around {self.operation}")
         if rule is not None and (mentioned or rule.always) and not self._complex_in(args):
             result = rule.run(self, *args, **kwargs)
             if result is not NotImplemented:
@@ -118,7 +142,7 @@ class Tape(TorchFunctionMode):
 
     def again(self, samples: Samples) -> "Tape":
         """For a part of the loss that runs once more: with the same names, and nothing recorded."""
-        tape = Tape(self._rules, {}, Record(), samples)
+        tape = Tape(self._rules, {}, Record(derived=self.record.derived), samples)
         tape._names, tape._complex = dict(self._names), set(self._complex)
         return tape
 

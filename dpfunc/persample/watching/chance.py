@@ -46,7 +46,8 @@ class Chance(TorchFunctionMode):
         self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
-        if self._mode == "error" and getattr(func, "__name__", "") in _RANDOM:
+        name = getattr(func, "__name__", "")
+        if self._mode == "error" and name in _RANDOM and not _is_idle(name, args, kwargs):
             require_randomness("error", 1.0, func.__name__)
         if func in _DROPOUT:
             probability, applies = _DROPOUT[func]
@@ -57,6 +58,11 @@ class Chance(TorchFunctionMode):
             if active:
                 args, kwargs = _with_zero(args, kwargs, probability)
         return func(*args, **kwargs)
+
+
+def _is_idle(name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether the function draws nothing: RReLU outside of training has one slope."""
+    return name == "rrelu" and not _given(args, kwargs, (3, "training"), or_=False)
 
 
 def _given(args: tuple[Any, ...], kwargs: dict[str, Any], where: tuple[int, str], or_: Any) -> Any:

@@ -32,11 +32,15 @@ class Record:
     """What was seen: the factored gradients of each parameter, and the operations that used it.
 
     ``copied``: the operations without a rule, which got the parameter's expanded copy.
+    ``saw_derivative``: whether the loss has derivatives of its own. ``derived``: how many tensors
+    made of parameters alone have a name in it.
     """
 
     factors: dict[str, list[Factored]] = field(default_factory=dict)
     tapped: dict[str, list[str]] = field(default_factory=dict)
     copied: dict[str, list[str]] = field(default_factory=dict)
+    saw_derivative: bool = False
+    derived: int = 0
 
     def add(self, name: str, factor: Factored) -> None:
         self.factors.setdefault(name, []).append(factor)

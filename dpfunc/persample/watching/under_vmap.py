@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_current_functorch_interpreter
 
 Run = Callable[..., tuple[Tensor, ...]]
@@ -49,6 +50,17 @@ def below_vmap(run: Callable[..., Tensor], probe: Tensor, *inputs: Tensor) -> Te
         result = run(functorch.get_unwrapped(probe), *whole)
     mapped: Tensor = functorch._add_batch_dim(result, 0, 1)
     return mapped
+
+
+def transforms_above(level: int) -> int:
+    """How many transforms of `torch.func` are around, beyond the first ``level``."""
+    return max(0, torch._C._functorch.maybe_current_level() or 0) - level
+
+
+def differentiates_above(level: int) -> bool:
+    """Whether one of those is a derivative."""
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    return any(each.key() != TransformType.Vmap for each in stack[level:])
 
 
 def is_mapped(values: Tensor) -> bool:

@@ -37,6 +37,11 @@ def require_order(places: Places, func: Any, args: tuple[Any, ...], kwargs: Any)
             )
 
 
+def picks(func: Any) -> bool:
+    """Whether ``func`` picks entries by an index."""
+    return func in _PICKED
+
+
 def _stays(index: Tensor, place: Place, size: int) -> bool:
     """Whether entry i of ``index``, or its i-th run of entries, is from sample i."""
     if index.device.type == "meta":

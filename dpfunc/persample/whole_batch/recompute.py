@@ -7,6 +7,7 @@ tensors that are in force meanwhile.
 """
 
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from torch import Tensor, nn
@@ -20,14 +21,17 @@ from dpfunc.persample.whole_batch.places import Found, Place, Places, one_axis, 
 
 
 class Recalled(Places):
-    """The places of a run, for a part of it. Where in the run that is, the questions tell.
+    """The places of a run, or of several, for a part. Where that is, the questions tell.
 
-    ``run``: the places of the whole run, which has ended.
+    ``runs``: the places of whole runs of one batch, which have ended.
     """
 
-    def __init__(self, run: Places) -> None:
-        super().__init__(run.size, tuple(run.seen))
-        self._parts = run.parts
+    def __init__(self, *runs: Places) -> None:
+        super().__init__(runs[0].size, tuple(seen for run in runs for seen in run.seen))
+        begins = accumulate((len(run.seen) for run in runs), initial=0)
+        self._parts = {
+            begin + at for begin, run in zip(begins, runs, strict=False) for at in run.parts
+        }
         self.restart()
 
     def restart(self) -> None:

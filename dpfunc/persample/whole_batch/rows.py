@@ -64,10 +64,12 @@ class Rows:
         """The tensors made of parameters alone, by the operation that made them."""
         return {derived.name: derived.value for derived in self._derived}
 
-    def again(self, places: Places) -> "Rows":
-        """The same copies and derived tensors, for a part of the loss that runs once more."""
+    def again(self, places: Places, *others: "Rows") -> "Rows":
+        """The same copies and derived tensors, with those of ``others``, for a part run again."""
         rows = Rows(places, self._probe, self._randomness)
-        rows._expanded, rows._derived = dict(self._expanded), list(self._derived)
+        for run in (self, *others):
+            rows._expanded |= run._expanded
+            rows._derived += run._derived
         return rows
 
     def watch(self, func: Any, args: tuple[Any, ...], kwargs: Any) -> None:
@@ -236,7 +238,8 @@ class Rows:
         return tap(output.clone(), self._probe.detach(), self._probe, tapped)
 
     def _derive(self, tape: Tape, output: Tensor, pull: Callable[[Tensor], None]) -> Tensor:
-        name = f"{tape.operation} #{len(self._derived)}"
+        name = f"{tape.operation} #{tape.record.derived}"  # unique among runs of one record
+        tape.record.derived += 1
         value = output.detach().requires_grad_()
         tape.give_name(name, value)
         self._derived.append(_Derived(name, value, pull))

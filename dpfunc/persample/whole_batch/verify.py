@@ -15,7 +15,8 @@ from dpfunc.persample.definition.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.chance import Chance
-from dpfunc.persample.whole_batch.places import OffPlanError, Places, Seen
+from dpfunc.persample.whole_batch.draws import Draws, draws_differ
+from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, Seen
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
@@ -24,11 +25,13 @@ from dpfunc.types import Tensors
 FEW_SAMPLES = 3
 """So many samples are compared with themselves in a batch of one."""
 
+_MANY_ROWS = 1024
+
 
 class Learned(NamedTuple):
     """``seen``: see `Places`. ``different``: from how many different samples it is.
 
-    ``rounding``: of the coarsest number in the loss.
+    ``rounding``: of the coarsest number in the loss. ``draws``: see `Draws`.
     ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
     dependence that did not show in one batch may show in the next, and this costs next to nothing.
     """
@@ -37,6 +40,7 @@ class Learned(NamedTuple):
     different: int
     rounding: float
     uses: int = 0
+    draws: tuple[Place | None, ...] = ()
 
     def serves(self, samples: int) -> bool:
         """Whether a batch of which ``samples`` can be compared may go without another look."""
@@ -102,14 +106,20 @@ def _learned_places(
         size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
-        grads, losses = run(places, params, samples_in_turn)
+        chance = key()
+        with Draws(chance, torch.arange(size) % different) as draws:
+            grads, losses = run(places, params, samples_in_turn)
         _require_unchanged(samples_in_turn)
         for sample in range(min(FEW_SAMPLES, different)):
             own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
-            alone = loss_and_grad(loss_fn, params, own)
+            here = torch.tensor([sample])
+            with Draws(chance, here, draws.places) as of_one:
+                alone = loss_and_grad(loss_fn, params, own)
             inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
             _require_equal(sample, losses[sample], inside, *alone, look.rounding)
-    return Learned(places.finish(), different, look.rounding)
+            _require_own_chance(draws, of_one, here, look.rounding)
+    seen = places.finish()
+    return Learned(seen, different, look.rounding, draws=tuple(draws.places))
 
 
 def _require_attributed(
@@ -120,8 +130,17 @@ def _require_attributed(
     For random weights the weighted sum of the gradients is one backward pass of plain autograd. Two
     sets of gradients that agree in it are the same, except with probability zero.
     """
+    chance = key()
+
+    def drawing() -> Draws:
+        return Draws(chance, torch.arange(batch_size(batch)), learned.draws)
+
+    def gradients() -> tuple[dict[str, Factored], Tensor]:
+        with drawing():
+            return run(Places(batch_size(batch), learned.seen), params, batch)
+
     with Chance("none"):
-        grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+        grads, losses = gradients()
         # One that is not finite would make every sum so, and hide what is wrong with the others.
         finite = torch.stack([losses, *(grad.norm_sq() for grad in grads.values())])
         finite = finite.isfinite().all(0)
@@ -129,10 +148,11 @@ def _require_attributed(
             batch = map_tensors(lambda values: values[finite.to(values.device)], batch)
             if batch_size(batch) == 0:
                 return
-            grads, losses = run(Places(batch_size(batch), learned.seen), params, batch)
+            grads, losses = gradients()
         size = batch_size(batch)
         weights = normal(key(), (size,), device=losses.device).to(losses.dtype)
-        sums = weighted_grad(loss_fn, params, batch, weights)
+        with drawing():
+            sums = weighted_grad(loss_fn, params, batch, weights)
     total = _norm(sums)
     relative, small = tolerances(learned.rounding)
     differing = [
@@ -145,6 +165,16 @@ def _require_attributed(
             f"batched: expected the gradient of each of the {size} samples in its place but for "
             f"{differing[:5]} they are held for others: the loss puts samples into another order "
             "on the way. Write the loss of one sample instead (no batched), or mask, not sort."
+        )
+
+
+def _require_own_chance(whole: Draws, alone: Draws, sample: Tensor, rounding: float) -> None:
+    """RuntimeError where what a sample draws with depends on the others."""
+    if draws_differ(whole, alone, sample, math.sqrt(rounding)):
+        raise RuntimeError(
+            "batched: expected a sample to draw with numbers of its own but the mean, or the "
+            "probability, of a random operation depends on the other samples; compute it from the "
+            "sample alone."
         )
 
 
@@ -202,7 +232,7 @@ class _Look(TorchFunctionMode):
 
 def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
     look = _Look()
-    with torch.no_grad(), look:
+    with torch.enable_grad(), look:  # the loss may have derivatives of its own
         loss_fn(params, *batch)
     return look
 
@@ -235,7 +265,7 @@ def _require_equal(
 
 def _norm(grads: Tensors) -> float:
     """Of all gradients that are finite together: the others have no size to compare with."""
-    squares = [float(grad.double().square().sum()) for grad in grads.values()]
+    squares = [float(used_rows(grad)[0].double().square().sum()) for grad in grads.values()]
     return math.sqrt(sum(square for square in squares if math.isfinite(square)))
 
 
@@ -244,9 +274,20 @@ def tolerances(rounding: float) -> tuple[float, float]:
     return math.sqrt(rounding), min(100 * rounding, 0.02)
 
 
+def used_rows(*tables: Tensor) -> tuple[Tensor, ...]:
+    """Tensors of one shape without the rows that are zero in all: of a table, those looked up.
+
+    Whatever is compared is the same with them and without; a large table costs a pass, not ten.
+    """
+    if tables[0].dim() != 2 or len(tables[0]) < _MANY_ROWS:
+        return tables
+    used = torch.stack([(table.amax(1) != 0) | (table.amin(1) != 0) for table in tables]).any(0)
+    return tuple(table[used] for table in tables)
+
+
 def close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:
     """Equal in L2 norm, NaN to NaN."""
-    actual, expected = actual.double(), expected.double()
+    actual, expected = (values.double() for values in used_rows(actual, expected))
     if not bool(expected.isfinite().all()):
         return torch.equal(actual.isfinite(), expected.isfinite())
     return float((actual - expected).norm()) <= relative * float(expected.norm()) + floor

@@ -1,0 +1,68 @@
+"""A DataLoader that the user has: what of it Poisson sampling can take over, and what it cannot."""
+
+from typing import Any
+
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+)
+
+from dpfunc.checks import require
+
+_OPTIONS = (
+    *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
+    *("multiprocessing_context", "prefetch_factor", "persistent_workers"),
+)
+
+
+def taken_apart(
+    dataset: Dataset[Any] | DataLoader[Any], batch_size: float, options: dict[str, Any]
+) -> tuple[Dataset[Any], dict[str, Any]]:
+    """The dataset of a DataLoader, and its options under those given; a dataset as it is.
+
+    ``batch_size``: that of the engine. ValueError for a loader that chooses its samples in a way of
+    its own: the engine draws them, and what the loader leaves out would be trained on. Shuffling
+    and ``drop_last`` are no such choices: Poisson batches are random, and none is incomplete.
+    """
+    if not isinstance(dataset, DataLoader):
+        return dataset, options
+    if isinstance(dataset.dataset, IterableDataset):  # which nobody can sample from
+        return dataset.dataset, options
+    require(
+        type(dataset).__iter__ is DataLoader.__iter__,
+        "PrivacyEngine.loader",
+        "a plain DataLoader, or a dataset",
+        f"a {type(dataset).__name__}, which makes its batches in its own way",
+        "pass the dataset, and collate_fn where its samples need one",
+    )
+    own = dataset.batch_sampler if dataset.batch_size is None else dataset.sampler
+    require(
+        own is None or _takes_every_sample(own, dataset.dataset),
+        "PrivacyEngine.loader",
+        "a DataLoader without a sampler or a batch_sampler of its own",
+        type(own).__name__,
+        "the engine draws Poisson samples of the whole dataset, and would train on what the sampler"
+        " leaves out; for a fixed subset pass torch.utils.data.Subset(dataset, indices), and its "
+        "size as sample_size",
+    )
+    require(
+        dataset.batch_size == round(batch_size),
+        "PrivacyEngine.loader",
+        f"a DataLoader of the engine's batch_size = {batch_size}",
+        dataset.batch_size,
+        "give both the same, or pass the dataset; where memory is short pass microbatch_size",
+    )
+    return dataset.dataset, {name: getattr(dataset, name) for name in _OPTIONS} | options
+
+
+def _takes_every_sample(sampler: Any, dataset: Any) -> bool:
+    """Whether ``sampler`` is one that a DataLoader makes itself, of all samples, each once."""
+    return (
+        type(sampler) in (SequentialSampler, RandomSampler)
+        and sampler.data_source is dataset
+        and not getattr(sampler, "replacement", False)
+        and len(sampler) == len(dataset)
+    )

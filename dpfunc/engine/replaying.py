@@ -1,0 +1,95 @@
+"""The program of a batch, run again on some of its samples."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpfunc.engine.program import Call, Program
+from dpfunc.engine.resizing import called_on_part
+from dpfunc.persample.batches.nested import replace_tensors, tensors_in
+from dpfunc.persample.definition.dense import in_full
+from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.whole_batch.draws import Draws
+from dpfunc.persample.whole_batch.order import picks
+from dpfunc.random.keys import Key
+from dpfunc.types import Tensors
+
+
+class ReplayError(RuntimeError):
+    """A call that cannot be made on a part of the batch. Says what it does to the samples."""
+
+
+class Replay:
+    """Runs of ``program`` with other leaves in the place of its own.
+
+    ``axes``: by identity, the axis of samples of each leaf; None for a constant. ``chance``: what
+    is random in the program comes from this key, the same numbers for a sample in every run.
+    """
+
+    def __init__(self, program: Program, axes: dict[int, int | None], chance: Key) -> None:
+        self._program = program
+        self._leaves = program.leaves()
+        self._axes = axes
+        self._calls = program.needed()
+        self._chance = chance
+        self._places = [place for call in self._calls for place in call.draws]
+
+    def gradient(self, params: Tensors, samples: Tensor) -> tuple[Tensors, Draws]:
+        """Of the sum of the losses of ``samples``; and what was drawn."""
+        with Chance("none"), Draws(self._chance, samples, self._places) as draws:
+            total = sum(self._losses(samples), torch.zeros(()))
+        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+        found = {
+            name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
+            for (name, param), grad in zip(params.items(), grads, strict=True)
+        }
+        return found, draws
+
+    def _losses(self, samples: Tensor) -> list[Tensor]:
+        made = {
+            leaf: tensor.index_select(axis, samples.to(tensor.device))
+            for leaf, tensor in self._leaves.items()
+            if (axis := self._axes[leaf]) is not None
+        }
+
+        def given(tensor: Tensor) -> Tensor:
+            return made.get(id(tensor), tensor)
+
+        compares = ""
+        for call in self._calls:
+            try:
+                result = self._called(call, given, len(samples))
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise ReplayError(_cause(call, compares, error)) from error
+            for old, new in zip(tensors_in(call.result), tensors_in(result), strict=True):
+                made[id(old)] = new
+                if sum(n != m for n, m in zip(old.shape, new.shape, strict=False)) > 1:
+                    compares = compares or call.function.__name__
+        return [made[id(loss)] for loss in self._program.losses]
+
+    def _called(self, call: Call, given: Callable[[Tensor], Tensor], part: int) -> Any:
+        args, kwargs = replace_tensors((call.args, call.kwargs), given)
+        autocast = torch.autocast(
+            self._program.device_type, dtype=call.autocast, enabled=call.autocast is not None
+        )
+        with autocast, torch.set_grad_enabled(call.has_gradient):
+            return called_on_part(call.function, args, kwargs, self._program.size, part)
+
+
+def _cause(call: Call, compares: str, error: Exception) -> str:
+    if compares:
+        return (
+            f"a loss of one term for each sample but {compares} compares samples with each other "
+            "(a contrastive loss?), so that no sample has a gradient of its own"
+        )
+    if picks(call.function):
+        return (
+            "a loss of one term for each sample but an index mixes them (mixup, shuffled negatives?"
+            "), so that a term is made of several samples"
+        )
+    return (
+        "a loss that can be computed on a part of the batch too but it raises: "
+        f"{str(error).splitlines()[0]}"
+    )
