@@ -15,9 +15,10 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 import dpfunc as dp
+from dpfunc.persample.factors import convolution, outer
 from dpfunc.persample.factors.combine import Sum
 from dpfunc.persample.factors.convolution import Convolution
-from dpfunc.persample.factors.forms import Dense, convolution, outer
+from dpfunc.persample.factors.forms import Dense
 from dpfunc.persample.factors.outer import Outer
 from dpfunc.persample.factors.scatter import Scatter
 from dpfunc.persample.factors.views import Viewed
