@@ -4,10 +4,18 @@ A law that no wrong line can break proves nothing. Each mutant below is a mistak
 silently void the guarantee; the law tests must fail for every one of them::
 
     python -m tests.laws.mutants
+
+Mistakes that somebody else thought of, in a file (its form is in `tests/outside.py`), run against
+the tests of the module that they are in, and then against the laws, with a score by package::
+
+    python -m tests.laws.mutants --file F [--workers N]
 """
 
+import argparse
 import sys
+from pathlib import Path
 
+from tests import outside
 from tests.mutation import Mutant, main
 
 MUTANTS = [
@@ -436,5 +444,17 @@ MUTANTS = [
     ),
 ]
 
+
+def run() -> int:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.laws.mutants")
+    parser.add_argument("--file", type=Path, help="mutants from outside, Python or JSON")
+    parser.add_argument("--workers", type=int, default=1, help="mutants at a time, of a file")
+    options = parser.parse_args()
+    if options.file is not None:
+        return outside.main(options.file, workers=options.workers)
+    return main(MUTANTS, "tests/laws/test_{}_*.py")
+
+
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/laws/test_{}_*.py"))
+    sys.exit(run())
