@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from dpfunc.checks import require
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.scatter import Scatter
 from dpfunc.persample.watching.capture import Rule, Tape
@@ -22,8 +23,16 @@ def _embedding(
     sparse: bool = False,
 ) -> Any:
     table = weight.detach()
-    if tape.name(weight) is None or max_norm is not None:
+    if tape.name(weight) is None:
         return NotImplemented
+    require(
+        max_norm is None,
+        "embedding",
+        "a table that is left as it is",
+        f"max_norm={max_norm}, which rescales in place the rows that the data name",
+        "leave max_norm out; after each step, all rows may be rescaled, seen or not",
+        error=RuntimeError,
+    )
     output = F.embedding(input, table, padding_idx)
 
     def of_table(read: Tensor, grad: Tensor) -> Factored:

@@ -142,14 +142,14 @@ def _recurrent(cell: Cell, tape: Tape, x: Tensor, *args: Any, **kwargs: Any) -> 
 def _recurrent_cell(
     cell: Cell,
     tape: Tape,
-    x: Tensor,
-    state: Any,
+    input: Tensor,
+    hx: Any,
     w_ih: Tensor,
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> Any:
-    x, state = tape.copies((x, state))
+    x, state = tape.copies((input, hx))
     state = state if isinstance(state, tuple | list) else (state,)
     gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, state[0], w_hh, b_hh)
     state = cell(gates, hidden, state)
