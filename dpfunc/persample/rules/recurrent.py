@@ -149,8 +149,8 @@ def _recurrent_cell(
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> Any:
-    x, state = tape.copies((input, hx))
-    state = state if isinstance(state, tuple | list) else (state,)
+    x, given = tape.copies((input, hx))
+    state = tuple(given) if isinstance(given, tuple | list) else (given,)
     gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, state[0], w_hh, b_hh)
     state = cell(gates, hidden, state)
     return state if len(state) > 1 else state[0]
