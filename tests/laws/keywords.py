@@ -136,6 +136,11 @@ def _lookups() -> Iterator[Call]:
             "include_last_offset": True,
             "offsets": Index([[0, 2, 5], [0, 4, 5], [0, 1, 5]]),
         },
+        {
+            "mode": "mean",
+            "include_last_offset": True,  # that ends before the input does
+            "offsets": Index([[0, 2, 4], [0, 3, 3], [0, 1, 2]]),
+        },
         {"padding_idx": 2},
         run=_one,
         whole_batch=False,

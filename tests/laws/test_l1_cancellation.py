@@ -71,10 +71,11 @@ def convolution(
     seed: int, channels: int = 3, *, transposed: bool = False, **options
 ) -> Convolution:
     side, out = 5, 4
-    image, grad = terms(seed, side * side, channels, out)
-    image = image.mT.reshape(CANDIDATES, 1, channels, side, side)
-    grad = grad.mT.reshape(CANDIDATES, 1, out, side, side)
     axes = {"stride": (1, 1), "padding": (1, 1), "dilation": (1, 1), "groups": 1, **options}
+    inner = side - 2 * (axes["padding"] == (0, 0))
+    image, grad = terms(seed, side * side, channels, out)[0], terms(seed, inner**2, 3, out)[1]
+    image = image.mT.reshape(CANDIDATES, 1, channels, side, side)
+    grad = grad.mT.reshape(CANDIDATES, 1, out, inner, inner)
     geometry = Geometry(transposed=transposed, output_padding=(0, 0), **axes)
     shape = (channels, out, 3, 3) if transposed else (out, channels // axes["groups"], 3, 3)
     return Convolution(image.float(), grad.float(), torch.empty(shape), geometry)
@@ -89,6 +90,7 @@ FORMS = {
     "dense": dense,
     "viewed": viewed,
     "convolution": convolution,
+    "convolution, unpadded": lambda seed: convolution(seed, padding=(0, 0)),
     "convolution, by groups": lambda seed: convolution(seed, 24),
     "convolution, transposed": lambda seed: convolution(seed, transposed=True),
     "convolution, dilated": lambda seed: convolution(seed, padding=(2, 2), dilation=(2, 2)),

@@ -192,6 +192,19 @@ def test_convolutions_in_every_form(name):
     assert forms["weight"] is expected
 
 
+@pytest.mark.parametrize("kernel", [(1, 4), (5, 2), (4, 6)], ids=str)
+@pytest.mark.parametrize("form", ["prefers_pixel_gram", "prefers_shifts", "prefers_groups", ""])
+def test_long_kernels_in_every_form(form, kernel):
+    layer = nn.Conv2d(2, 3, kernel, stride=(1, 2), padding=2).double()
+    with (
+        mock.patch.object(convolution, "prefers_pixel_gram", return_value="gram" in form),
+        mock.patch.object(convolution, "prefers_shifts", return_value="shifts" in form),
+        mock.patch.object(convolution, "prefers_groups", return_value="groups" in form),
+        mock.patch.object(convolution_rules, "worth_forming", return_value=False),
+    ):
+        assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, 2, 6, 7))
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
 def test_convolution_padding_modes(padding, mode):
@@ -418,6 +431,24 @@ def test_multi_head_attention(kind, masks, need_weights):
         return told_apart(output) + (0.0 if weights is None else told_apart(weights))
 
     assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 5, 8).clamp(-1, 0.8))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("which", ["aaa", "aab", "aba", "abb", "abc"])
+def test_attention_of_tensors_that_are_equal_in_every_way(which, bias, need_weights):
+    """Query, key and value, of which several may be one tensor; or all, and differ in order."""
+    layer = nn.MultiheadAttention(8, 2, bias=bias, batch_first=True).double()
+
+    def loss_fn(params, a, b, c):
+        own = {"a": a[None], "b": b[None], "c": c[None]}
+        query, key, value = (own[name] for name in which)
+        output, weights = functional_call(
+            layer, params, (query, key, value), {"need_weights": need_weights}
+        )
+        return told_apart(output) + (0.0 if weights is None else told_apart(weights))
+
+    assert_exact(loss_fn, dp.named_params(layer), *(draw(seed, 3, 5, 8) for seed in range(3)))
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
