@@ -438,10 +438,10 @@ def test_multi_head_attention(kind, masks, need_weights):
 @pytest.mark.parametrize("which", ["aaa", "aab", "aba", "abb", "abc"])
 def test_attention_of_tensors_that_are_equal_in_every_way(which, bias, need_weights):
     """Query, key and value, of which several may be one tensor; or all, and differ in order."""
-    layer = nn.MultiheadAttention(8, 2, bias=bias, batch_first=True).double()
+    layer = nn.MultiheadAttention(8, 2, bias=bias).double()  # which hands on what it is given
 
     def loss_fn(params, a, b, c):
-        own = {"a": a[None], "b": b[None], "c": c[None]}
+        own = {"a": a[:, None], "b": b[:, None], "c": c[:, None]}
         query, key, value = (own[name] for name in which)
         output, weights = functional_call(
             layer, params, (query, key, value), {"need_weights": need_weights}
