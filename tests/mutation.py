@@ -1,7 +1,8 @@
 """Plant one mistake at a time in a copy of the project, and see that the tests named for it fail.
 
 In goes a list of `Mutant`, and where the tests named in it are; out comes a line for each, and
-whether any survived. ``file`` names all tests of a file, ``file::test`` one of them.
+whether any survived. ``l7`` names all files of a law, ``l7_views`` one of them, and what follows a
+``::`` one test in it.
 """
 
 import os
@@ -111,6 +112,8 @@ def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
 def _place(pattern: str, name: str) -> str:
     """The files of a name, and the test in them if it names one."""
     file, *test = name.split("::")
+    if "_" in file:
+        pattern = pattern.replace("{}_*", "{}")
     return "::".join([pattern.format(file), *test])
 
 
