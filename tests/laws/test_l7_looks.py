@@ -190,7 +190,7 @@ def moved(function, name: str, x: Tensor, order: Tensor) -> Tensor:
 )
 def test_every_spelling_that_moves_samples_is_refused_in_the_batch_where_it_does(name, function):
     """There and back again, so that losses are right. In order at first, being all of one length;
-    in the fourth batch, at which no samples are looked at, the last one comes first."""
+    in the fourth batch, at which no samples are looked at, one in the middle comes first."""
 
     def loss_fn(p, x, length):
         order = length.argsort(descending=True, stable=True)
@@ -201,9 +201,55 @@ def test_every_spelling_that_moves_samples_is_refused_in_the_batch_where_it_does
     x, length = numbers(2, 12, 3), torch.full((12,), 7)
     for _ in range(3):
         dp.factored_grad(loss)(params, x, length)
-    length[-1] = 8
+    length[5] = 8
     with pytest.raises(RuntimeError, match="to leave the samples in their order"):
         dp.factored_grad(loss)(params, x, length)
+
+
+SOME = {"Tensor.__getitem__", "torch.index_select", "Tensor.scatter_", "Tensor.index_put_", "NumPy"}
+
+
+class Sorting(nn.Module):
+    """Longest first and back again, by one of the spellings; the first column is the length."""
+
+    def __init__(self, name: str, function) -> None:
+        super().__init__()
+        self.layer, self.way = nn.Linear(3, 3).double(), (function, name)
+
+    def forward(self, x: Tensor) -> Tensor:
+        order = x[:, 0].argsort(descending=True, stable=True)
+        outputs = self.layer(moved(*self.way, x, order))
+        return moved(*self.way, outputs, order.argsort()) + self.layer(x)
+
+
+@pytest.mark.filterwarnings("ignore:index_reduce")
+@pytest.mark.parametrize(
+    ("name", "function"),
+    [
+        pytest.param(*way, id=way[0], marks=[] if way[0] in SOME else pytest.mark.nightly)
+        for way in [*spellings(), *OTHERS]
+    ],
+)
+def test_every_spelling_is_refused_in_a_loop_too(name, function):
+    model, x = Sorting(name, function), numbers(2, 6, 3)
+    x[:, 0] = 7.0
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    engine = dp.PrivacyEngine(
+        model, sample_size=6, batch_size=6, delta=1e-3, key=dp.key(5), max_grad_norm=1.0,
+        noise_multiplier=1.0,
+    ).attach(optimizer)  # fmt: skip
+
+    def step() -> None:
+        for batch, y in engine.loader(TensorDataset(x, torch.arange(6) % 3)):
+            F.cross_entropy(model(batch), y).backward()
+            optimizer.step()
+
+    for _ in range(3):
+        step()
+    x[3, 0] = 8.0
+    with pytest.raises(RuntimeError, match="to leave the samples in their order"):
+        step()
+    assert engine.steps_taken == 3
 
 
 def test_every_function_that_is_looked_at_is_spelt_there():
