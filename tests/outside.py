@@ -49,20 +49,26 @@ def _as_mutant(each: Any) -> Mutant:
 
 def tests_of(file: str) -> list[str]:
     """Of a file in ``dpfunc``: its doctests, and the tests that import it or mirror its package."""
-    module = ".".join(("dpfunc", *Path(file).with_suffix("").parts))
+    module = _module(file)
     mirror = ROOT / "tests" / Path(file).parent
     found = {path for path in _tests() if module in _imported(path) or path.parent == mirror}
     return [f"dpfunc/{file}", *sorted(str(path.relative_to(ROOT)) for path in found)]
 
 
 def laws_of(file: str) -> list[str]:
-    """The laws that a mistake in a file can break: of the accountant, L10 and those on releases."""
-    accountant = file.startswith("accounting/")
-    every = sorted((ROOT / "tests" / LAWS).glob("test_*.py"))
-    chosen = [
-        path for path in every if "_l10_" not in path.name or accountant
-    ]  # the engines do not come into L10
-    return [str(path.relative_to(ROOT)) for path in chosen]
+    """The laws, those that import the mutated module first; L10 for the accountant alone."""
+    module = _module(file)
+    every = [
+        path
+        for path in sorted((ROOT / "tests" / LAWS).glob("test_*.py"))
+        if "_l10_" not in path.name or file.startswith("accounting/")
+    ]
+    every.sort(key=lambda path: module not in _imported(path))
+    return [str(path.relative_to(ROOT)) for path in every]
+
+
+def _module(file: str) -> str:
+    return ".".join(("dpfunc", *Path(file).with_suffix("").parts))
 
 
 def _tests() -> list[Path]:

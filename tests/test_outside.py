@@ -64,6 +64,7 @@ def test_laws_of_the_accountant_are_for_mistakes_of_the_accountant():
     assert any("l10" in path for path in outside.laws_of("accounting/events/algebra.py"))
     rest = outside.laws_of("step/graph.py")
     assert len(rest) > 10
+    assert "gru" in (ROOT / outside.laws_of("persample/recurrence/gru.py")[0]).read_text()
     assert not any("l10" in path for path in rest)
 
 
