@@ -1,7 +1,8 @@
 """Plant one mistake at a time in a copy of the project, and see that the tests named for it fail.
 
 In goes a list of `Mutant`, and where the tests named in it are; out comes a line for each, and
-whether any survived. ``file`` names all tests of a file, ``file::test`` one of them.
+whether any survived. ``l7`` names all files of a law, ``l7_views`` one of them, and what follows a
+``::`` one test in it.
 """
 
 import os
@@ -9,12 +10,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
+_MOST_SECONDS = 1800
 
 
 class Mutant(NamedTuple):
@@ -38,8 +41,9 @@ def main(mutants: Sequence[Mutant], pattern: str) -> int:
     return int(survived > 0)
 
 
-def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
-    """For each name the first test that fails with the mistake in place, in a copy."""
+@contextmanager
+def planted(mutant: Mutant) -> Iterator[Path]:
+    """A copy of the project with the mistake in it."""
     with tempfile.TemporaryDirectory() as folder:
         copy = Path(folder)
         for part in ("dpfunc", "tests"):
@@ -50,27 +54,49 @@ def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
         if text.count(mutant.right) != 1:
             raise SystemExit(f"{mutant.mistake}: expected one {mutant.right!r} in {mutant.file}.")
         source.write_text(text.replace(mutant.right, mutant.wrong))
+        yield copy
+
+
+def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
+    """The first of ``tests`` that fails in a copy, or what stopped them; None where all pass."""
+    options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
+    command = [sys.executable, "-m", "pytest", *options, *tests]
+    place = {**os.environ, "PYTHONPATH": str(copy)}  # whatever is installed
+    try:
+        run = subprocess.run(
+            command,
+            cwd=copy,
+            env=place,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=_MOST_SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        return f"stopped after {_MOST_SECONDS} seconds"
+    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
+    if run.returncode in (0, 5):  # 5: there was no test
+        return None
+    last = (run.stdout + run.stderr).splitlines()[-1:]
+    return failed[0].split(" ", 1)[1].split(" - ")[0] if failed else f"pytest stopped: {last}"
+
+
+def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
+    """For each name the first test that fails with the mistake in place, in a copy."""
+    with planted(mutant) as copy:
         return {name: _first_red(copy, mutant, _place(pattern, name)) for name in _names(mutant)}
 
 
 def _first_red(copy: Path, mutant: Mutant, pattern: str) -> str | None:
-    options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
     path, *test = pattern.split("::")
-    files = sorted(map(str, copy.glob(path)))
+    files = sorted(copy.glob(path))
     if not files:
         raise SystemExit(f"{mutant.mistake}: expected tests at {path}.")
-    named = ["::".join([file, *test]) for file in files]
-    run = subprocess.run(
-        [sys.executable, "-m", "pytest", *options, *named],
-        cwd=copy,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if run.returncode not in (0, 1):
-        raise SystemExit(f"{mutant.mistake}: pytest stopped:\n{run.stdout}{run.stderr}")
-    failed = [line for line in run.stdout.splitlines() if line.startswith("FAILED")]
-    return failed[0].removeprefix("FAILED ").split(" - ")[0] if failed else None
+    named = ["::".join([str(file), *test]) for file in files]
+    red = first_failure(copy, named)
+    if red is not None and "::" not in red:
+        raise SystemExit(f"{mutant.mistake}: {red}")
+    return red
 
 
 def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
@@ -86,6 +112,8 @@ def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
 def _place(pattern: str, name: str) -> str:
     """The files of a name, and the test in them if it names one."""
     file, *test = name.split("::")
+    if "_" in file:
+        pattern = pattern.replace("{}_*", "{}")
     return "::".join([pattern.format(file), *test])
 
 

@@ -71,10 +71,7 @@ def discrete_laplace(
     torch.Size([2, 3])
     """
     _require_scale("discrete_laplace", "scale", scale)
-    count, place = math.prod(shape), torch.device(device)
-    up = _geometric(fold_in(key, "up"), count, scale, place)
-    down = _geometric(fold_in(key, "down"), count, scale, place)
-    return (up - down).reshape(tuple(shape))
+    return _laplace(key, math.prod(shape), scale, torch.device(device)).reshape(tuple(shape))
 
 
 def discrete_gaussian(
@@ -106,12 +103,17 @@ def discrete_gaussian(
     while missing.numel() > 0:
         attempt_key = fold_in(key, "attempt", attempt)
         width = float(math.floor(sigma) + 1)
-        proposed = discrete_laplace(attempt_key, missing.shape, scale=width, device=device)
+        proposed = _laplace(attempt_key, missing.numel(), width, missing.device)
         accepted = _accept(fold_in(attempt_key, "accept"), proposed, sigma)
         values[missing[accepted]] = proposed[accepted]
         missing = missing[~accepted]
         attempt += 1
     return values.reshape(tuple(shape))
+
+
+def _laplace(key: Key, count: int, scale: float, device: torch.device) -> Tensor:
+    up = _geometric(fold_in(key, "up"), count, scale, device)
+    return up - _geometric(fold_in(key, "down"), count, scale, device)
 
 
 def _geometric(key: Key, count: int, scale: float, device: torch.device) -> Tensor:

@@ -4,10 +4,18 @@ A law that no wrong line can break proves nothing. Each mutant below is a mistak
 silently void the guarantee; the law tests must fail for every one of them::
 
     python -m tests.laws.mutants
+
+Mistakes that somebody else thought of, in a file (its form is in `tests/outside.py`), run against
+the tests of the module that they are in, and then against the laws, with a score by package::
+
+    python -m tests.laws.mutants --file F [--workers N]
 """
 
+import argparse
 import sys
+from pathlib import Path
 
+from tests import outside
 from tests.mutation import Mutant, main
 
 MUTANTS = [
@@ -16,7 +24,7 @@ MUTANTS = [
         "noise/gaussian.py",
         "return self.noise_multiplier * widened(bound)",
         "return 0.95 * self.noise_multiplier * widened(bound)",
-        "l2 l4 l5",
+        "l2_noise l4 l5",
     ),
     Mutant(
         "clip skipped for one parameter",
@@ -24,14 +32,14 @@ MUTANTS = [
         "weights = masked(self.clip.weights(norms, clip_state), mask)",
         "weights = masked(self.clip.weights(norms, clip_state), mask)\n"
         "        weights.values[next(iter(norms))] = mask.to(norms[next(iter(norms))].dtype)",
-        "l1 l4",
+        "l1_sensitivity l4",
     ),
     Mutant(
         "mean instead of sum",
         "persample/factors/forms.py",
         "weights = weights.to(rows.dtype)",
         "weights = weights.to(rows.dtype) / max(1, len(weights))",
-        "l1 l4 l6",
+        "l1_sensitivity l4 l6_invariance",
     ),
     Mutant(
         "rate x 1.2",
@@ -45,42 +53,42 @@ MUTANTS = [
         "noise/gaussian.py",
         'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
         'key = fold_in(self.key, "noise", *state["branches"][-1:])',
-        "l2 l4",
+        "l2_noise l4",
     ),
     Mutant(
         "mask ignored",
         "clipping/weights.py",
         "torch.where(mask, value, 0.0) for name",
         "torch.where(mask | True, value, 0.0) for name",
-        "l1 l4 l6",
+        "l1_sensitivity l4 l6_invariance",
     ),
     Mutant(
         "divisor = realised batch size",
         "step/private_grad.py",
         "divided(weights, self.expected_batch_size)",
         "divided(weights, max(1, int(mask.sum())))",
-        "l2 l6",
+        "l2_noise l6_invariance",
     ),
     Mutant(
         "NaN sample let through",
         "clipping/rules.py",
         "return torch.where(norms.isfinite(), weights, 0.0)",
         "return weights",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "dropped samples multiplied by zero, not replaced",
         "persample/factors/forms.py",
         "return (values.view(word) & bits).view(values.dtype)",
         "return accumulable(values).clone()",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "nothing taken for dropped while something is kept",
         "persample/factors/forms.py",
         "return bool((weights != 0).all())",
         "return bool((weights != 0).any())",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "noise added for every microbatch",
@@ -91,21 +99,21 @@ MUTANTS = [
         '            later = {**state["noise"], "step": 10**6 + extra}\n'
         "            more = self.noise.add(part.summed, later)[0]\n"
         "            part = part._replace(summed=part.summed._replace(values=more))",
-        "l2 l4 l6",
+        "l2_noise l4 l6_invariance",
     ),
     Mutant(
         "one noise for all parameters",
         "noise/kernels/flat.py",
         "starts[name], end = end, end + sizes[name]",
         "starts[name], end = 0, end + sizes[name]",
-        "l2 l4 l8",
+        "l2_noise l4 l8",
     ),
     Mutant(
         "clipped at 1.1 max_norm",
         "clipping/rules.py",
         "return (max_norm / norms).clamp(max=1.0)",
         "return (1.1 * max_norm / norms).clamp(max=1.0)",
-        "l1 l4",
+        "l1_sensitivity l4",
     ),
     Mutant(
         "the sum rounded first, to the coarse grid",
@@ -202,7 +210,7 @@ MUTANTS = [
         "noise/gaussian.py",
         'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
         'key = fold_in(self.key, "noise", state["step"])',
-        "l6",
+        "l6_invariance",
     ),
     Mutant(
         "a state of another run accepted",
@@ -224,28 +232,28 @@ MUTANTS = [
         "step/microbatch.py",
         "value.to(torch.float64) + right.summed.values[name]",
         "value + right.summed.values[name]",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "norms and sums in the precision of autocast",
         "persample/factors/precision.py",
         "if torch.is_autocast_enabled(device):",
         "if False:",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "squares added in a row",
         "persample/factors/forms.py",
         "whole = rows.shape[1] // _BLOCK * _BLOCK",
         "whole = 0",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "a norm that cancellation left taken as it is",
         "persample/factors/forms.py",
         "return torch.maximum(norm_sq, floor * sizes.square())",
         "return norm_sq",
-        "l1",
+        "l1_sensitivity",
     ),
     Mutant(
         "compiled sums added in a row",
@@ -593,7 +601,152 @@ MUTANTS = [
         "        True,",
         "l11c::test_wrapped_modules",
     ),
+    Mutant(
+        "all slices but the last left out of a sum",
+        "persample/factors/outer.py",
+        "total.addmm_(*clean(where))",
+        "total = torch.matmul(*clean(where))",
+        "l7_slices",
+    ),
+    Mutant(
+        "slices joined in an order that is not undone",
+        "persample/factors/cost.py",
+        "joined.permute([order.index(axis) for axis in range(len(order))])",
+        "joined.permute(order)",
+        "l7_slices",
+    ),
+    Mutant(
+        "a copy in another order taken for a transpose",
+        "persample/factors/views.py",
+        "        alias\n        and param.dim() == 2",
+        "        param.dim() == 2",
+        "l7_views",
+    ),
+    Mutant(
+        "the scale of attention ignored",
+        "persample/rules/attention.py",
+        "q, k, v, mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa",
+        "q, k, v, mask, dropout_p, is_causal, enable_gqa=enable_gqa",
+        "l7_keywords",
+    ),
+    Mutant(
+        "a table that a lookup rescales by the data let through",
+        "persample/rules/lookup.py",
+        "        max_norm is None,",
+        "        True,",
+        "l7_keywords",
+    ),
+    Mutant(
+        "keys that are the queries taken for the values, too",
+        "persample/rules/attention.py",
+        "elif query is key and key is value:",
+        "elif query is key:",
+        "l7_oracle",
+    ),
+    Mutant(
+        "looks that end after the second batch",
+        "persample/whole_batch/verify.py",
+        "return times & (times - 1) == 0",
+        "return times < 2",
+        "l7_looks",
+    ),
+    Mutant(
+        "always the first samples looked at",
+        "persample/whole_batch/verify.py",
+        "chosen = permutation(key(), batch_size(batch))[:different]",
+        "chosen = torch.arange(different)",
+        "l7_looks",
+    ),
+    Mutant(
+        "mixing a hundred times as large taken for rounding",
+        "persample/whole_batch/verify.py",
+        "return math.sqrt(rounding), min(100",
+        "return rounding**0.15, min(100",
+        "l7_looks",
+    ),
+    Mutant(
+        "samples moved by a spelling that is not looked at",
+        "persample/whole_batch/order.py",
+        '_spelt(("index_put",), _put)',
+        "_spelt((), _put)",
+        "l7_looks",
+    ),
+    Mutant(
+        "two terms taken for one that nothing can cancel",
+        "persample/factors/outer.py",
+        "one_term = self.left.shape[1] == 1",
+        "one_term = self.left.shape[1] <= 2",
+        "l1_cancellation",
+    ),
+    Mutant(
+        "the sizes of a lookup taken for its norm",
+        "persample/factors/scatter.py",
+        "row_norm_sq(rows).sqrt().view(self.rows.shape[:2]).sum(1)",
+        "row_norm_sq(rows).view(self.rows.shape[:2]).sum(1).sqrt()",
+        "l1_cancellation",
+    ),
+    Mutant(
+        "a sum of forms without its floor",
+        "persample/factors/combine.py",
+        "    return at_least_rounding(norm_sq, sizes)\n",
+        "    return norm_sq\n",
+        "l1_cancellation",
+    ),
+    Mutant(
+        "convolutions of another library left in low precision",
+        "persample/factors/precision.py",
+        "    torch.backends.mkldnn.conv,  # type: ignore[attr-defined]  # made at run time\n",
+        "",
+        "l1_precision",
+    ),
+    Mutant(
+        "the clip rule learns from padding",
+        "step/private_grad.py",
+        'self.clip.update(part.norms, mask, state["clip"])',
+        'self.clip.update(part.norms, mask | True, state["clip"])',
+        "l6_state",
+    ),
+    Mutant(
+        "planned steps go on beyond the target",
+        "engine/budget.py",
+        "        most = accounting.steps(",
+        "        most = steps or accounting.steps(",
+        "l6_state",
+    ),
+    Mutant(
+        "a fresh key of half the bits",
+        "random/keys.py",
+        "Key(secrets.token_bytes(_KEY_BYTES))",
+        "Key(secrets.token_bytes(_KEY_BYTES // 2) * 2)",
+        "l2_keys",
+    ),
+    Mutant(
+        "names folded in without their lengths",
+        "random/keys.py",
+        'tag + len(payload).to_bytes(8, "little") + payload',
+        "tag + payload",
+        "l2_keys",
+    ),
+    Mutant(
+        "a bound on the error of a logarithm that is too small",
+        "random/discrete.py",
+        "_LOG_ERROR = 2.0**-42",
+        "_LOG_ERROR = 2.0**-58",
+        "l2_keys",
+    ),
 ]
 
+
+def run() -> int:
+    """What the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m tests.laws.mutants")
+    parser.add_argument("--file", type=Path, help="mutants from outside, Python or JSON")
+    parser.add_argument("--workers", type=int, default=1, help="mutants at a time, of a file")
+    options = parser.parse_args()
+    if options.file is not None:
+        return outside.main(options.file, workers=options.workers)
+    return main(MUTANTS, "tests/laws/test_{}_*.py")
+
+
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/laws/test_{}_*.py"))
+    sys.exit(run())

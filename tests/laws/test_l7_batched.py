@@ -16,6 +16,7 @@ from dpfunc.persample.definition.dense import loss_and_grad
 from dpfunc.persample.factors import outer
 from dpfunc.persample.factors.outer import Outer
 from dpfunc.persample.factors.scatter import Scatter
+from tests.laws.losses import each_told_apart as each
 
 
 def draw(seed: int, *shape: int) -> Tensor:
@@ -42,10 +43,6 @@ def assert_exact(loss_fn, params, *batch):
         summed = torch.einsum("b,b...->...", weights, rows)
         torch.testing.assert_close(factored[name].weighted_sum(weights), summed, **close)
     return {name: type(factor) for name, factor in factored.items()}
-
-
-def each(values: Tensor) -> Tensor:
-    return values.square().flatten(1).sum(1) + values.flatten(1).sum(1)
 
 
 def of_module(module):

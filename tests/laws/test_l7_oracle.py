@@ -27,6 +27,7 @@ from dpfunc.persample.rules import convolution as convolution_rules
 from dpfunc.persample.watching.tap import Record
 from dpfunc.types import Tensors
 from tests.devices import DEVICES
+from tests.laws.losses import each_told_apart, told_apart
 
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 
@@ -72,12 +73,12 @@ def assert_exact(loss_fn, params: Tensors, *batch, dtype=torch.float64) -> dict[
 
 
 def of_module(module: nn.Module):
-    """A loss of one sample: the sum of squares of the module's output, plus its size."""
+    """A loss of one sample: another weight for every output of the module."""
 
     def loss_fn(params, *sample):
         output = functional_call(module, params, tuple(part[None] for part in sample))
         output = output[0] if isinstance(output, tuple) else output
-        return output.square().sum() + output.sum()
+        return told_apart(output)
 
     return loss_fn
 
@@ -169,7 +170,7 @@ def test_convolutions_of_float32_by_the_library(kind, channels, options, layout)
     @dp.batched
     def whole(params, x):
         output = functional_call(layer, params, (x,))
-        return (output.square() + output).flatten(1).sum(1)
+        return each_told_apart(output)
 
     for loss in (of_module(layer), whole):
         grads, _ = dp.factored_grad(loss)(dp.named_params(layer), x)
@@ -191,6 +192,19 @@ def test_convolutions_in_every_form(name):
     assert forms["weight"] is expected
 
 
+@pytest.mark.parametrize("kernel", [(1, 4), (5, 2), (4, 6)], ids=str)
+@pytest.mark.parametrize("form", ["prefers_pixel_gram", "prefers_shifts", "prefers_groups", ""])
+def test_long_kernels_in_every_form(form, kernel):
+    layer = nn.Conv2d(2, 3, kernel, stride=(1, 2), padding=2).double()
+    with (
+        mock.patch.object(convolution, "prefers_pixel_gram", return_value="gram" in form),
+        mock.patch.object(convolution, "prefers_shifts", return_value="shifts" in form),
+        mock.patch.object(convolution, "prefers_groups", return_value="groups" in form),
+        mock.patch.object(convolution_rules, "worth_forming", return_value=False),
+    ):
+        assert_exact(of_module(layer), dp.named_params(layer), draw(1, 3, 2, 6, 7))
+
+
 @pytest.mark.parametrize("padding", ["same", "valid"])
 @pytest.mark.parametrize("mode", ["zeros", "circular", "reflect", "replicate"])
 def test_convolution_padding_modes(padding, mode):
@@ -207,8 +221,8 @@ def test_convolution_padded_unevenly_is_exact_by_its_copy():
 def test_convolution_of_several_images_a_sample_and_of_one_without_its_axis():
     layer = nn.Conv2d(2, 3, 3).double()
     params, images = dp.named_params(layer), draw(1, 4, 5, 2, 6, 6)
-    assert_exact(lambda p, x: functional_call(layer, p, (x,)).square().sum(), params, images)
-    assert_exact(lambda p, x: functional_call(layer, p, (x[0],)).square().sum(), params, images)
+    assert_exact(lambda p, x: told_apart(functional_call(layer, p, (x,))), params, images)
+    assert_exact(lambda p, x: told_apart(functional_call(layer, p, (x[0],))), params, images)
 
 
 @given(
@@ -255,7 +269,7 @@ def test_embedding_bags(mode, padding_idx):
         options = {"mode": mode, "padding_idx": padding_idx}
         if weighted:
             options["per_sample_weights"] = params["s"]
-        return F.embedding_bag(index, params["w"], **options).square().sum()
+        return told_apart(F.embedding_bag(index, params["w"], **options))
 
     forms = assert_exact(loss_fn, params, index)
     assert forms["w"] is Scatter
@@ -282,8 +296,8 @@ def test_einsum(equation, shapes, is_outer, flipped):
         first, _, rest = equation.partition(",")
         second, arrow, output = rest.partition("->")
         if flipped:
-            return torch.einsum(f"{second},{first}{arrow}{output}", params["w"], x).square().sum()
-        return torch.einsum(equation, x, params["w"]).square().sum()
+            return told_apart(torch.einsum(f"{second},{first}{arrow}{output}", params["w"], x))
+        return told_apart(torch.einsum(equation, x, params["w"]))
 
     forms = assert_exact(loss_fn, {"w": draw(1, *shapes[1])}, draw(2, 3, *shapes[0]))
     assert (forms["w"] in (Viewed, Outer)) == is_outer
@@ -303,12 +317,12 @@ def test_einsum(equation, shapes, is_outer, flipped):
 @as_outer
 def test_views_of_a_parameter_stay_factors(view, form):
     assert_exact(
-        lambda p, x: (x @ view(p["w"])).square().sum() + (x @ p["w"].T).sum() + p["w"].sum(),
+        lambda p, x: told_apart(x @ view(p["w"])) + (x @ p["w"].T).sum() + p["w"].sum(),
         {"w": draw(1, 6, 4)},
         draw(2, 3, 5, 4),
     )
     forms = assert_exact(
-        lambda p, x: (x @ view(p["w"])).square().sum(), {"w": draw(1, 6, 4)}, draw(2, 3, 5, 4)
+        lambda p, x: told_apart(x @ view(p["w"])), {"w": draw(1, 6, 4)}, draw(2, 3, 5, 4)
     )
     assert forms["w"] is form
 
@@ -356,7 +370,7 @@ def test_a_norm_of_several_images_a_sample_with_in_place_use():
     layer = nn.GroupNorm(2, 4).double()
 
     def loss_fn(params, x):
-        return (functional_call(layer, params, (x,)).relu_() + x).square().sum()
+        return told_apart(functional_call(layer, params, (x,)).relu_() + x)
 
     assert_exact(loss_fn, dp.named_params(layer), draw(9, 3, 5, 4, 2))
 
@@ -377,7 +391,7 @@ def test_scaled_dot_product_attention(shape, mask, causal):
     def loss_fn(params, x):
         q, k, v = x @ params["q"], x @ params["k"], x @ params["v"]
         attn_mask = None if mask is None else masks[mask](x)
-        return F.scaled_dot_product_attention(q, k, v, attn_mask, 0.0, causal).square().sum()
+        return told_apart(F.scaled_dot_product_attention(q, k, v, attn_mask, 0.0, causal))
 
     params = {name: draw(seed, 4, 4) for seed, name in enumerate("qkv")}
     assert_exact(loss_fn, params, draw(9, 3, *shape))
@@ -389,7 +403,7 @@ def test_attention_to_a_shared_memory_and_with_grouped_queries():
     def loss_fn(params, x):
         q, k = x @ params["q"], (x[:1] @ params["k"])[:, :2]
         attended = F.scaled_dot_product_attention(q, k, k.cos(), enable_gqa=True)
-        return attended.square().sum()
+        return told_apart(attended)
 
     params = {name: draw(seed, 4, 4) for seed, name in enumerate("qk")}
     assert_exact(loss_fn, params, draw(9, 3, 2, 4, 5, 4))
@@ -414,9 +428,27 @@ def test_multi_head_attention(kind, masks, need_weights):
         output, weights = functional_call(
             layer, params, (x, key, value), {**keywords, "need_weights": need_weights}
         )
-        return output.square().sum() + (0.0 if weights is None else weights.square().sum())
+        return told_apart(output) + (0.0 if weights is None else told_apart(weights))
 
     assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 5, 8).clamp(-1, 0.8))
+
+
+@pytest.mark.parametrize("need_weights", [False, True])
+@pytest.mark.parametrize("bias", [False, True])
+@pytest.mark.parametrize("which", ["aaa", "aab", "aba", "abb", "abc"])
+def test_attention_of_tensors_that_are_equal_in_every_way(which, bias, need_weights):
+    """Query, key and value, of which several may be one tensor; or all, and differ in order."""
+    layer = nn.MultiheadAttention(8, 2, bias=bias).double()  # which hands on what it is given
+
+    def loss_fn(params, a, b, c):
+        own = {"a": a[:, None], "b": b[:, None], "c": c[:, None]}
+        query, key, value = (own[name] for name in which)
+        output, weights = functional_call(
+            layer, params, (query, key, value), {"need_weights": need_weights}
+        )
+        return told_apart(output) + (0.0 if weights is None else told_apart(weights))
+
+    assert_exact(loss_fn, dp.named_params(layer), *(draw(seed, 3, 5, 8) for seed in range(3)))
 
 
 @pytest.mark.parametrize("norm_first", [False, True])
@@ -443,7 +475,7 @@ def test_recurrent_layers(kind, layers, bidirectional, options):
     def loss_fn(params, x):
         output, last = functional_call(layer, params, (x,))
         last = last if isinstance(last, tuple) else (last,)
-        return output.square().sum() + sum((part * 1.3).sum() for part in last)
+        return told_apart(output) + sum(map(told_apart, last))
 
     shape = (2, 5, 3) if options.get("batch_first") else (5, 2, 3)
     with mock.patch.object(outer, "prefers_gram", return_value=True):
@@ -462,7 +494,7 @@ def test_recurrent_layers_from_a_learned_state_and_with_frozen_weights(kind):
         own = {name: value for name, value in params.items() if name != "start"}
         start = params["start"][None]
         start = (start, start * x.mean()) if kind is nn.LSTM else start
-        return functional_call(layer, own, (x, start))[0].square().sum()
+        return told_apart(functional_call(layer, own, (x, start))[0])
 
     params = {**dp.named_params(layer), "start": draw(5, 4)}
     assert_exact(loss_fn, params, draw(1, 3, 5, 3))
@@ -474,8 +506,7 @@ def of_layer(layer: nn.Module):
     def loss_fn(params, x, *state):
         output, last = functional_call(layer, params, (x, *state))
         last = last if isinstance(last, tuple) else (last,)
-        steps = torch.arange(1.0, 1 + len(output), dtype=x.dtype)[:, None, None]
-        return (output.square() * steps).sum() + sum((part * 1.3).sin().sum() for part in last)
+        return told_apart(output) + sum(map(told_apart, last))
 
     return loss_fn
 
@@ -560,7 +591,7 @@ def test_packed_sequences(kind):
         output, last = functional_call(layer, params, (packed,))
         last = last if isinstance(last, tuple) else (last,)
         padded, _ = pad_packed_sequence(output, padding_value=0.5, total_length=7)
-        return padded.square().sum() + sum((part**3).sum() for part in last)
+        return told_apart(padded) + sum(map(told_apart, last))
 
     assert_exact(loss_fn, dp.named_params(layer), draw(1, 3, 6, 4, 3))
 
@@ -581,7 +612,7 @@ def test_recurrent_outputs_changed_in_place_are_refused():
     layer = nn.GRU(3, 4).double()
 
     def loss_fn(params, x):
-        return functional_call(layer, params, (x,))[0].mul_(2.0).square().sum()
+        return told_apart(functional_call(layer, params, (x,))[0].mul_(2.0))
 
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         dp.factored_grad(loss_fn)(dp.named_params(layer), draw(1, 2, 5, 1, 3))
@@ -629,7 +660,7 @@ def test_recurrent_cells(kind):
         state = None
         for t in range(4):
             state = functional_call(cell, params, (x[t], state))
-        return (state[0] * state[1] if isinstance(state, tuple) else state).square().sum()
+        return told_apart(state[0] * state[1] if isinstance(state, tuple) else state)
 
     assert_exact(loss_fn, dp.named_params(cell), draw(1, 3, 4, 3))
 
@@ -679,7 +710,7 @@ def test_tied_and_repeated_parameters(dtype, device):
 
 def test_a_parameter_used_by_a_rule_and_by_its_copy():
     def loss_fn(params, x):
-        return (F.linear(x, params["w"]) @ params["w"].exp()).square().sum()
+        return told_apart(F.linear(x, params["w"]) @ params["w"].exp())
 
     assert_exact(loss_fn, {"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
 
@@ -687,7 +718,7 @@ def test_a_parameter_used_by_a_rule_and_by_its_copy():
 def test_several_kinds_of_use_of_one_parameter():
     def loss_fn(params, x, index):
         w = params["w"]
-        return (F.embedding(index, w).sum(0) @ w.T).square().sum() + F.linear(x, w).sum() + w.sum()
+        return told_apart(F.embedding(index, w).sum(0) @ w.T) + F.linear(x, w).sum() + w.sum()
 
     assert_exact(loss_fn, {"w": draw(1, 4, 3)}, draw(2, 5, 3), torch.arange(10).reshape(5, 2) % 4)
 
@@ -718,7 +749,7 @@ def test_trap_in_place_after_a_tapped_operation(inplace, operation):
             y += x
         else:
             y = y.relu_() if inplace == "relu_" else y.mul_(2.0)
-        return y.square().sum()
+        return told_apart(y)
 
     assert_exact(loss_fn, {"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))
 
@@ -739,7 +770,7 @@ def test_trap_an_input_changed_in_place_after_its_use_raises():
         h = x * 1.0
         y = F.linear(h, params["w"])
         h.mul_(2.0)
-        return y.square().sum() + h.sum()
+        return told_apart(y) + h.sum()
 
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         dp.factored_grad(loss_fn)({"w": draw(1, 3, 3)}, draw(2, 4, 5, 3))

@@ -137,7 +137,7 @@ def _losses_and_grad(
         weights = torch.ones_like(losses) if weights is None else weights
         grads = gradients(losses, weights, list(leaves.values()))
     found = {
-        name: torch.zeros_like(leaf) if grad is None else grad
+        name: torch.zeros_like(leaf) if grad is None else grad.to_dense()  # of a sparse embedding
         for (name, leaf), grad in zip(leaves.items(), grads, strict=True)
     }
     return losses.detach(), found

@@ -7,14 +7,17 @@ record to move a sum of thousands by many times the bound.
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import torch
 
-_SETTINGS = (
+_SETTINGS: tuple[Any, ...] = (
     torch.backends.cuda.matmul,
     torch.backends.cudnn.conv,  # type: ignore[attr-defined]  # made at run time
+    torch.backends.cudnn.rnn,
     torch.backends.mkldnn.matmul,  # type: ignore[attr-defined]  # made at run time
     torch.backends.mkldnn.conv,  # type: ignore[attr-defined]  # made at run time
+    torch.backends.mkldnn.rnn,  # type: ignore[attr-defined]  # made at run time
 )
 _AUTOCAST_DEVICES = ("cpu", "cuda", "mps", "xpu")
 

@@ -76,8 +76,11 @@ def put_back(factor: Factored, view: Callable[[Tensor], Tensor], param: Tensor) 
 
 
 def _is_transpose(view: Tensor, param: Tensor) -> bool:
+    """The same memory, read the other way round: a copy may have such strides by chance."""
+    alias: bool = torch._C._is_alias_of(view, param)  # type: ignore[attr-defined]  # made in C++
     return (
-        param.dim() == 2
+        alias
+        and param.dim() == 2
         and view.shape == param.shape[::-1]
         and view.stride() == param.stride()[::-1]
         and min(param.shape) > 1

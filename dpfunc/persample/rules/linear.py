@@ -89,9 +89,12 @@ def linear(tape: Tape, input: Tensor, weight: Tensor, bias: Tensor | None = None
 
 
 def _addmm(
-    tape: Tape, input: Tensor, mat1: Tensor, mat2: Tensor, *, beta: float = 1, alpha: float = 1
+    tape: Tape, input: Tensor, mat1: Tensor, mat2: Tensor, *more: Any, **options: Any
 ) -> Any:
-    if tape.name(mat1) or input.shape != mat2.shape[1:] or beta != 1 or alpha != 1:
+    """``more``, ``options``: a dtype, somewhere to write to, factors."""
+    if more or any(value != 1 for value in options.values()):
+        return NotImplemented
+    if tape.name(mat1) or input.shape != mat2.shape[1:]:
         return NotImplemented
     if not tape.weights_of_all(input, mat2):
         return NotImplemented
@@ -112,8 +115,8 @@ def _matmul(tape: Tape, input: Tensor, other: Tensor) -> Any:
     return NotImplemented
 
 
-def _mm(tape: Tape, input: Tensor, mat2: Tensor) -> Any:
-    return _matmul(tape, input, mat2)
+def _mm(tape: Tape, input: Tensor, mat2: Tensor, *more: Any, **options: Any) -> Any:
+    return NotImplemented if more or options else _matmul(tape, input, mat2)
 
 
 def _rmatmul(tape: Tape, other: Tensor, input: Tensor) -> Any:

@@ -23,7 +23,7 @@ def _embedding(
     sparse: bool = False,
 ) -> Any:
     table = weight.detach()
-    if tape.name(weight) is None or max_norm is not None:
+    if tape.name(weight) is None:
         return NotImplemented
     require(
         not scale_grad_by_freq or tape.samples.mapped,
@@ -32,6 +32,14 @@ def _embedding(
         "one with it",
         "how often an id occurs is counted over the whole batch, which mixes samples; leave it "
         "out, or write the loss of one sample",
+        error=RuntimeError,
+    )
+    require(
+        max_norm is None,
+        "embedding",
+        "a table that is left as it is",
+        f"max_norm={max_norm}, which rescales in place the rows that the data name",
+        "leave max_norm out; after each step, all rows may be rescaled, seen or not",
         error=RuntimeError,
     )
     output = F.embedding(input, table, padding_idx)

@@ -142,15 +142,15 @@ def _recurrent(cell: Cell, tape: Tape, x: Tensor, *args: Any, **kwargs: Any) -> 
 def _recurrent_cell(
     cell: Cell,
     tape: Tape,
-    x: Tensor,
-    state: Any,
+    input: Tensor,
+    hx: Any,
     w_ih: Tensor,
     w_hh: Tensor,
     b_ih: Tensor | None = None,
     b_hh: Tensor | None = None,
 ) -> Any:
-    x, state = tape.copies((x, state))
-    state = state if isinstance(state, tuple | list) else (state,)
+    x, given = tape.copies((input, hx))
+    state = tuple(given) if isinstance(given, tuple | list) else (given,)
     gates, hidden = linear(tape, x, w_ih, b_ih), linear(tape, state[0], w_hh, b_hh)
     state = cell(gates, hidden, state)
     return state if len(state) > 1 else state[0]

@@ -16,13 +16,18 @@ _FUNCTIONAL = (
     F.alpha_dropout,
     F.feature_alpha_dropout,
 )
+_OF_TORCH = [
+    getattr(torch, name + mark)
+    for name in ("dropout", "alpha_dropout", "feature_dropout", "feature_alpha_dropout")
+    for mark in ("", "_")
+]
 _RECURRENT = (torch.lstm, torch.gru, torch.rnn_tanh, torch.rnn_relu)
 
 # Where a function takes its dropout probability, and whether it applies (None: always does).
 _DROPOUT: dict[Any, tuple[tuple[int, str], tuple[int, str] | None]] = {
     **dict.fromkeys(_FUNCTIONAL, ((1, "p"), (2, "training"))),
     **dict.fromkeys(_RECURRENT, ((5, "dropout"), (6, "train"))),
-    torch.dropout: ((1, "p"), (2, "train")),
+    **dict.fromkeys(_OF_TORCH, ((1, "p"), (2, "train"))),
     F.scaled_dot_product_attention: ((4, "dropout_p"), None),
     F.multi_head_attention_forward: ((10, "dropout_p"), (13, "training")),
 }
@@ -30,7 +35,7 @@ _DEFAULT_P = {"p": 0.5, "dropout_p": 0.0, "dropout": 0.0}
 _RANDOM = {
     *("bernoulli", "bernoulli_", "exponential_", "gumbel_softmax", "multinomial", "normal"),
     *("normal_", "poisson", "rand", "rand_like", "randint", "randint_like", "randn"),
-    *("randn_like", "random_", "randperm", "rrelu", "uniform_"),
+    *("randn_like", "random_", "randperm", "rrelu", "rrelu_", "uniform_"),
 }
 """Functions by name, which cannot be left out."""
 

@@ -5,10 +5,12 @@ Such an order depends on the data, so that a look at some samples cannot exclude
 along the axis of samples is looked at, in every batch.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.whole_batch.places import Place, Places
@@ -56,17 +58,23 @@ def _items(values: Tensor, index: Any, *_: Any) -> tuple[Tensor, Picked]:
     return values, _axes_of(values, index if isinstance(index, tuple) else (index,))
 
 
-def _axes_of(values: Tensor, index: tuple[Any, ...]) -> Picked:
+def _axes_of(values: Tensor, index: Sequence[Any]) -> Picked:
+    index = [_as_tensor(part, values) for part in index]
     taken = sum(_length(part) for part in index)
     axis = 0
     for part in index:
         if part is Ellipsis:
             axis += values.dim() - taken
         else:
-            part = torch.tensor(part, device=values.device) if isinstance(part, list) else part
             for step in range(_length(part)):
                 yield axis + step, part
             axis += _length(part)
+
+
+def _as_tensor(part: Any, values: Tensor) -> Any:
+    if isinstance(part, list | range | np.ndarray):
+        return torch.as_tensor(part, device=values.device)
+    return part
 
 
 def _length(part: Any) -> int:
@@ -86,11 +94,39 @@ def _take_along(
     return input, iter([] if dim is None else [(dim % input.dim(), indices)])
 
 
-_BY_DIM = ("gather", "index_add", "index_copy", "index_select", "scatter", "scatter_add")
-_BY_DIM_IN_PLACE = ("index_add_", "index_copy_", "scatter_", "scatter_add_")
+def _put(input: Tensor, indices: Sequence[Any], *_: Any, **__: Any) -> tuple[Tensor, Picked]:
+    return input, _axes_of(input, indices)
+
+
+def _of_table(input: Tensor, weight: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Picked]:
+    return weight, iter([(0, input)])
+
+
+def _by_number(input: Tensor, index: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Picked]:
+    """Entries by their number in all of ``input``, whose samples are in front."""
+    each = input.numel() // max(1, len(input)) if input.dim() else 1
+    return input, iter([(0, index // max(1, each))])
+
+
+_MOVING = (
+    *("gather", "index_add", "index_copy", "index_reduce", "index_select"),
+    *("scatter", "scatter_add", "scatter_reduce"),
+)
+
+
+def _spelt(names: Sequence[str], picked: Any) -> dict[Any, Any]:
+    """By all functions of these names: torch's, of tensors, and in place."""
+    each = [
+        (place, name + mark) for place in (torch, Tensor) for name in names for mark in ("", "_")
+    ]
+    return {getattr(*at): picked for at in each if hasattr(*at)}
+
+
 _PICKED: dict[Any, Callable[..., tuple[Tensor, Picked]]] = {
     **dict.fromkeys((Tensor.__getitem__, Tensor.__setitem__), _items),
     **dict.fromkeys((torch.take_along_dim, Tensor.take_along_dim), _take_along),
-    **{getattr(torch, name): _along for name in _BY_DIM},
-    **{getattr(Tensor, name): _along for name in _BY_DIM + _BY_DIM_IN_PLACE},
+    F.embedding: _of_table,
+    **_spelt(_MOVING, _along),
+    **_spelt(("index_put",), _put),
+    **_spelt(("put", "take"), _by_number),
 }
