@@ -1,8 +1,9 @@
 """The accountant: descriptions of what was released in, (epsilon, delta) out.
 
-Pure functions of frozen descriptions, on NumPy and SciPy alone: no torch, no state, no hidden
-cache. Every answer holds under adding or removing one record (the neighbouring relation), for an
-adversary who sees every release, and assumes that the sampling really is what the event says.
+Pure functions of frozen descriptions, on NumPy and SciPy alone: no torch and no state. (Tables of
+the latest random allocations are kept: functions of their numbers, slow to work out.) Every answer
+holds under adding or removing one record (the neighbouring relation), for an adversary who sees
+every release, and assumes that the sampling really is what the event says.
 
 >>> event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60_000, steps=14_000)
 >>> f"{epsilon(event, delta=1e-5):.3f}"

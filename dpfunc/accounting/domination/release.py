@@ -95,7 +95,8 @@ def additive_pair(mechanism: Additive, above: Moves = (), below: Moves = ()) -> 
             return IntegerMixture(noise, _in_units(above, unit), _in_units(below, unit))
         case DiscreteLaplace(decay, unit):
             laplace = DiscreteLaplaceNoise(decay)
-            return IntegerMixture(laplace, _in_units(above, unit), _in_units(below, unit))
+            pair = IntegerMixture(laplace, _in_units(above, unit), _in_units(below, unit))
+            return pair.listed() or pair
 
 
 def mixture_pair(

@@ -4,7 +4,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Engine = Literal["closed form", "single release", "binomial", "contour", "lattice", "renyi"]
+Engine = Literal[
+    "closed form",
+    "single release",
+    "binomial",
+    "enumeration",
+    "contour",
+    "lattice",
+    "renyi",
+]
 
 
 @dataclass(frozen=True)

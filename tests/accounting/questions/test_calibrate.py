@@ -8,8 +8,15 @@ from hypothesis import strategies as st
 from scipy.special import ndtr, ndtri
 
 from dpfunc import accounting
-from dpfunc.accounting import ApproxDP, Gaussian, Laplace, advantage, dp_sgd, epsilon
-from dpfunc.accounting.questions import tradeoff
+from dpfunc.accounting import (
+    ApproxDP,
+    Gaussian,
+    Laplace,
+    advantage,
+    dp_sgd,
+    epsilon,
+    tradeoff,
+)
 
 TARGET = st.floats(0.5, 6)
 RATE = st.sampled_from([0.01, 0.25, 1.0])

@@ -16,8 +16,8 @@ from dpfunc.accounting import (
     delta,
     gdp_mu,
     reconstruction,
+    tradeoff,
 )
-from dpfunc.accounting.questions import tradeoff
 
 
 @pytest.mark.parametrize("mu", [0.3, 1.0, 3.0])
