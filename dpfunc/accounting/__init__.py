@@ -18,6 +18,7 @@ from dpfunc.accounting.events.algebra import Repeat as Repeat
 from dpfunc.accounting.events.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.events.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events.dp_sgd import dp_sgd as dp_sgd
+from dpfunc.accounting.events.given import Pair as Pair
 from dpfunc.accounting.events.mechanisms import ZCDP as ZCDP
 from dpfunc.accounting.events.mechanisms import ApproxDP as ApproxDP
 from dpfunc.accounting.events.mechanisms import DiscreteGaussian as DiscreteGaussian
@@ -59,3 +60,4 @@ from dpfunc.accounting.questions.tradeoff import bayes_risk as bayes_risk
 from dpfunc.accounting.questions.tradeoff import gdp_mu as gdp_mu
 from dpfunc.accounting.questions.tradeoff import reconstruction as reconstruction
 from dpfunc.accounting.questions.tradeoff import tradeoff as tradeoff
+from dpfunc.accounting.questions.tradeoff import tradeoff_curve as tradeoff_curve

@@ -15,7 +15,7 @@ MUTANTS = [
         "accounting/domination/release.py",
         'distance = 2 * records if relation == "replace_one" else records',
         "distance = records",
-        "release::test_a_replaced_record_moves_twice_as_far renyi::test_closed_forms",
+        "release::test_a_replaced_record_moves_twice_as_far divergence::test_closed_forms",
     ),
     Mutant(
         "q for 1 - q in a sampled promise",
@@ -211,7 +211,7 @@ MUTANTS = [
         "accounting/pairs/atoms.py",
         "r = np.minimum(cells.r + cells.r_error, by_loss)",
         "r = cells.r",
-        "engines::test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much",
+        "choice::test_uncertain_cells_are_kept_from_below_and_prove_too_little_never_too_much",
     ),
     Mutant(
         "what was released before forgotten by a calibration",
@@ -241,7 +241,77 @@ MUTANTS = [
         "share = math.log(1 / self.delta)",
         "filters::test_the_odometer_holds_at_every_moment_of_an_adaptive_run",
     ),
+    Mutant(
+        "what is lost outright counted once",
+        "accounting/engines/apart.py",
+        "log_finite += times * log_kept(pair)",
+        "log_finite += log_kept(pair)",
+        "one_path::test_a_promise_at_epsilon_0_beside_another_release_counts_each_time",
+    ),
+    Mutant(
+        "what is not lost forgotten",
+        "accounting/engines/choice.py",
+        "kept = log_delta + math.log1p(-lost) if lost < 1 else -math.inf",
+        "kept = -math.inf",
+        "one_path::test_a_promise_at_epsilon_0_beside_another_release",
+    ),
+    Mutant(
+        "no cap by the largest losses",
+        "accounting/engines/choice.py",
+        "cap = sum_of_largest(composition) if _log(most) <= log_delta else math.inf",
+        "cap = math.inf",
+        "one_path::test_never_above_the_sum_of_the_largest_losses",
+    ),
+    Mutant(
+        "a convolution of the lattice left out",
+        "accounting/engines/finite/enumeration.py",
+        'factors = (power, once) if bit == "1" else (power,)',
+        "factors = (power,)",
+        "one_path::test_randomized_response_over_many_values_is_exact",
+    ),
+    Mutant(
+        "a spread that loses its mean",
+        "accounting/pairs/allocation/spread.py",
+        "up = np.clip(share, 0.0, plain)",
+        "up = 0.0 * share",
+        "one_path::test_a_random_allocation_to_few_steps_by_simulation",
+    ),
+    Mutant(
+        "the prior on the wrong data set",
+        "accounting/questions/tradeoff.py",
+        'relation = "remove" if prior <= 0.5 else "add"',
+        'relation = "add" if prior <= 0.5 else "remove"',
+        "one_path::test_bayes_risk_by_quadrature",
+    ),
+    Mutant(
+        "the corner of the trade-off not tried",
+        "accounting/questions/tangents.py",
+        "for e in (low, high, -self.ends[0], self.ends[1]):",
+        "for e in ():",
+        "one_path::test_the_tradeoff_of_laplace_noise_has_its_corner",
+    ),
+    Mutant(
+        "an exponential without a limit",
+        "accounting/engines/lattice/sums.py",
+        "enough = much * math.exp(min(700.0, float(wanted.min())))",
+        "enough = much * math.exp(float(wanted.min()))",
+        "one_path::test_an_answer_and_no_warning_where_noise_is_small",
+    ),
+    Mutant(
+        "a number of NumPy kept in an event",
+        "accounting/events/algebra.py",
+        "object.__setattr__(self, part.name, number)",
+        "object.__setattr__(self, part.name, value)",
+        "one_path::test_numbers_of_numpy_are_pythons",
+    ),
+    Mutant(
+        "a given pair the wrong way round",
+        "accounting/domination/release.py",
+        'return of_outcomes(p, q) if order == "remove" else of_outcomes(q, p)',
+        'return of_outcomes(q, p) if order == "remove" else of_outcomes(p, q)',
+        "given::test_delta_is_the_sum_over_outcomes",
+    ),
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/accounting/test_{}.py"))
+    sys.exit(main(MUTANTS, "tests/accounting/**/test_{}.py"))

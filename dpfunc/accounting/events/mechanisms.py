@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from dpfunc.accounting.events.algebra import Event
+from dpfunc.accounting.events.given import Pair
 from dpfunc.checks import is_count, is_real, require
 
 
@@ -259,6 +260,7 @@ Mechanism = (
     | ApproxDP
     | ZCDP
     | NonPrivate
+    | Pair
 )
 
 

@@ -6,7 +6,7 @@ Viswanath 2015, arXiv:1311.0776, theorem 3.4 and its proof).
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -68,6 +68,19 @@ def finite_loss(values: Iterable[tuple[float, float, float]]) -> FiniteLoss:
     return FiniteLoss(
         tuple(sorted((loss, p, r) for loss, (p, r) in joined.items() if p > 0 or r > 0))
     )
+
+
+def of_outcomes(p: Sequence[float], q: Sequence[float]) -> FiniteLoss:
+    """The pair of two lists of probabilities of the same outcomes, divided by their sums."""
+    total_p, total_q = math.fsum(p), math.fsum(q)
+    masses = [(a / total_p, b / total_q) for a, b in zip(p, q, strict=True) if a > 0 or b > 0]
+    return finite_loss((_loss(a, b), a, b) for a, b in masses)
+
+
+def _loss(p: float, q: float) -> float:
+    if p == 0 or q == 0:
+        return -math.inf if p == 0 else math.inf
+    return math.log(p) - math.log(q) if p / q in (0.0, math.inf) else math.log(p / q)
 
 
 def approximate_dp(epsilon: float, delta: float) -> FiniteLoss:
