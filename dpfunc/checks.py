@@ -1,7 +1,7 @@
 """One error format for every argument check: what was expected, what came, what to do."""
 
 import math
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 
 def require(
@@ -15,7 +15,24 @@ def require(
 ) -> None:
     """Raise ``error`` unless ``ok``: ``{subject}: expected {expected} but got {got}; {remedy}.``"""
     if not ok:
+        number = plain(got)
+        if number is not got:
+            remedy += f", as a Python number: {type(number).__name__}(...)"
         raise error(f"{subject}: expected {expected} but got {got!r}; {remedy}.")
+
+
+def plain(value: Any) -> Any:
+    """A NumPy number, or an array or tensor of no dimensions, as Python's own number.
+
+    Whatever else is left as it is, for a check to refuse.
+    """
+    if isinstance(value, bool) or type(value) in (int, float):
+        return value
+    if isinstance(value, int | float):  # of a class that is one: an Enum, numpy.float64
+        return int(value) if isinstance(value, int) else float(value)
+    if getattr(value, "ndim", None) == 0 and callable(getattr(value, "item", None)):
+        return value.item()
+    return value
 
 
 def is_real(value: object) -> TypeGuard[float]:

@@ -43,6 +43,7 @@ LADDER = [
     "accounting.questions",
     "accounting.engines",
     "accounting.engines.renyi",
+    "accounting.engines.finite",
     "accounting.engines.lattice",
     "accounting.engines.contour",
     "accounting.domination",

@@ -1,8 +1,9 @@
 """The accountant: descriptions of what was released in, (epsilon, delta) out.
 
-Pure functions of frozen descriptions, on NumPy and SciPy alone: no torch, no state, no hidden
-cache. Every answer holds under adding or removing one record (the neighbouring relation), for an
-adversary who sees every release, and assumes that the sampling really is what the event says.
+Pure functions of frozen descriptions, on NumPy and SciPy alone: no torch and no state. (Tables of
+the latest random allocations are kept: functions of their numbers, slow to work out.) Every answer
+holds under adding or removing one record (the neighbouring relation), for an adversary who sees
+every release, and assumes that the sampling really is what the event says.
 
 >>> event = dp_sgd(noise_multiplier=1.1, sample_rate=256 / 60_000, steps=14_000)
 >>> f"{epsilon(event, delta=1e-5):.3f}"
@@ -17,6 +18,7 @@ from dpfunc.accounting.events.algebra import Repeat as Repeat
 from dpfunc.accounting.events.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.events.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events.dp_sgd import dp_sgd as dp_sgd
+from dpfunc.accounting.events.given import Pair as Pair
 from dpfunc.accounting.events.mechanisms import ZCDP as ZCDP
 from dpfunc.accounting.events.mechanisms import ApproxDP as ApproxDP
 from dpfunc.accounting.events.mechanisms import DiscreteGaussian as DiscreteGaussian
@@ -58,3 +60,4 @@ from dpfunc.accounting.questions.tradeoff import bayes_risk as bayes_risk
 from dpfunc.accounting.questions.tradeoff import gdp_mu as gdp_mu
 from dpfunc.accounting.questions.tradeoff import reconstruction as reconstruction
 from dpfunc.accounting.questions.tradeoff import tradeoff as tradeoff
+from dpfunc.accounting.questions.tradeoff import tradeoff_curve as tradeoff_curve

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from dpfunc.checks import require
 from dpfunc.random.keys import Key, bits, fold_in, runs
+from dpfunc.random.shapes import whole_shape
 
 _FLOATS = (torch.float32, torch.float64)
 _SIGNIFICANT_BITS = {torch.float32: 24, torch.float64: 53}
@@ -32,17 +33,18 @@ def uniform(
     | case | result |
     |---|---|
     | a size of 0 in ``shape`` | an empty tensor |
-    | another dtype | ValueError |
+    | another dtype, a negative size | ValueError |
 
     >>> from dpfunc.random.keys import key
     >>> bool((uniform(key(0), (1000,)) < 1).all())
     True
     """
     _require_float("uniform", dtype)
+    sizes, count = whole_shape("uniform", shape)
     width = _SIGNIFICANT_BITS[dtype]
-    words = bits(key, math.prod(shape), device=device)
+    words = bits(key, count, device=device)
     leading = (words >> (64 - width)).bitwise_and_(2**width - 1)
-    return leading.to(dtype).mul_(2.0**-width).reshape(tuple(shape))
+    return leading.to(dtype).mul_(2.0**-width).reshape(sizes)
 
 
 def normal(
@@ -64,7 +66,7 @@ def normal(
     |---|---|
     | a size of 0 in ``shape`` | an empty tensor |
     | ``shape == ()`` | one normal, no axis |
-    | another dtype | ValueError |
+    | another dtype, a negative size | ValueError |
 
     >>> from dpfunc.random.keys import key
     >>> normal(key(0), (2, 3)).shape
@@ -72,7 +74,7 @@ def normal(
     """
     _require_float("normal", dtype)
     radius_key, angle_key = fold_in(key, "radius"), fold_in(key, "angle")
-    place, count = torch.device(device), math.prod(shape)
+    place, (sizes, count) = torch.device(device), whole_shape("normal", shape)
     pairs = -(-count // 2)
     z = torch.empty(2 * pairs, dtype=dtype, device=place)
     for run in runs(pairs, place):
@@ -83,7 +85,7 @@ def normal(
             radius, angle = polar64(*pair_words(radius_key, angle_key, run, place))
         z[run] = angle.cos().mul_(radius)
         z[pairs + run.start : pairs + run.stop] = angle.sin_().mul_(radius)
-    return z[:count].reshape(tuple(shape))
+    return z[:count].reshape(sizes)
 
 
 def radius32(words: Tensor) -> Tensor:
@@ -132,16 +134,17 @@ def laplace(
     | case | result |
     |---|---|
     | a size of 0 in ``shape`` | an empty tensor |
-    | another dtype | ValueError |
+    | another dtype, a negative size | ValueError |
 
     >>> from dpfunc.random.keys import key
     >>> laplace(key(0), (2, 3)).shape
     torch.Size([2, 3])
     """
     _require_float("laplace", dtype)
-    words = bits(key, math.prod(shape), device=device)
+    sizes, count = whole_shape("laplace", shape)
+    words = bits(key, count, device=device)
     sign = torch.where(words < 0, -1.0, 1.0).to(torch.float64)
-    return uniform63(words).log_().mul_(sign).to(dtype).reshape(tuple(shape))
+    return uniform63(words).log_().mul_(sign).to(dtype).reshape(sizes)
 
 
 def _short_words(key: Key, run: slice, device: torch.device) -> Tensor:

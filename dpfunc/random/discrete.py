@@ -11,10 +11,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.checks import is_real, require
+from dpfunc.checks import is_real, plain, require
 from dpfunc.random.continuous import uniform63
 from dpfunc.random.exact import LazyUniform, exact_floor, further_key
 from dpfunc.random.keys import Key, bits, fold_in
+from dpfunc.random.shapes import whole_shape
 
 _MOST_SCALE = 2.0**40  # so that every value is a whole number of float64
 _SMALL = 2.0**-20  # uniforms below it are decided exactly: the bits not read weigh too much there
@@ -37,6 +38,7 @@ def bernoulli(
     >>> bernoulli(key(0), (4,), probability=1.0).all()
     tensor(True)
     """
+    probability = plain(probability)
     require(
         is_real(probability) and 0 <= probability <= 1,
         "bernoulli",
@@ -44,11 +46,12 @@ def bernoulli(
         probability,
         "pass a fraction",
     )
-    words = bits(key, math.prod(shape), device=device)  # uniform on [-2**63, 2**63)
+    sizes, count = whole_shape("bernoulli", shape)
+    words = bits(key, count, device=device)  # uniform on [-2**63, 2**63)
     # probability * 2**64 is exact: multiplying by a power of two only moves the exponent.
     threshold = int(probability * 2.0**64) - 2**63
     drawn = torch.ones_like(words, dtype=torch.bool) if probability == 1 else words < threshold
-    return drawn.reshape(tuple(shape))
+    return drawn.reshape(sizes)
 
 
 def discrete_laplace(
@@ -70,8 +73,10 @@ def discrete_laplace(
     >>> discrete_laplace(key(0), (2, 3), scale=10.0).shape
     torch.Size([2, 3])
     """
+    scale = plain(scale)
     _require_scale("discrete_laplace", "scale", scale)
-    return _laplace(key, math.prod(shape), scale, torch.device(device)).reshape(tuple(shape))
+    sizes, count = whole_shape("discrete_laplace", shape)
+    return _two_sided(key, count, scale, torch.device(device)).reshape(sizes)
 
 
 def discrete_gaussian(
@@ -96,22 +101,25 @@ def discrete_gaussian(
     >>> discrete_gaussian(key(0), (2, 3), sigma=10.0).shape
     torch.Size([2, 3])
     """
+    sigma = plain(sigma)
     _require_scale("discrete_gaussian", "sigma", sigma)
-    values = torch.zeros(math.prod(shape), dtype=torch.int64, device=device)
+    sizes, count = whole_shape("discrete_gaussian", shape)
+    values = torch.zeros(count, dtype=torch.int64, device=device)
     missing = torch.arange(values.numel() if sigma > 0 else 0, device=device)
     attempt = 0
     while missing.numel() > 0:
         attempt_key = fold_in(key, "attempt", attempt)
         width = float(math.floor(sigma) + 1)
-        proposed = _laplace(attempt_key, missing.numel(), width, missing.device)
+        proposed = _two_sided(attempt_key, missing.numel(), width, missing.device)
         accepted = _accept(fold_in(attempt_key, "accept"), proposed, sigma)
         values[missing[accepted]] = proposed[accepted]
         missing = missing[~accepted]
         attempt += 1
-    return values.reshape(tuple(shape))
+    return values.reshape(sizes)
 
 
-def _laplace(key: Key, count: int, scale: float, device: torch.device) -> Tensor:
+def _two_sided(key: Key, count: int, scale: float, device: torch.device) -> Tensor:
+    """The difference of two geometric variables; also of a scale one above the largest."""
     up = _geometric(fold_in(key, "up"), count, scale, device)
     return up - _geometric(fold_in(key, "down"), count, scale, device)
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpfunc.checks import is_count, require
+from dpfunc.checks import is_count, plain, require
 from dpfunc.random.chacha import keystream
 
 _KEY_BYTES = 32
@@ -80,6 +80,7 @@ def bits(key: "Key", count: int, *, device: torch.device | str = "cpu", start: i
     True
     """
     require_key("bits", key)
+    count, start = plain(count), plain(start)
     require(is_count(count), "bits", "an int count >= 0", count, "pass how many words you need")
     require(
         is_count(start) and start % _BLOCK_WORDS == 0,
@@ -123,7 +124,8 @@ def require_key(subject: str, value: object) -> None:
 
 
 def _encode(item: str | int) -> bytes:
-    """Type tag, length, payload: no two sequences of items encode alike."""
+    """Type tag, length, payload: no two sequences of items encode alike; equal ints do."""
+    item = item if isinstance(item, str) else plain(item)
     require(
         isinstance(item, str | int) and not isinstance(item, bool),
         "fold_in",

@@ -6,7 +6,7 @@ import torch
 from scipy import stats
 from torch import Tensor
 
-from dpfunc.checks import is_count, is_real, require
+from dpfunc.checks import is_count, is_real, plain, require
 from dpfunc.random.discrete import bernoulli
 from dpfunc.random.keys import Key, fold_in
 
@@ -43,6 +43,7 @@ def poisson(
     >>> indices.shape, mask.shape
     (torch.Size([160]), torch.Size([160]))
     """
+    size, rate, step, pad_to = map(plain, (size, rate, step, pad_to))
     _require_rate("poisson", size, rate)
     require(is_count(step), "poisson", "an int step >= 0", step, "count your steps from 0")
     drawn = bernoulli(fold_in(key, "poisson sampling", step), (size,), probability=rate)
@@ -71,6 +72,7 @@ def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) 
     >>> padded_size(size=60_000, rate=256 / 60_000)
     376
     """
+    size, rate, overflow_probability = map(plain, (size, rate, overflow_probability))
     _require_rate("padded_size", size, rate)
     require(
         is_real(overflow_probability) and 1e-15 <= overflow_probability < 1,

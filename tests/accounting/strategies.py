@@ -14,6 +14,7 @@ from dpfunc.accounting import (
     Laplace,
     MixtureOfGaussians,
     NonPrivate,
+    Pair,
     Poisson,
     PureDP,
     RandomAllocation,
@@ -41,6 +42,7 @@ MECHANISMS = st.one_of(
     st.builds(ApproxDP, NUMBER, PROBABILITY),
     st.builds(ZCDP, NUMBER, NUMBER),
     st.just(NonPrivate()),
+    st.builds(lambda x: Pair((x, 1 - x), (0.25, 0.75)), PROBABILITY),
 )
 SAMPLED = st.one_of(
     st.builds(Poisson, PROBABILITY, MECHANISMS),

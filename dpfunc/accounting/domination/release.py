@@ -3,6 +3,7 @@
 import math
 from typing import Literal
 
+from dpfunc.accounting.events.given import Pair as GivenPair
 from dpfunc.accounting.events.mechanisms import (
     ApproxDP,
     DiscreteGaussian,
@@ -22,6 +23,7 @@ from dpfunc.accounting.pairs.finite_loss import (
     FiniteLoss,
     approximate_dp,
     finite_loss,
+    of_outcomes,
     randomized_response,
     response_against_noise,
 )
@@ -70,6 +72,10 @@ def mechanism_pair(
             return _response_pair(mechanism, relation, order)
         case MixtureOfGaussians():
             return mixture_pair(mechanism, relation, order, 1.0)
+        case GivenPair(p, q) if relation != "replace_one":
+            return of_outcomes(p, q) if order == "remove" else of_outcomes(q, p)
+        case GivenPair():
+            raise unproven(mechanism, relation, "it is of a record that comes, goes or is zeroed")
     raise unproven(mechanism, relation, "only Renyi DP describes it")
 
 
@@ -95,7 +101,8 @@ def additive_pair(mechanism: Additive, above: Moves = (), below: Moves = ()) -> 
             return IntegerMixture(noise, _in_units(above, unit), _in_units(below, unit))
         case DiscreteLaplace(decay, unit):
             laplace = DiscreteLaplaceNoise(decay)
-            return IntegerMixture(laplace, _in_units(above, unit), _in_units(below, unit))
+            pair = IntegerMixture(laplace, _in_units(above, unit), _in_units(below, unit))
+            return pair.listed() or pair
 
 
 def mixture_pair(

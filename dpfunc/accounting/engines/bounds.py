@@ -1,19 +1,28 @@
 """The answer to a question: an interval that is proven to hold the truth, and who proved it."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-Engine = Literal["closed form", "single release", "binomial", "contour", "lattice", "renyi"]
+Engine = Literal[
+    "closed form",
+    "single release",
+    "binomial",
+    "enumeration",
+    "contour",
+    "lattice",
+    "renyi",
+]
 
 
 @dataclass(frozen=True)
 class Bounds:
-    """``lower <= truth <= upper``; unpacks as ``lower, upper``.
+    """``lower <= truth <= upper``; unpacks as ``lower, upper``, and has them at 0 and 1.
 
     >>> lower, upper = Bounds(1.0, 1.5, "contour")
-    >>> upper
-    1.5
+    >>> upper, Bounds(1.0, 1.5, "contour")[0]
+    (1.5, 1.0)
     """
 
     lower: float
@@ -23,7 +32,15 @@ class Bounds:
     def __iter__(self) -> Iterator[float]:
         return iter((self.lower, self.upper))
 
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, place: int) -> float:
+        return (self.lower, self.upper)[place]
+
     @property
     def width(self) -> float:
         """How far the ends are apart, relative to the upper: 0 where both are equal."""
-        return 0.0 if self.lower == self.upper else (self.upper - self.lower) / self.upper
+        if self.lower == self.upper:
+            return 0.0
+        return 1.0 if self.upper == math.inf else (self.upper - self.lower) / self.upper

@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass, fields
 from itertools import pairwise
 
-from dpfunc.checks import is_count, require
+from dpfunc.checks import is_count, plain, require
 
 _MOST_TIMES = 2**53
 
@@ -23,12 +23,20 @@ class Event:
 
     def __mul__(self, times: int) -> "Repeat":
         """``times`` over with fresh randomness; ``event * 2 * 3`` is ``event * 6``."""
+        times = plain(times)
         if not isinstance(times, int) or isinstance(times, bool):
             return NotImplemented
         event, count = as_run(self)
         return Repeat(event, count * times)
 
     __rmul__ = __mul__
+
+    def write_numbers_plainly(self) -> None:
+        """Put Python's own numbers for those of NumPy in all fields, before they are checked."""
+        for part in fields(self):  # type: ignore[arg-type]  # all are dataclasses
+            value = getattr(self, part.name)
+            number = tuple(map(plain, value)) if isinstance(value, tuple) else plain(value)
+            object.__setattr__(self, part.name, number)
 
     def __repr__(self) -> str:
         """An expression that gives an equal event back."""
@@ -48,6 +56,7 @@ class Repeat(Event):
     times: int
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require_event("Repeat", self.event)
         require(
             is_count(self.times) and self.times <= _MOST_TIMES,
@@ -72,6 +81,7 @@ class Compose(Event):
     events: tuple[Event, ...]
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             isinstance(self.events, tuple),
             "Compose",

@@ -10,6 +10,7 @@ import math
 from dataclasses import dataclass
 
 from dpfunc.accounting.events.algebra import Event
+from dpfunc.accounting.events.given import Pair
 from dpfunc.checks import is_count, is_real, require
 
 
@@ -23,6 +24,7 @@ class Gaussian(Event):
     noise_multiplier: float
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.noise_multiplier) and self.noise_multiplier >= 0,
             "Gaussian",
@@ -46,6 +48,7 @@ class MixtureOfGaussians(Event):
     weights: tuple[float, ...]
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.noise_multiplier) and self.noise_multiplier >= 0,
             "MixtureOfGaussians",
@@ -82,6 +85,7 @@ class Laplace(Event):
     noise_multiplier: float
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.noise_multiplier) and self.noise_multiplier >= 0,
             "Laplace",
@@ -104,6 +108,7 @@ class DiscreteGaussian(Event):
     sensitivity: int
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.sigma) and self.sigma >= 0,
             "DiscreteGaussian",
@@ -127,6 +132,7 @@ class DiscreteLaplace(Event):
     sensitivity: int
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.decay) and self.decay >= 0,
             "DiscreteLaplace",
@@ -150,6 +156,7 @@ class RandomizedResponse(Event):
     values: int
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_real(self.noise_probability) and 0 <= self.noise_probability <= 1,
             "RandomizedResponse",
@@ -179,6 +186,7 @@ class ExponentialMechanism(Event):
     epsilon: float
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_epsilon("ExponentialMechanism", self.epsilon)
 
 
@@ -189,6 +197,7 @@ class PureDP(Event):
     epsilon: float
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_epsilon("PureDP", self.epsilon)
 
 
@@ -200,6 +209,7 @@ class ApproxDP(Event):
     delta: float
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_epsilon("ApproxDP", self.epsilon)
         require(
             is_real(self.delta) and 0 <= self.delta <= 1,
@@ -222,6 +232,7 @@ class ZCDP(Event):
     xi: float = 0.0
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         for name, value in (("rho", self.rho), ("xi", self.xi)):
             require(
                 is_real(value) and value >= 0,
@@ -249,6 +260,7 @@ Mechanism = (
     | ApproxDP
     | ZCDP
     | NonPrivate
+    | Pair
 )
 
 

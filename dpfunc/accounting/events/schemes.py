@@ -22,6 +22,7 @@ class Poisson(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_rate("Poisson", self.sample_rate)
         require_mechanism("Poisson", self.event)
 
@@ -40,6 +41,7 @@ class TruncatedPoisson(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_rate("TruncatedPoisson", self.sample_rate)
         _require_size("TruncatedPoisson", "max_batch_size", self.max_batch_size)
         _require_size("TruncatedPoisson", "dataset_size", self.dataset_size)
@@ -58,6 +60,7 @@ class WithoutReplacement(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_size("WithoutReplacement", "dataset_size", self.dataset_size)
         require(
             is_count(self.batch_size) and self.batch_size <= self.dataset_size,
@@ -81,6 +84,7 @@ class WithReplacement(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         _require_size("WithReplacement", "dataset_size", self.dataset_size)
         require(
             is_count(self.batch_size),
@@ -105,6 +109,7 @@ class RandomAllocation(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_count(self.steps) and self.steps >= 1,
             "RandomAllocation",
@@ -135,6 +140,7 @@ class Shuffled(Event):
     event: Mechanism
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require_mechanism("Shuffled", self.event)
 
 
@@ -151,6 +157,7 @@ class Group(Event):
     event: Event
 
     def __post_init__(self) -> None:
+        self.write_numbers_plainly()
         require(
             is_count(self.records) and self.records >= 1,
             "Group",

@@ -6,8 +6,8 @@ Viswanath 2015, arXiv:1311.0776, theorem 3.4 and its proof).
 """
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,13 @@ from dpfunc.accounting.pairs.privacy_loss import ULP, Array, Cells
 
 @dataclass(frozen=True)
 class FiniteLoss:
-    """A loss on finitely many values: ``(loss, P, Q)`` for each, sorted by the loss."""
+    """A loss on finitely many values: ``(loss, P, Q)`` for each, sorted by the loss.
+
+    ``promised``: the losses are what was promised, to the last digit, and not worked out.
+    """
 
     values: tuple[tuple[float, float, float], ...]
+    promised: bool = field(default=False, compare=False)
 
     def nodes(self, count: int, tail: float) -> Array:  # noqa: ARG002  # the atoms are the nodes
         """The finite losses themselves."""
@@ -32,6 +36,22 @@ class FiniteLoss:
         p, r = gather(cell, p, len(nodes) + 1), gather(cell, r, len(nodes) + 1)
         size = 8 + float(np.abs(loss[np.isfinite(loss)]).max(initial=0.0))
         return Cells(p, r, p * size * ULP, r * size * ULP, size * ULP)
+
+
+def finite_values(pair: FiniteLoss) -> list[tuple[float, float]]:
+    """The finite losses that can happen under P, increasing, and their probabilities."""
+    return [(loss, p) for loss, p, _ in pair.values if math.isfinite(loss) and p > 0]
+
+
+def log_kept(pair: FiniteLoss) -> float:
+    """The logarithm of the probability that a loss is finite, to a few ulp of itself."""
+    infinite = math.fsum(p for loss, p, _ in pair.values if loss == math.inf)
+    return math.log1p(-infinite) if infinite < 1 else -math.inf
+
+
+def lost(log_finite: float) -> float:
+    """The probability that some loss is infinite, given the logarithm of none; rounded up."""
+    return min(1.0, -math.expm1(log_finite) * (1 + 8 * ULP))
 
 
 def gather(cell: NDArray[np.intp], masses: Array, count: int) -> Array:
@@ -50,12 +70,25 @@ def finite_loss(values: Iterable[tuple[float, float, float]]) -> FiniteLoss:
     )
 
 
+def of_outcomes(p: Sequence[float], q: Sequence[float]) -> FiniteLoss:
+    """The pair of two lists of probabilities of the same outcomes, divided by their sums."""
+    total_p, total_q = math.fsum(p), math.fsum(q)
+    masses = [(a / total_p, b / total_q) for a, b in zip(p, q, strict=True) if a > 0 or b > 0]
+    return finite_loss((_loss(a, b), a, b) for a, b in masses)
+
+
+def _loss(p: float, q: float) -> float:
+    if p == 0 or q == 0:
+        return -math.inf if p == 0 else math.inf
+    return math.log(p) - math.log(q) if p / q in (0.0, math.inf) else math.log(p / q)
+
+
 def approximate_dp(epsilon: float, delta: float) -> FiniteLoss:
     """What dominates every (epsilon, delta)-DP mechanism, in either order."""
     if epsilon == math.inf:
         return NOTHING_PRIVATE
     likely, unlikely = 1 / (1 + math.exp(-epsilon)), math.exp(-epsilon) / (1 + math.exp(-epsilon))
-    return finite_loss(
+    found = finite_loss(
         [
             (-math.inf, 0.0, delta),
             (-epsilon, (1 - delta) * unlikely, (1 - delta) * likely),
@@ -63,6 +96,7 @@ def approximate_dp(epsilon: float, delta: float) -> FiniteLoss:
             (math.inf, delta, 0.0),
         ]
     )
+    return FiniteLoss(found.values, promised=True)
 
 
 def randomized_response(noise_probability: float, values: int) -> FiniteLoss:

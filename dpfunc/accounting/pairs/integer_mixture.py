@@ -13,7 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpfunc.accounting.pairs.finite_loss import gather
+from dpfunc.accounting.pairs.finite_loss import FiniteLoss, finite_loss, gather
+from dpfunc.accounting.pairs.lattice_step import lattice_step
 from dpfunc.accounting.pairs.mixture import log_mixture
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, Cells
 from dpfunc.checks import require
@@ -22,6 +23,8 @@ WholeComponent = tuple[int, float]  # shift >= 1, weight > 0
 
 _FAR = 40.0  # standard deviations: what is beyond has probability 0 in float64
 _MOST_POINTS = 20_000_000
+_MOST_LISTED = 64  # losses that are listed one by one
+_MOST_ON_LATTICE = 4000  # of losses on one lattice
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,16 @@ class IntegerMixture:
         largest = float(np.abs(loss).max(initial=0.0))
         relative = ULP * (16 + 4 * largest + np.bincount(cell, minlength=len(nodes) + 1))
         return Cells(p, r, p * relative, r * relative, ULP * (8 + 8 * largest))
+
+    def listed(self) -> FiniteLoss | None:
+        """The same pair as a list of its losses: of a few, or more if they lie on one lattice."""
+        moves = sum(s for s, _ in self.above + self.below)
+        if self.noise.reach() > 0 or moves > _MOST_ON_LATTICE:
+            return None
+        loss, p, r = self._points()
+        if moves > _MOST_LISTED and lattice_step(np.unique(loss)) is None:
+            return None
+        return finite_loss(zip(loss.tolist(), p.tolist(), r.tolist(), strict=True))
 
     def _points(self) -> tuple[Array, Array, Array]:
         """The loss at every integer that matters, increasing, and its mass under P and Q."""

@@ -17,12 +17,14 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpfunc.accounting.pairs.mixture import Component, cells_between, log_mixture
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, Cells
 
 _TABLE = 4001  # points from which the search for the place of a loss starts
-_HALVINGS = 56
+_SMALL_TABLE = 65  # where only few places are asked for
+_MOST_TURNS = 80
 
 
 @dataclass(frozen=True)
@@ -63,19 +65,40 @@ class LaplaceMixture:
     def _places(self, nodes: Array) -> tuple[Array, float]:
         """The last y at which the loss is at most each node, and how far below the node it is."""
         low, high = self._reach()
-        table = np.linspace(low, high, _TABLE)
+        points = _TABLE if len(nodes) > _SMALL_TABLE else _SMALL_TABLE
+        table = np.linspace(low, high, points)
         losses = np.maximum.accumulate(self.loss(table))
         after = np.searchsorted(losses, nodes, side="right")
-        inside = (after > 0) & (after < _TABLE)
-        left, right = table[np.maximum(after - 1, 0)], table[np.minimum(after, _TABLE - 1)]
-        for _ in range(_HALVINGS):
-            middle = (left + right) / 2
-            below = self.loss(middle) <= nodes
-            left, right = np.where(below, middle, left), np.where(below, right, middle)
-        missed = np.abs(nodes - self.loss(left))[inside].max(initial=0.0)
+        inside = (after > 0) & (after < points)
+        left, right = table[np.maximum(after - 1, 0)], table[np.minimum(after, points - 1)]
         rounding = 8 * ULP * (1 + np.abs(losses).max() + high - low)
-        y = np.where(after == 0, -math.inf, np.where(after == _TABLE, math.inf, left))
+        left, missed = self._searched(nodes, left, right, inside, rounding)
+        y = np.where(after == 0, -math.inf, np.where(after == points, math.inf, left))
         return y, float(missed + rounding)
+
+    def _searched(
+        self, nodes: Array, left: Array, right: Array, inside: NDArray[np.bool_], enough: float
+    ) -> tuple[Array, float]:
+        """The places between ``left`` and ``right``, and how far the losses there may be off.
+
+        By false position, and by halves in turn, as the loss has corners. However far the search
+        went, what it missed is counted.
+        """
+        under, over = self.loss(left) - nodes, self.loss(right) - nodes  # <= 0, > 0
+        for turn in range(_MOST_TURNS):
+            if np.abs(under[inside]).max(initial=0.0) <= enough:
+                break
+            share = np.where(over > under, -under / np.maximum(over - under, 1e-300), 0.5)
+            share = np.full_like(share, 0.5) if turn % 3 == 2 else np.clip(share, 0.01, 0.99)
+            middle = left + (right - left) * share
+            there = self.loss(middle) - nodes
+            below = there <= 0
+            left, under = np.where(below, middle, left), np.where(below, there, under)
+            right, over = np.where(below, right, middle), np.where(below, over, there)
+        # Where the other end is nearer, it serves as well.
+        nearer = inside & (np.abs(over) < np.abs(under))
+        missed = np.where(nearer, np.abs(over), np.abs(under))[inside].max(initial=0.0)
+        return np.where(nearer, right, left), float(missed)
 
     def _masses(self, ends: Array, components: tuple[Component, ...]) -> tuple[Array, Array]:
         """Probability and rounding error between the increasing ``ends`` under a mixture."""

@@ -35,13 +35,18 @@ def log_mixture(exponents: list[Array], components: tuple[Component, ...], like:
     if not components:
         return np.zeros_like(like)
     weights = [weight for _, weight in components]
-    rise = sum(w * np.expm1(np.minimum(u, 30.0)) for w, u in zip(weights, exponents, strict=True))
-    near = np.log1p(np.maximum(rise, -0.5))
-    left = 1.0 - math.fsum(weights)
-    far = np.full_like(like, math.log(left) if left > 0 else -math.inf)
+    rise = np.zeros_like(like)
     for weight, exponent in zip(weights, exponents, strict=True):
-        far = np.logaddexp(far, math.log(weight) + exponent)
-    return np.where((rise > -0.5) & (np.maximum.reduce(exponents) < 30.0), near, far)
+        rise += weight * np.expm1(np.minimum(exponent, 30.0))
+    mixed = np.log1p(np.maximum(rise, -0.5))
+    is_far = (rise <= -0.5) | (np.maximum.reduce(exponents) >= 30.0)
+    if is_far.any():
+        left = 1.0 - math.fsum(weights)
+        far = np.full(int(is_far.sum()), math.log(left) if left > 0 else -math.inf)
+        for weight, exponent in zip(weights, exponents, strict=True):
+            far = np.logaddexp(far, math.log(weight) + exponent[is_far])
+        mixed[is_far] = far
+    return np.asarray(mixed)
 
 
 def cells_between(

@@ -15,10 +15,9 @@ from dpfunc.accounting.events.dp_sgd import phases
 from dpfunc.accounting.events.leaves import leaves
 from dpfunc.accounting.events.mechanisms import ZCDP, Gaussian
 from dpfunc.accounting.events.schemes import Group, Poisson
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.gaussian import gaussian_epsilon, gaussian_log_delta
-from dpfunc.accounting.pairs.largest_loss import largest_loss
-from dpfunc.checks import is_real, require
+from dpfunc.accounting.pairs.largest_loss import infinite_probability, sum_of_largest
+from dpfunc.checks import is_real, plain, require
 
 _NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
 _ROUGH = 1e-3  # width at which the lattice answers in no time
@@ -81,12 +80,12 @@ def epsilon_bounds(
     | case | epsilon |
     |---|---|
     | no steps, rate 0, or infinite noise | 0 |
-    | ``delta >= 1`` | 0 |
+    | ``delta == 1`` | 0 |
     | ``delta`` at least the chance that the record is ever sampled | 0 |
     | ``delta == 0`` | the largest loss: infinity for Gaussian noise |
     | noise multiplier 0 | infinity |
     | sampled, noise multiplier below 1e-6 | upper end infinity |
-    | delta negative or NaN, tol not in (0, 1] | ValueError |
+    | delta outside [0, 1] or NaN, tol not in (0, 1] | ValueError |
 
     >>> from dpfunc.accounting import dp_sgd
     >>> event = dp_sgd(noise_multiplier=1.0, sample_rate=0.01, steps=1000)
@@ -94,9 +93,8 @@ def epsilon_bounds(
     >>> f"{upper:.6f}", upper - lower < 1e-9
     ('1.828237', True)
     """
-    require(
-        is_real(delta) and delta >= 0, "epsilon", "a delta >= 0", delta, "use about 1 / (10 * size)"
-    )
+    delta, tol = plain(delta), plain(tol)
+    require_delta("epsilon", delta)
     _require_options(tol, method)
     if has_moments_alone(event):
         return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
@@ -107,9 +105,7 @@ def epsilon_bounds(
     if delta == 0:
         most = max(map(_largest_losses, compositions), default=0.0)
         return Bounds(most * (1 - 1e-12) if is_exact else 0.0, most, "closed form")
-    if least_noise(event) == 0:
-        return Bounds(0.0, math.inf, "closed form")
-    if least_noise(event) < _NO_NOISE:
+    if 0 < least_noise(event) < _NO_NOISE:
         return Bounds(0.0, math.inf, "renyi")
     log_delta = math.log(delta)
     found = _epsilons_of(compositions, log_delta, tol, method)
@@ -146,6 +142,7 @@ def delta_bounds(
     >>> f"{upper:.4e}", upper / lower - 1 < 1e-9
     ('2.6656e-06', True)
     """
+    epsilon, tol = plain(epsilon), plain(tol)
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
     _require_options(tol, method)
     if has_moments_alone(event):
@@ -153,14 +150,10 @@ def delta_bounds(
         return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
     compositions = pairs(event, relation)
     most = chance_of_inclusion(event)
-    if most == 0 or least_noise(event) == 0:
-        return Bounds(most * (1 - 2e-12), most, "closed form")
-    if least_noise(event) < _NO_NOISE:
+    if most == 0:
+        return Bounds(0.0, 0.0, "closed form")
+    if 0 < least_noise(event) < _NO_NOISE:
         return Bounds(0.0, most, "renyi")
-    if epsilon == math.inf and max(map(_largest_mass, compositions), default=0.0) == 0:
-        return Bounds(0.0, 0.0, "closed form")
-    if epsilon >= max(map(_largest_losses, compositions), default=0.0):
-        return Bounds(0.0, 0.0, "closed form")
     found = _log_deltas_of(compositions, epsilon, tol, method)
     worst = max(found, key=lambda bounds: bounds.upper)
     lower = max(bounds.lower for bounds in found)
@@ -194,9 +187,6 @@ def _log_deltas_of(
     """Bounds of log delta for each order; Chernoff's where they show that the first is worse."""
     found = [log_delta_of(once, epsilon, tol, method) for once in orders[:1]]
     for once in orders[1:]:
-        if epsilon >= _largest_losses(once):
-            found.append(Bounds(-math.inf, -math.inf, found[0].engine))
-            continue
         if found[0].engine == "lattice":
             most = log_delta_at_most(once, epsilon)
             if most <= found[0].lower:
@@ -204,6 +194,17 @@ def _log_deltas_of(
                 continue
         found.append(log_delta_of(once, epsilon, tol, method))
     return found
+
+
+def require_delta(subject: str, delta: float) -> None:
+    """Refuse what is no probability."""
+    require(
+        is_real(delta) and 0 <= delta <= 1,
+        subject,
+        "a probability 0 <= delta <= 1",
+        delta,
+        "use about 1 / (10 * size)",
+    )
 
 
 def chance_of_inclusion(event: Event) -> float:
@@ -225,7 +226,7 @@ def least_noise(event: Event) -> float:
 def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
     """What holds without an engine: sampling never costs privacy, and the best order's Renyi DP."""
     if not _is_of_gaussians(event):
-        return _renyi_epsilon(event, relation, delta)
+        return math.inf
     mu = _unsampled_mu(event, relation)
     without_sampling = gaussian_epsilon(mu, math.log(delta))[1]
     if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
@@ -235,7 +236,7 @@ def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
 
 def _loose_log_delta(event: Event, relation: Relation, epsilon: float) -> float:
     if not _is_of_gaussians(event):
-        return renyi_log_delta(event, epsilon=epsilon, relation=relation)
+        return 0.0
     without_sampling = gaussian_log_delta(_unsampled_mu(event, relation), epsilon)[1]
     if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
         return without_sampling
@@ -260,20 +261,15 @@ def _is_of_gaussians(event: Event) -> bool:
 
 
 def _largest_losses(composition: Composition) -> float:
-    return math.fsum(times * largest_loss(pair) for pair, times in composition)
-
-
-def _largest_mass(composition: Composition) -> float:
-    """The largest probability of an infinite loss in one release."""
-    lost = [
-        math.fsum(p for loss, p, _ in pair.values if loss == math.inf)
-        for pair, _ in composition
-        if isinstance(pair, FiniteLoss)
-    ]
-    return max(lost, default=0.0)
+    """The epsilon at delta 0."""
+    if any(infinite_probability(pair) > 0 for pair, _ in composition):
+        return math.inf
+    return sum_of_largest(composition)
 
 
 def _unsampled_mu(event: Event, relation: Relation) -> float:
+    if least_noise(event) == 0:
+        return math.inf
     moved = 2.0 if relation == "replace_one" else 1.0
     return moved * math.sqrt(math.fsum(n / sigma / sigma for sigma, _, n in phases(event)))
 

@@ -15,9 +15,9 @@ from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.engines.contour.integral import rough_epsilon
 from dpfunc.accounting.events.algebra import Event, Repeat, require_event
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
-from dpfunc.accounting.questions.answers import epsilon, has_moments_alone
+from dpfunc.accounting.questions.answers import epsilon, has_moments_alone, require_delta
 from dpfunc.accounting.questions.step_counts import Engines, ends_of_counts
-from dpfunc.checks import is_count, is_real, require
+from dpfunc.checks import is_count, is_real, plain, require
 
 
 class _Stage(NamedTuple):
@@ -79,7 +79,7 @@ class BudgetCurve:
     | 0 steps | 0 |
     | an event that releases nothing | 0 |
     | no noise, or ``delta == 0`` with Gaussian noise | infinity |
-    | steps or planned negative or not an int, delta negative or NaN | ValueError |
+    | steps or planned negative or not an int, delta no probability | ValueError |
     | not an event | TypeError |
 
     >>> from dpfunc.accounting import Gaussian, Poisson
@@ -98,19 +98,16 @@ class BudgetCurve:
 
     def __post_init__(self) -> None:
         require_event("BudgetCurve", self.event)
-        require(
-            is_real(self.delta) and self.delta >= 0,
-            "BudgetCurve",
-            "a delta >= 0",
-            self.delta,
-            "use about 1 / (10 * size)",
-        )
+        object.__setattr__(self, "delta", plain(self.delta))
+        object.__setattr__(self, "planned", plain(self.planned))
+        require_delta("BudgetCurve", self.delta)
         _require_count("planned", self.planned)
         if not has_moments_alone(self.event):
             pairs(self.event, self.relation)  # refuses what is not proven
 
     def __call__(self, steps: int) -> float:
         """The certified epsilon after ``steps`` steps."""
+        steps = plain(steps)
         _require_count("steps", steps)
         spent = self._looked_up(steps)
         return min(spent, self._of_plan()) if steps <= self.planned else spent
@@ -120,6 +117,7 @@ class BudgetCurve:
 
         ValueError where 2**39 steps still meet it.
         """
+        target_epsilon = plain(target_epsilon)
         require(
             is_real(target_epsilon) and target_epsilon >= 0,
             "BudgetCurve",

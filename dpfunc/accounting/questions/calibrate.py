@@ -18,7 +18,7 @@ from dpfunc.accounting.events.algebra import Compose, Event
 from dpfunc.accounting.events.dp_sgd import dp_sgd
 from dpfunc.accounting.questions.frontier import Frontier, last_within
 from dpfunc.accounting.questions.targets import Target, one_target
-from dpfunc.checks import is_count, require
+from dpfunc.checks import is_count, plain, require
 
 _LEAST_LOG_NOISE = -745.0  # the smallest float
 _MOST_NOISE = 1e6
@@ -156,6 +156,7 @@ def batch_size(
     ... )
     945
     """
+    dataset_size = plain(dataset_size)
     require(
         is_count(dataset_size) and dataset_size > 0,
         "batch_size",

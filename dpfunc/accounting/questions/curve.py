@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.events.algebra import Event, Repeat
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
-from dpfunc.accounting.questions.answers import epsilon_bounds
+from dpfunc.accounting.questions.answers import epsilon_bounds, require_delta
 from dpfunc.accounting.questions.step_counts import Ends, Engine, ends_of_counts
-from dpfunc.checks import is_real, require
+from dpfunc.checks import plain, require
 
 _RATIO = 2.0  # of the most to the fewest steps that one contour serves
 
@@ -30,7 +30,7 @@ def epsilon_curve(
     |---|---|
     | no entries in ``steps`` | an empty array |
     | 0 steps | 0 |
-    | a negative or fractional number of steps, delta negative or NaN | ValueError |
+    | a negative or fractional number of steps, delta no probability | ValueError |
 
     >>> from dpfunc.accounting import Gaussian, Poisson
     >>> step = Poisson(0.01, Gaussian(1.0))
@@ -59,13 +59,8 @@ def epsilon_curve_bounds(
 def _curve(
     event: Event, steps: Sequence[int], delta: float, relation: Relation, both: bool
 ) -> Ends:
-    require(
-        is_real(delta) and delta >= 0,
-        "epsilon_curve",
-        "a delta >= 0",
-        delta,
-        "use about 1 / (10 * size)",
-    )
+    delta = plain(delta)
+    require_delta("epsilon_curve", delta)
     given = np.asarray(steps if len(steps) else [], dtype=None if len(steps) else np.int64)
     require(
         given.dtype.kind in "iu" and bool(np.all(given >= 0)),

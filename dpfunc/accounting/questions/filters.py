@@ -20,7 +20,7 @@ from dpfunc.accounting.engines.renyi.concentrated import concentration, mu_of
 from dpfunc.accounting.engines.renyi.divergence import best, best_of, epsilon_at_order, rdp
 from dpfunc.accounting.events.algebra import Event, require_event
 from dpfunc.accounting.pairs.gaussian import gaussian_epsilon
-from dpfunc.checks import is_real, require
+from dpfunc.checks import is_real, plain, require
 
 
 @dataclass(frozen=True)
@@ -207,11 +207,13 @@ def _fits(
 
 
 def _require_order(subject: str, order: float) -> None:
+    order = plain(order)
     known = is_real(order) and 1 < order < math.inf
     require(known, subject, "a finite order > 1", order, "use best_order(plan, delta=...)")
 
 
 def _require_budget(subject: str, target_epsilon: float, delta: float) -> None:
+    target_epsilon, delta = plain(target_epsilon), plain(delta)
     require(
         is_real(target_epsilon) and 0 < target_epsilon < math.inf,
         subject,

@@ -15,7 +15,7 @@ from dpfunc.accounting.events.algebra import Event
 from dpfunc.accounting.pairs.gaussian import gaussian_log_delta
 from dpfunc.accounting.questions.answers import epsilon
 from dpfunc.accounting.questions.tradeoff import advantage, tradeoff
-from dpfunc.checks import is_real, require
+from dpfunc.checks import is_real, plain, require
 
 _FAR = 30.0  # the excess where a logarithm would be infinite
 
@@ -89,6 +89,7 @@ def one_target(
     target_tradeoff: tuple[float, float] | None,
 ) -> Target:
     """The one target that was given; ValueError for none, several, or one out of range."""
+    target_epsilon, delta, target_advantage = map(plain, (target_epsilon, delta, target_advantage))
     given = [target_epsilon, target_advantage, target_tradeoff]
     require(
         sum(one is not None for one in given) == 1
@@ -118,16 +119,17 @@ def one_target(
         "use a value between 0.1 and 10",
     )
     require(
-        is_real(delta) and delta > 0,
+        is_real(delta) and 0 < delta <= 1,
         subject,
-        "delta > 0",
+        "a probability 0 < delta <= 1",
         delta,
         "use about 1 / (10 * size)",
     )
-    return EpsilonTarget(float(target_epsilon), float(delta))  # type: ignore[arg-type]  # see above
+    return EpsilonTarget(float(target_epsilon), float(delta))
 
 
 def _tradeoff_target(subject: str, point: tuple[float, float]) -> TradeoffTarget:
+    point = tuple(map(plain, point)) if isinstance(point, tuple) else point
     require(
         isinstance(point, tuple)
         and len(point) == 2

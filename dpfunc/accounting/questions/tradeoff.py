@@ -9,10 +9,10 @@ Delta is convex in ``exp(epsilon)``, so that the bound has one maximum.
 """
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import ndtri
 
 from dpfunc.accounting.domination.release import Relation
@@ -21,11 +21,10 @@ from dpfunc.accounting.pairs.gaussian import gaussian_mu
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array
 from dpfunc.accounting.questions.answers import delta as delta_of
 from dpfunc.accounting.questions.answers import epsilon as epsilon_of
-from dpfunc.checks import is_real, require
+from dpfunc.accounting.questions.tangents import SWAPPED, TradeoffCurve
+from dpfunc.checks import is_real, plain, require
 
 _TOL = 1e-4  # of each delta asked for on the way
-_SWAPPED: dict[Relation, Relation] = {"add": "remove", "remove": "add"}
-
 _MOST_EPSILON = 650.0  # exponentials overflow beyond
 _CELLS = 16  # into which `gdp_mu` divides the epsilons at first
 _MOST_DELTAS = 300
@@ -37,36 +36,41 @@ def tradeoff(event: Event, *, alpha: float, relation: Relation = "add_or_remove"
 
     Guarantee: no adversary who sees the release and knows everything else, and accuses the innocent
     with probability at most alpha, misses the guilty with a smaller probability; a lower bound,
-    under every order of the neighbouring relation.
+    under every order of the neighbouring relation. Of one order alone alpha is the error on Q:
+    under ``"remove"`` that is the data set without the record, under ``"add"`` the one with it.
 
     >>> from dpfunc.accounting import Gaussian
     >>> round(tradeoff(Gaussian(1.0), alpha=0.05), 4)  # Phi(Phi^-1(0.95) - 1)
     0.7405
     """
-    require(is_real(alpha) and 0 <= alpha <= 1, "tradeoff", "an alpha in [0, 1]", alpha, "use 0.01")
-    if alpha == 1:
-        return 0.0
-    swapped = _SWAPPED.get(relation, relation)
+    alpha = _require_alpha("tradeoff", alpha)
+    return float(TradeoffCurve(event, relation)(alpha))
 
-    def proven(e: float) -> float:
-        if e >= 0:
-            return 1 - delta_of(event, epsilon=e, relation=relation, tol=_TOL) - math.exp(e) * alpha
-        there = delta_of(event, epsilon=-e, relation=swapped, tol=_TOL)
-        return math.exp(e) * (1 - there - alpha)
 
-    def least(relation: Relation, delta: float) -> float:
-        """An epsilon beyond which delta is nothing."""
-        return min(_MOST_EPSILON, epsilon_of(event, delta=delta, relation=relation, tol=0.1))
+def tradeoff_curve(
+    event: Event, alphas: Sequence[float], *, relation: Relation = "add_or_remove"
+) -> Array:
+    """`tradeoff` at each of the ``alphas``, in any order: the work is shared.
 
-    high = min(least(relation, 1e-6 * max(alpha, 1e-200)), -math.log(max(alpha, 1e-300)))
-    low = -least(swapped, 1e-6 * (1 - alpha))
-    found = minimize_scalar(
-        lambda e: -proven(float(e)),
-        bounds=(low, high),
-        method="bounded",
-        options={"xatol": 1e-4 * (high - low) + 1e-12},
-    )
-    return max(0.0, proven(0.0), -float(found.fun))
+    Guarantee: that of `tradeoff`, for each entry by itself.
+
+    | case | rates |
+    |---|---|
+    | no alphas | an empty array |
+    | an alpha outside [0, 1] or NaN | ValueError |
+
+    >>> from dpfunc.accounting import Gaussian
+    >>> tradeoff_curve(Gaussian(1.0), [0.01, 0.05, 0.5]).round(4).tolist()
+    [0.9077, 0.7405, 0.1587]
+    """
+    curve = TradeoffCurve(event, relation)
+    return np.array([curve(_require_alpha("tradeoff_curve", alpha)) for alpha in alphas], float)
+
+
+def _require_alpha(subject: str, alpha: float) -> float:
+    alpha = plain(alpha)
+    require(is_real(alpha) and 0 <= alpha <= 1, subject, "an alpha in [0, 1]", alpha, "use 0.01")
+    return alpha
 
 
 def advantage(event: Event, *, relation: Relation = "add_or_remove") -> float:
@@ -82,17 +86,21 @@ def advantage(event: Event, *, relation: Relation = "add_or_remove") -> float:
 def bayes_risk(event: Event, *, prior: float, relation: Relation = "add_or_remove") -> float:
     """The least error probability of guessing membership, when its prior probability is ``prior``.
 
-    ``prior * (1 - delta(log((1 - prior) / prior)))``, a lower bound; for a negative epsilon by
-    ``delta(-e) = 1 - exp(-e) + exp(-e) delta'(e)`` with the order of the pair swapped.
+    The rarer of the two data sets, with and without the record, is P:
+    ``rarer * (1 - delta(log((1 - rarer) / rarer)))``, a lower bound. ``prior`` is that of the
+    record being there. So ``"add"`` and ``"remove"``, which are one pair of data sets, have one
+    answer; under the other relations the worse order counts.
 
     >>> from dpfunc.accounting import Gaussian
     >>> round(bayes_risk(Gaussian(1.0), prior=0.1), 6)
     0.098664
     """
+    prior = plain(prior)
     require(is_real(prior) and 0 < prior < 1, "bayes_risk", "a prior in (0, 1)", prior, "use 0.5")
-    likelier = max(prior, 1 - prior)
-    rarer = 1 - likelier
-    odds = math.log(likelier / rarer)
+    rarer = min(prior, 1 - prior)
+    odds = math.log((1 - rarer) / rarer)
+    if relation in SWAPPED:
+        relation = "remove" if prior <= 0.5 else "add"
     return max(0.0, rarer * (1 - delta_of(event, epsilon=odds, relation=relation)))
 
 
@@ -125,6 +133,7 @@ def gdp_mu(
     >>> 0.5 <= mu < 0.5005
     True
     """
+    least_alpha = plain(least_alpha)
     require(
         is_real(least_alpha) and 0 < least_alpha < 0.5,
         "gdp_mu",
@@ -132,7 +141,7 @@ def gdp_mu(
         least_alpha,
         "use 1e-6",
     )
-    both: Relation = "add_or_remove" if relation in _SWAPPED else relation
+    both: Relation = "add_or_remove" if relation in SWAPPED else relation
 
     def delta_at(e: float) -> float:
         return delta_of(event, epsilon=e, relation=both, tol=_TOL)

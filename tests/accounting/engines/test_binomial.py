@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dpfunc.accounting.engines.binomial import epsilon_interval, log_delta_interval, two_losses
+from dpfunc.accounting.engines.finite.binomial import two_losses
+from dpfunc.accounting.engines.finite.law import epsilon_interval, log_delta_interval
 from dpfunc.accounting.pairs.combine import sampled
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss, approximate_dp, randomized_response
 

@@ -23,6 +23,7 @@ from dpfunc.accounting.pairs.mixture import Component, GaussianMixture
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
 MOST_REACH = 12.0  # of shifts, in standard deviations: more has no use for a contour
+_FLAT = 1e-290  # a slope below this has lost its digits
 _ROUNDING = 1e-9  # of sums of thousands of positive terms, and what lies beyond the nodes
 _PER_WALK = 10_000.0  # of the effort: how many times it buys a look at some places
 _PLACES = np.array([0.8, 2.2, 3.6, 5.0, 6.4, 7.8, 9.2, 10.6])  # in strides from where the proof is
@@ -66,9 +67,7 @@ def decay(pair: GaussianMixture, c: float) -> Decay:
     density, cell = density / least, cell * (off / least)
     steepness = np.abs(change) + bend * step / 2
     spread = _spread(grid.log_a - grid.log_b, slope, cell, steepness, step, most)
-    turn = np.abs(change - (bend_a - bend_b) / slope) + bend * step / 2
-    g = density / slope
-    rise = step * g * turn * np.exp(turn * step / 2)
+    g, rise = _turns(density, slope, change, bend_a - bend_b, bend, step)
     # Left out is what lies before a place, or what lies after it; the jump there counts as well.
     variation = np.concatenate([np.cumsum(rise[::-1])[::-1], np.cumsum(rise)])
     variation += np.concatenate([g, g]) + g[0] + g[-1]
@@ -76,6 +75,22 @@ def decay(pair: GaussianMixture, c: float) -> Decay:
     after = np.cumsum(cell[::-1])[::-1] - cell
     mass = np.concatenate([before, after]) + _ROUNDING
     return Decay(spread * (1 + _ROUNDING), mass, variation * (1 + _ROUNDING))
+
+
+def _turns(
+    density: Array, slope: Array, change: Array, curvature: Array, bend: float, step: float
+) -> tuple[Array, Array]:
+    """``g = f / L'`` at the nodes, and how much it varies around each.
+
+    Where L' is lost to underflow, the loss is flat as far as is known: g has no bound there.
+    """
+    steep = slope > _FLAT
+    safe = np.where(steep, slope, 1.0)
+    turn = np.abs(change - curvature / safe) + bend * step / 2
+    g = np.where(steep, density / safe, np.inf)
+    with np.errstate(over="ignore"):
+        rise = np.where(steep, step * (density / safe) * turn * np.exp(turn * step / 2), np.inf)
+    return g, rise
 
 
 def _spread(

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from scipy import fft
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.lattice.fitting import Anchor, anchor, fitted
 from dpfunc.accounting.pairs.atoms import Atoms, upper_atoms
-from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError, Pair
+from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
 MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
 SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
@@ -22,15 +23,7 @@ _MOST_NODES = 60_000
 _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
 _LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
 _MOST_EXCESS = (9.0, 14.0)  # exp of this times rounding is little, or little enough
-_SHARP = 1e-9  # probability of an outermost cell that matters
 _COARSE = 1200  # nodes of the law that plans the grid
-
-
-class Anchor(NamedTuple):
-    """Which end of a pair's losses is sharp (-1, 1, or 0 if neither), and a loss on the lattice."""
-
-    end: int
-    offset: float
 
 
 class Grid(NamedTuple):
@@ -104,10 +97,10 @@ def plan(
         raise OutOfReachError
     step = max(step, coarsest)
     pair, _ = max(composition, key=lambda released: released[1])
-    step = max(coarsest, _fitted(pair, pair.nodes(_COARSE, tail), step))
+    step = max(coarsest, fitted(pair, pair.nodes(_COARSE, tail), step))
     points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
-    anchors = tuple(_anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
+    anchors = tuple(anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
     about = max(last.epsilon, 0.0)
     return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, anchors)
 
@@ -197,56 +190,3 @@ def _span(parts: Sequence[Part], c: float, aim: _Aim, log_tol: float) -> tuple[f
     up = (log_moments(parts, c + SLOPES) - k - outside) / SLOPES
     down = (log_moments(parts, c - SLOPES) - k - outside) / SLOPES
     return excess, -float(down.min()), float(up.min())
-
-
-def _anchor(pair: Pair, wanted: Array, step: float) -> Anchor:
-    """A loss to put the lattice on, that of the merged cell at the heavier end of the losses."""
-    low, high = float(wanted[0]), float(wanted[-1])
-    below, above = _at_ends(pair, low, high, step)
-    if max(below, above) < _SHARP:
-        return Anchor(0, low)
-    end = -1 if below >= above else 1
-    return Anchor(end, _merged(pair, end, low if end < 0 else high, step))
-
-
-def _at_ends(pair: Pair, low: float, high: float, step: float) -> tuple[float, float]:
-    """The probabilities of the outermost cells."""
-    p, *_ = pair.cells(np.array([low + step, max(high - step, low + 1.5 * step)]))
-    return float(p[0]), float(p[-1])
-
-
-def _merged(pair: Pair, end: int, outermost: float, step: float) -> float:
-    """The loss of the merged cell at a sharp end.
-
-    Beyond a sharp end there is nothing to balance a cell with, so the cell itself has to be on the
-    lattice: a fixed point, as its other edge is half a step away. The iteration comes from the side
-    from which the inner neighbour can make up the difference that is left.
-    """
-    at = outermost - end * step / 2
-    for _ in range(40):
-        p, r, *_ = pair.cells(np.array([at - end * step / 2]))
-        outer = 0 if end < 0 else -1
-        if not (p[outer] > 0 and r[outer] > 0):
-            break
-        before, at = at, math.log(p[outer] / r[outer])
-        if abs(at - before) <= 1e-7 * step:
-            break
-    return at
-
-
-def _fitted(pair: Pair, wanted: Array, step: float) -> float:
-    """A step, hardly less, of which a whole number lies between the ends where both are sharp.
-
-    The lattice is put on one of them; so it is on the other as well. It ends a little inside, again
-    for the inner neighbour to make up the difference.
-    """
-    low, high = float(wanted[0]), float(wanted[-1])
-    if not low + 8 * step < high or min(_at_ends(pair, low, high, step)) < _SHARP:
-        return step
-    count = math.ceil((_merged(pair, 1, high, step) - _merged(pair, -1, low, step)) / step)
-    for _ in range(20):
-        between = _merged(pair, 1, high, step) - _merged(pair, -1, low, step)
-        before, step = step, between / count
-        if abs(step - before) <= 1e-9 * step / count:
-            break
-    return step * (1 - 1e-6 / count)

@@ -16,9 +16,9 @@ from scipy import fft
 from scipy.special import logsumexp
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.lattice.fitting import Anchor
 from dpfunc.accounting.engines.lattice.grid import (
     SLOPES,
-    Anchor,
     Grid,
     Part,
     log_moment,
@@ -26,6 +26,7 @@ from dpfunc.accounting.engines.lattice.grid import (
 )
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
 from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
+from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError, Pair
 
 _LOG_NOTHING = -46.0  # of a power whose logarithm is not kept, next to the largest
@@ -191,8 +192,9 @@ def _on_lattice(
     """The pair cut down to nodes on the lattice, close together where its own nodes are."""
     end, offset = anchor
     place = (pair.nodes(grid.nodes, grid.tail) - offset) / grid.step
-    if len(place) == 1:  # one finite loss: infinite ones have to stay apart from it
-        index = np.floor(place).astype(np.int64) + np.arange(-1, 3)
+    if isinstance(pair, FiniteLoss):  # what is around each loss; infinite ones stay apart
+        below = np.floor(place + 1e-9).astype(np.int64)
+        index = np.unique(np.add.outer(below, np.arange(-1, 3)))
     else:
         index = _indices(place)
         if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside

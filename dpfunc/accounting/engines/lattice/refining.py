@@ -1,26 +1,38 @@
 """The lattice engine: losses on an equidistant grid, added by a tilted FFT. Serves every pair.
 
 ``delta(epsilon) = K**T * sum over losses above epsilon of tilted probability * e**(-c loss) *
-(1 - e**(epsilon - loss))``, with the law of `lattice_law` on the grid of `lattice_grid`, summed by
-`lattice_sums`: nothing is lost at 1e-12, nor at 1e-100.
+(1 - e**(epsilon - loss))``, with the law of `law` on the grid of `grid`, summed by `sums`: nothing
+is lost at 1e-12, nor at 1e-100.
 
 Error: the discretisation is a bound in itself (`atoms`); what falls outside the window of the
 transform is bounded by Chernoff's inequality and counted on both ends; and so is rounding, by
 the 2-norm error of an FFT (Higham 2002, Accuracy and Stability, section 24.1).
+
+There is one path. A question is epsilon at a delta, or delta at an epsilon: it plans a grid, reads
+its answer off the laws from above and from below, and a finer grid follows until both agree.
+Cells that are known to an absolute error only get no finer grid: it would have more of them.
 """
 
 import math
 from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.lattice.grid import MOST_POINTS, Grid, plan
 from dpfunc.accounting.engines.lattice.law import Spectrum, spectrum
-from dpfunc.accounting.engines.lattice.sums import ABOVE, BELOW, Side, epsilons, log_delta_at
+from dpfunc.accounting.engines.lattice.sums import (
+    ABOVE,
+    BELOW,
+    Side,
+    epsilons,
+    log_delta_at,
+    outside,
+)
+from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
 from dpfunc.accounting.pairs.atoms import lower_atoms, upper_atoms
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
@@ -30,6 +42,7 @@ Ends = tuple[Array, Array]
 _NEAR = 2  # counts up to this ratio share a grid however large it is
 _MOST_SHARED = 2**20  # points of the grid of all others
 _MOST_ROUNDING = 0.3  # of tol: more, and transforms are sharpened
+_MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window of cells that are not sharp
 
 
 class _Laws(NamedTuple):
@@ -39,13 +52,83 @@ class _Laws(NamedTuple):
     below: Spectrum
 
 
+class _Question(Protocol):
+    """What is asked of a composition after some numbers of releases, with its known bounds."""
+
+    @property
+    def widest(self) -> Ends:
+        """Ends that hold before anything is known."""
+
+    def grid(self, once: Composition, tol: float, known: float) -> Grid:
+        """A grid for the question, if the answer is about ``known`` (NaN: nothing is known)."""
+
+    def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
+        """One end of the answers, and about how far rounding moved it, in units of tol."""
+
+    def widths(self, lower: Array, upper: Array) -> Array:
+        """How far the ends are apart, in units of tol."""
+
+
+class _Epsilon(NamedTuple):
+    """The smallest epsilon at a delta, for several numbers of releases."""
+
+    times: Sequence[int]
+    log_delta: float
+
+    @property
+    def widest(self) -> Ends:
+        return np.zeros(len(self.times)), np.full(len(self.times), math.inf)
+
+    def grid(self, once: Composition, tol: float, known: float) -> Grid:
+        span = {"fewest": self.times[0], "most": self.times[-1]}
+        if len(self.times) > 1:
+            known = math.nan
+        return plan(once, tol, log_delta=self.log_delta, epsilon=known, **span)
+
+    def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
+        guesses = np.minimum(known, law.grid.epsilon)[[0, -1]]
+        try:
+            found, by_rounding = epsilons(law, self.times, self.log_delta, guesses, side)
+        except OutOfReachError:
+            return self.widest[0 if side < 0 else 1], math.inf
+        return found, float(by_rounding.max())
+
+    def widths(self, lower: Array, upper: Array) -> Array:
+        """Relative; of no use to ask for less where the upper end is 0 or infinite."""
+        wide = np.zeros(len(upper))
+        counts = (upper > 0) & (upper < math.inf)
+        wide[counts] = 1 - lower[counts] / upper[counts]
+        return wide
+
+
+class _LogDelta(NamedTuple):
+    """The logarithm of delta at an epsilon, after the composition once over."""
+
+    epsilon: float
+
+    @property
+    def widest(self) -> Ends:
+        return np.array([-math.inf]), np.zeros(1)
+
+    def grid(self, once: Composition, tol: float, known: float) -> Grid:
+        log_delta = known if -600 < known < 0 else math.nan
+        return plan(once, tol, epsilon=self.epsilon, log_delta=log_delta)
+
+    def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:  # noqa: ARG002
+        found, by_rounding = log_delta_at(law, self.epsilon, side)
+        return np.array([found]), by_rounding / max(1.0, -found)
+
+    def widths(self, lower: Array, upper: Array) -> Array:
+        """Of the logarithm, relative to its size where that is above 1."""
+        if upper[0] == -math.inf:
+            return np.zeros(1)
+        return (upper - lower) / np.maximum(1.0, -upper)
+
+
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
-    """Bounds of ``log delta``, about ``tol`` apart in terms of epsilon."""
-    grid = plan(composition, tol, epsilon=epsilon)
-    return (
-        log_delta_at(spectrum(composition, grid, lower_atoms), epsilon, BELOW),
-        log_delta_at(spectrum(composition, grid, upper_atoms), epsilon, ABOVE),
-    )
+    """Bounds of ``log delta``, refined like those of epsilon."""
+    _, (lower, upper) = _fine_enough(composition, _LogDelta(epsilon), tol)
+    return float(lower[0]), float(upper[0])
 
 
 def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> Interval:
@@ -53,7 +136,7 @@ def epsilon_interval(composition: Composition, log_delta: float, tol: float) -> 
 
     The grid is refined until they are within ``tol``, relative, or it reaches its largest size.
     """
-    _, (lower, upper) = _fine_enough(composition, (1,), log_delta, tol)
+    _, (lower, upper) = _fine_enough(composition, _Epsilon((1,), log_delta), tol)
     return float(lower[0]), float(upper[0])
 
 
@@ -69,8 +152,9 @@ def epsilon_intervals(
     outer = tuple(dict.fromkeys((times[0], times[-1])))
     is_wide = times[-1] > _NEAR * times[0]
     most_points = _MOST_SHARED if is_wide else MOST_POINTS
-    laws, (least, most) = _fine_enough(once, outer, log_delta, tol, most_points)
-    if is_wide and _widths(least, most).max() > tol:
+    question = _Epsilon(outer, log_delta)
+    laws, (least, most) = _fine_enough(once, question, tol, most_points)
+    if is_wide and question.widths(least, most).max() > tol:
         raise OutOfReachError
     lower, upper = np.zeros(len(times)), np.full(len(times), math.inf)
     if most[0] < math.inf and most[-1] < math.inf:
@@ -83,72 +167,57 @@ def epsilon_intervals(
 
 
 def _fine_enough(
-    once: Composition,
-    times: tuple[int, ...],
-    log_delta: float,
-    tol: float,
-    most_points: int = MOST_POINTS,
+    once: Composition, question: _Question, tol: float, most_points: int = MOST_POINTS
 ) -> tuple[_Laws, Ends]:
-    """Laws from above and from below for these times, close enough to each other if that can be.
+    """Laws from above and from below, close enough to each other if that can be; and the ends.
 
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
-    span = {"fewest": times[0], "most": times[-1]}
-    grid = _planned(once, tol / 4, log_delta, span, math.nan)  # few releases come out wider
-    grid = grid or plan(once, tol, log_delta=log_delta, **span)
+    is_rough = any(isinstance(pair, GaussianAllocation) for pair, _ in once)
+    grid = None if is_rough else _planned(once, question, tol / 4, math.nan)  # few come out wider
+    grid = grid or question.grid(once, tol, math.nan)
     if grid.points > most_points:
         raise OutOfReachError
-    sharp, lower, upper = False, np.zeros(len(times)), np.full(len(times), math.inf)
-    excess = math.inf
-    for _ in range(4):
-        guesses = np.minimum(upper, grid.epsilon)[[0, -1]]
-        cut = partial(spectrum, once, grid, fewest=times[0])
+    sharp, (lower, upper), excess = is_rough, question.widest, math.inf
+    for turn in range(4):
+        cut = partial(spectrum, once, grid, fewest=_fewest(question))
         above = cut(upper_atoms, sharp=sharp)
-        most, by_rounding = _or_nothing(above, times, log_delta, guesses, ABOVE)
+        most, by_rounding = question.read(above, ABOVE, upper)
         if not sharp and by_rounding > _MOST_ROUNDING * tol:
             sharp, above = True, cut(upper_atoms, sharp=True)
-            most, _ = _or_nothing(above, times, log_delta, guesses, ABOVE)
+            most, _ = question.read(above, ABOVE, upper)
+        if is_rough and turn < 2 and _outside_window(above) > _MOST_OUTSIDE:
+            upper = np.minimum(upper, most)
+            grid = question.grid(once, grid.tol, float(upper[0]))
+            continue
         below = cut(lower_atoms, sharp=sharp)
-        least, _ = _or_nothing(below, times, log_delta, np.minimum(most, guesses), BELOW)
+        least, _ = question.read(below, BELOW, most)
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
-        before, excess = excess, float(_widths(lower, upper).max()) / tol
+        before, excess = excess, float(question.widths(lower, upper).max()) / tol
         is_stuck = excess > 0.8 * before  # some losses lie on no lattice
-        if excess <= 1 or is_stuck or grid.points >= 0.9 * most_points:
+        if excess <= 1 or is_stuck or is_rough or grid.points >= 0.9 * most_points:
             break
         # The number of points grows with the root of 1 / tol.
         finer = max(grid.tol / 2 / excess, grid.tol * (grid.points / most_points) ** 2)
-        known = float(upper[0]) if len(times) == 1 else math.nan
-        finer_grid = _planned(once, finer, log_delta, span, known, math.nan)
+        finer_grid = _planned(once, question, finer, float(upper[0]), math.nan)
         if finer_grid is None:
             break
         grid = finer_grid
     return _Laws(above, below), (lower, upper)
 
 
-def _planned(
-    once: Composition, tol: float, log_delta: float, span: dict[str, int], *epsilons: float
-) -> Grid | None:
+def _fewest(question: _Question) -> int:
+    return question.times[0] if isinstance(question, _Epsilon) else 1
+
+
+def _planned(once: Composition, question: _Question, tol: float, *known: float) -> Grid | None:
     """The grid for the first of these guesses (NaN: none) for which there is one."""
-    for epsilon in epsilons:
+    for guess in known:
         with suppress(OutOfReachError):
-            return plan(once, tol, log_delta=log_delta, epsilon=epsilon, **span)
+            return question.grid(once, tol, guess)
     return None
 
 
-def _or_nothing(
-    law: Spectrum, times: Sequence[int], log_delta: float, guesses: Array, side: Side
-) -> tuple[Array, float]:
-    """The ends, and how far rounding moved one of them; 0 or infinity where there is none."""
-    try:
-        found, by_rounding = epsilons(law, times, log_delta, guesses, side)
-    except OutOfReachError:
-        return np.full(len(times), math.inf if side > 0 else 0.0), math.inf
-    return found, float(by_rounding.max())
-
-
-def _widths(lower: Array, upper: Array) -> Array:
-    """Relative; of no use to ask for less where the upper end is 0 or infinite."""
-    wide = np.zeros(len(upper))
-    counts = (upper > 0) & (upper < math.inf)
-    wide[counts] = 1 - lower[counts] / upper[counts]
-    return wide
+def _outside_window(law: Spectrum) -> float:
+    middle, half = law.grid.middle, law.grid.points * law.grid.step / 2
+    return float(outside(law, np.ones(1), np.array([middle - half]), np.array([middle + half]))[0])

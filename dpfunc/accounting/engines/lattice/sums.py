@@ -77,8 +77,11 @@ def epsilons(
     return Read(*(np.concatenate(parts) for parts in zip(*found, strict=True)))
 
 
-def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> float:
-    """A bound of the logarithm of delta at ``epsilon``, after the composition once over."""
+def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> tuple[float, float]:
+    """A bound of the logarithm of delta at ``epsilon``, after the composition once over.
+
+    And by about how much rounding moved it, infinity where it left nothing.
+    """
     about = np.array([epsilon])
     block = _block(spectrum, np.ones(1), about, 1e-16)
     inner = epsilon - side * spectrum.shift
@@ -89,13 +92,16 @@ def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> float:
     share = math.expm1(inner - loss) / math.expm1(spectrum.grid.step) - side * 1e-9
     share = min(1.0, max(0.0, share))
     top = max(float(here[0]), float(following[0]))
-    if top == -math.inf:
-        return top
-    mean = (1 - share) * math.exp(here[0] - top) + share * math.exp(following[0] - top)
-    finite = math.log(mean) + top if mean > 0 else -math.inf
     infinite = float(_infinite(spectrum, np.ones(1), side)[0])
     log_infinite = math.log(infinite) if infinite > 0 else -math.inf
-    return min(0.0, float(np.logaddexp(finite, log_infinite)) + side * 4 * ULP)
+    if top == -math.inf:
+        return log_infinite, math.inf
+    mean = (1 - share) * math.exp(here[0] - top) + share * math.exp(following[0] - top)
+    finite = math.log(mean) + top if mean > 0 else -math.inf
+    log_sum = top - spectrum.log_moment + spectrum.grid.c * loss
+    by_rounding = block.rounding * math.exp(min(700.0, -log_sum))
+    found = float(np.logaddexp(finite, log_infinite)) + side * 4 * ULP
+    return min(0.0, found), by_rounding
 
 
 def outside(spectrum: Spectrum, times: Array, low: Array, high: Array) -> Array:
@@ -151,7 +157,8 @@ def _read(spectrum: Spectrum, times: Array, log_delta: float, about: Array, side
     for _ in range(3):
         wanted = target - times * spectrum.log_moment + grid.c * about  # log of the sums
         much = _LEFT_OUT * grid.tol * min(1.0, grid.c * max(float(about.min()), 1e-6))
-        block = _block(spectrum, times, about, much * math.exp(float(wanted.min())))
+        enough = much * math.exp(min(700.0, float(wanted.min())))
+        block = _block(spectrum, times, about, enough)
         found, slope, size = _cross(block, target, about, side)
         if np.all(np.abs(found - about) * grid.c < 1):
             break

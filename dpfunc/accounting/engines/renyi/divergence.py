@@ -28,7 +28,7 @@ from dpfunc.accounting.pairs.integer_mixture import DiscreteGaussianNoise, Integ
 from dpfunc.accounting.pairs.largest_loss import largest_loss
 from dpfunc.accounting.pairs.mixture import GaussianMixture
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError, Pair
-from dpfunc.checks import is_real, require
+from dpfunc.checks import is_real, plain, require
 
 _NODES = 4000
 _UP = 1 + 1e-12  # rounding of a sum of positive terms, with a margin
@@ -55,6 +55,7 @@ def rdp(event: Event, *, order: float, relation: Relation = "add_or_remove") -> 
     >>> round(rdp(Gaussian(2.0) * 8, order=3.0), 6)  # steps * order / (2 sigma**2)
     3.0
     """
+    order = plain(order)
     require(is_real(order) and 1 < order < math.inf, "rdp", "a finite order > 1", order, "use 8.0")
     releases = leaves(event)
     totals = [

@@ -9,7 +9,8 @@ A`` where the record is removed, ``-log A`` where it is added.
 """
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtri
@@ -34,7 +35,6 @@ class GaussianAllocation:
     noise_multiplier: float
     steps: int
     adds: bool
-    tables: dict[float, Series] = field(default_factory=dict, compare=False, repr=False)
 
     def nodes(self, count: int, tail: float) -> Array:
         """Losses at distances like the cube root of the density under P: each costs as much."""
@@ -81,11 +81,12 @@ class GaussianAllocation:
         return found[0], found[1], found[2]
 
     def _series(self, largest: float) -> Series:
-        """The table that serves up to there; it is kept, since the next question is near."""
+        """The table that serves up to there, and a little on: the next question is near."""
         reach = 2.0 ** (math.ceil(2 * math.log2(max(largest, _LEAST_REACH))) / 2)
-        if reach not in self.tables:
-            self.tables[reach] = series(self.noise_multiplier, self.steps, reach)
-        return self.tables[reach]
+        found = _table(self.noise_multiplier, self.steps, reach)
+        if found is None:
+            raise OutOfReachError
+        return found
 
     def _least(self, tail: float) -> float:
         """An x below which about so much lies: Chernoff's inequality, at its best place."""
@@ -109,3 +110,12 @@ class GaussianAllocation:
             else:
                 break
         return most
+
+
+@lru_cache(maxsize=8)
+def _table(noise_multiplier: float, steps: int, reach: float) -> Series | None:
+    """The series, which both orders of the pair share; None where it is out of reach."""
+    try:
+        return series(noise_multiplier, steps, reach)
+    except OutOfReachError:
+        return None

@@ -1,0 +1,74 @@
+"""Compositions between two others: where a pair itself is out of reach of every engine.
+
+A random allocation to few steps, or with little noise, has no series that ends early enough
+(`series`). It lies between two lists of losses (`spread`), and so does every composition with it:
+what is proven from below about the one and from above about the other holds. Where noise is too
+little even for lists, one release without sampling dominates it: P is a mean over the steps, and
+delta is convex in P.
+"""
+
+from functools import lru_cache
+from typing import NamedTuple
+
+from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
+from dpfunc.accounting.pairs.allocation.spread import AllocationList
+from dpfunc.accounting.pairs.finite_loss import FiniteLoss
+from dpfunc.accounting.pairs.mixture import GaussianMixture
+from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
+
+_FEW = 24  # steps: a series takes long for fewer, and lists are as exact
+_LITTLE = 0.35  # noise, likewise
+_NOTHING = FiniteLoss(((0.0, 1.0, 1.0),))
+
+
+class Enclosed(NamedTuple):
+    """The composition dominates ``below``, and ``above`` dominates it."""
+
+    below: Composition
+    above: Composition
+
+
+def enclosed(composition: Composition) -> Enclosed | None:
+    """What encloses the composition; None where engines serve all of it."""
+    ends = [_ends(pair) for pair, _ in composition]
+    if all(end is None for end in ends):
+        return None
+    below = [(end[0] if end else p, n) for end, (p, n) in zip(ends, composition, strict=True)]
+    above = [(end[1] if end else p, n) for end, (p, n) in zip(ends, composition, strict=True)]
+    return Enclosed(_joined(below), _joined(above))
+
+
+def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
+    if not isinstance(pair, GaussianAllocation) or _is_served(pair):
+        return None
+    listed = [
+        AllocationList(pair.noise_multiplier, pair.steps, pair.adds, is_above)
+        for is_above in (False, True)
+    ]
+    try:
+        for one in listed:
+            one.nodes(2, 0.0)
+    except OutOfReachError:
+        return _NOTHING, GaussianMixture(pair.noise_multiplier, above=((1.0, 1.0),))
+    return listed[0], listed[1]
+
+
+@lru_cache(maxsize=64)
+def _is_served(pair: GaussianAllocation) -> bool:
+    """Whether the series of the pair is within reach, and quick."""
+    if pair.steps <= _FEW or pair.noise_multiplier < _LITTLE:
+        return False
+    try:
+        pair.nodes(2, 1e-9)
+    except OutOfReachError:
+        return False
+    return True
+
+
+def _joined(released: list[tuple[Pair, int]]) -> Composition:
+    """Equal pairs count together."""
+    counts: dict[Pair, int] = {}
+    for pair, times in released:
+        counts[pair] = counts.get(pair, 0) + times
+    return tuple(counts.items())
