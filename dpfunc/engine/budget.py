@@ -106,12 +106,13 @@ def plan(
     )
     most = steps
     if target_epsilon is not None:
-        most = accounting.steps(
+        within = accounting.steps(
             target_epsilon=target_epsilon,
             delta=delta,
             noise_multiplier=noise_multiplier,
             sample_rate=rate,
         )
+        most = within if steps is None else min(steps, within)
     event = accounting.Poisson(rate, accounting.Gaussian(noise_multiplier))
     curve = accounting.BudgetCurve(event, delta=delta, planned=most or 0)
     return Budget(noise_multiplier, rate, per_epoch, most, curve)

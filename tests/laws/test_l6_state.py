@@ -200,5 +200,5 @@ def test_steps_noise_and_target_together_stop_within_the_target(steps):
     most = engine.remaining_steps()
     event = accounting.dp_sgd(noise_multiplier=2.0, sample_rate=1 / 6, steps=most)
     assert engine.noise_multiplier == 2.0
-    assert 0 < most < 10_000
+    assert 0 < most <= steps
     assert accounting.epsilon(event, delta=1e-5) <= 1.0

@@ -275,7 +275,7 @@ FEATURES: dict[str, Feature] = {
         by_batch="div",
     ),
     "forward hooks of modules": Feature(**_of_module(_with_forward_hooks())),
-    "`Tensor.register_hook`": Feature(_hooked, "cannot register a hook", "cannot register a hook"),
+    "`Tensor.register_hook`": Feature(_hooked, by_batch="cannot register a hook"),
     "`nn.DataParallel`": Feature(
         **_of_module(nn.DataParallel(nn.Linear(3, 3))),
         by_vmap="stateless API",
