@@ -167,10 +167,8 @@ def delta_bounds(
 
 
 def _probability_above(logarithm: float) -> float:
-    """The exponential rounded up: 0 for minus infinity alone, however small the probability is."""
-    if logarithm == -math.inf:
-        return 0.0
-    return max(math.exp(logarithm) * (1 + 4e-16), math.nextafter(0.0, 1.0))
+    """The exponential rounded up; 0 where it is too small for a float."""
+    return math.exp(logarithm) * (1 + 4e-16)
 
 
 def _epsilons_of(
