@@ -147,7 +147,7 @@ def delta_bounds(
     _require_options(tol, method)
     if has_moments_alone(event):
         log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
-        return Bounds(0.0, math.exp(log_delta) * (1 + 4e-16), "renyi")
+        return Bounds(0.0, _probability_above(log_delta), "renyi")
     compositions = pairs(event, relation)
     most = chance_of_inclusion(event)
     if most == 0:
@@ -160,10 +160,15 @@ def delta_bounds(
     upper = worst.upper
     if worst.engine == "renyi":
         upper = min(upper, _loose_log_delta(event, relation, epsilon))
-    rounded = math.exp(upper) * (1 + 4e-16)  # exp rounds to nearest
+    rounded = _probability_above(upper)
     is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
     least = math.exp(lower) * (1 - 4e-16) if is_exact else 0.0
     return Bounds(least, min(most, rounded), worst.engine)
+
+
+def _probability_above(logarithm: float) -> float:
+    """The exponential rounded up; 0 where it is too small for a float."""
+    return math.exp(logarithm) * (1 + 4e-16)
 
 
 def _epsilons_of(

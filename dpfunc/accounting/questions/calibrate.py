@@ -40,7 +40,7 @@ def noise_multiplier(
 ) -> float:
     """The smallest noise multiplier that meets the target, to within one part in a million above.
 
-    0 where no noise is needed (``steps == 0``, ``sample_rate == 0``, ``delta >= 1``, or the record
+    0 where no noise is needed (``steps == 0``, ``sample_rate == 0``, ``delta == 1``, or the record
     is read so rarely that this meets the target). ValueError where a noise multiplier of 1e6 does
     not meet the target, or ``after`` alone does not.
 

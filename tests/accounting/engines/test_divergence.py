@@ -144,3 +144,17 @@ def test_a_bad_order_is_refused(bad):
 def test_what_has_no_proof_is_refused():
     with pytest.raises(ValueError, match="no bound is proven"):
         rdp(Poisson(0.1, ZCDP(0.1)), order=2.0)
+
+
+def test_a_mixture_out_of_reach_is_averaged_over_its_components():
+    """Joint convexity: against sums over the integers, and where quadrature has no grid."""
+    from dpfunc.accounting import ZCDP, DiscreteGaussian, MixtureOfGaussians, delta
+
+    k, order, q = np.arange(-35, 40), 3.0, 0.1
+    noise = np.exp(-((k / 2.0) ** 2) / 2)
+    mixed = (1 - q) * noise + q * np.exp(-(((k - 2) / 2.0) ** 2) / 2)
+    exact = math.log((mixed**order * noise ** (1 - order)).sum() / noise.sum()) / (order - 1)
+    found = rdp(Poisson(q, DiscreteGaussian(2.0, 2)), order=order, relation="remove")
+    assert exact <= found < rdp(DiscreteGaussian(2.0, 2), order=order)
+    event = MixtureOfGaussians(0.158, (3.0, 1.0), (0.4, 0.6)) + ZCDP(0.1)
+    assert 0 < delta(event, epsilon=200.0) <= 1

@@ -192,7 +192,9 @@ def _on_lattice(
     """The pair cut down to nodes on the lattice, close together where its own nodes are."""
     end, offset = anchor
     place = (pair.nodes(grid.nodes, grid.tail) - offset) / grid.step
-    if isinstance(pair, FiniteLoss):  # what is around each loss; infinite ones stay apart
+    if (
+        isinstance(pair, FiniteLoss) or len(place) == 1
+    ):  # what is around each loss; infinite ones stay apart
         below = np.floor(place + 1e-9).astype(np.int64)
         index = np.unique(np.add.outer(below, np.arange(-1, 3)))
     else:

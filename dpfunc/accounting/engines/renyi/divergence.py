@@ -134,13 +134,12 @@ def _log_moment(pair: Pair, order: float) -> float:
         case IntegerMixture(DiscreteGaussianNoise(sigma), ((shift, 1.0),), ()):
             # Canonne, Kamath and Steinke 2020 (arXiv:2004.00010), proposition 5.
             return order * (order - 1) * shift * shift / (2 * sigma * sigma)
+        case IntegerMixture(DiscreteGaussianNoise(sigma), above, below):
+            return _averaged(sigma, above, below, order)
         case FiniteLoss(values):
             return _log_sum([(math.log(p) + (order - 1) * loss) for loss, p, _ in values if p > 0])
-    if isinstance(pair, GaussianAllocation):
-        raise ValueError(
-            f"accounting: no bound is in reach for {pair}. Ask for epsilon or delta, of noise and "
-            "numbers of steps that are neither very small nor very large (docs/accounting.md)."
-        )
+    if isinstance(pair, GaussianAllocation):  # a mean over the steps
+        return _averaged(pair.noise_multiplier, ((1.0, 1.0),), (), order)
     if largest_loss(pair) == math.inf:
         raise ValueError(f"rdp: no bound on the moments is proven for {pair}; ask for epsilon.")
     return _bounded_moment(pair, order)
@@ -149,11 +148,37 @@ def _log_moment(pair: Pair, order: float) -> float:
 def _mixture_moment(pair: GaussianMixture, order: float) -> float:
     try:
         found = moments(pair, order - 1, np.zeros(1), 1e-13)
-    except OutOfReachError as error:
-        raise ValueError(
-            f"rdp: order {order} is out of reach for {pair}; use a lower one."
-        ) from error
+    except OutOfReachError:
+        return _averaged(pair.noise_multiplier, pair.above, pair.below, order)
     return float(found.log().real[0] + found.log_error()[0])
+
+
+def _averaged(
+    sigma: float,
+    above: Sequence[tuple[float, float]],
+    below: Sequence[tuple[float, float]],
+    order: float,
+) -> float:
+    """A bound on the moment of a mixture of moved noise against another.
+
+    ``p**order q**(1 - order)`` is jointly convex in p and q, so that the moment is at most the mean
+    over independent components of either mixture. Of two that are d apart it is ``exp(order (order
+    - 1) d**2 / (2 sigma**2))``, or less where the noise is a discrete Gaussian (Canonne, Kamath and
+    Steinke 2020, arXiv:2004.00010, proposition 5).
+    """
+    exponents = [
+        math.log(v * w) + order * (order - 1) * ((s + t) / sigma) ** 2 / 2
+        for s, v in _with_rest(above)
+        for t, w in _with_rest(below)
+        if v * w > 0
+    ]
+    return _log_sum(exponents)
+
+
+def _with_rest(components: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """The components, and what is left at 0."""
+    rest = max(0.0, 1.0 - math.fsum(weight for _, weight in components))
+    return [(0.0, rest), *components]
 
 
 def _bounded_moment(pair: Pair, order: float) -> float:
