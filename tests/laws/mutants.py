@@ -734,6 +734,41 @@ MUTANTS = [
         "_LOG_ERROR = 2.0**-58",
         "l2_keys",
     ),
+    Mutant(
+        "a row that one of two tables has not used left out of a look",
+        "persample/whole_batch/verify.py",
+        "(table.amin(1) != 0) for table in tables]).any(0)",
+        "(table.amin(1) != 0) for table in tables]).all(0)",
+        "l7d::test_a_row_that_is_zero_in_one_of_two_tables_counts",
+    ),
+    Mutant(
+        "samples that are compared refused for another reason",
+        "engine/replaying.py",
+        "    if compares:",
+        "    if False:",
+        "l11d::test_samples_that_are_compared",
+    ),
+    Mutant(
+        "frequencies of the whole batch in a table's gradient",
+        "persample/rules/lookup.py",
+        "not scale_grad_by_freq or tape.samples.mapped,",
+        "True,",
+        "l11d::test_lookups",
+    ),
+    Mutant(
+        "a stream taken for a dataset that can be sampled",
+        "engine/checks.py",
+        "not isinstance(dataset, IterableDataset),",
+        "True,",
+        "l11d::test_a_stream_with_a_length",
+    ),
+    Mutant(
+        "an error of vmap passed on as it is",
+        "persample/definition/own_words.py",
+        "if _OWN.match(said) or not found:",
+        "if True:",
+        "l11d::test_a_checkpoint_under_vmap",
+    ),
 ]
 
 

@@ -29,7 +29,7 @@ _SAID = [
         'pass randomness="different": each sample then draws for itself',
     ),
     (
-        "tensor may have escaped",
+        "tensor may have escaped|saved tensor hooks",
         "a loss of one sample without activation checkpointing",
         "mark a loss of the whole batch with batched, and checkpoint with use_reentrant=False",
     ),

@@ -32,6 +32,10 @@ class BatchNormAct2d(nn.BatchNorm2d):
 class WithRelu(nn.BatchNorm2d):
     """Does more than its submodules tell."""
 
+    def __init__(self, channels):
+        super().__init__(channels)
+        self.act = nn.Identity()
+
     def forward(self, x):
         return super().forward(x).relu()
 
