@@ -709,8 +709,8 @@ MUTANTS = [
     Mutant(
         "planned steps go on beyond the target",
         "engine/budget.py",
-        "        most = accounting.steps(",
-        "        most = steps or accounting.steps(",
+        "most = within if steps is None else min(steps, within)",
+        "most = within if steps is None else max(steps, within)",
         "l6_state",
     ),
     Mutant(
