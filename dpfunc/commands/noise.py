@@ -1,11 +1,10 @@
 """``python -m dpfunc noise``: the least noise for a budget, or for a bound on attacks."""
 
 import argparse
-import json
 
 from dpfunc import accounting
 from dpfunc.commands import options as shared
-from dpfunc.commands.plots import draw_run
+from dpfunc.commands.calibrated import tell
 
 DESCRIPTION = """\
 The least noise with which a run keeps within a budget (epsilon, delta).
@@ -48,16 +47,12 @@ def run(options: argparse.Namespace) -> int:
         relation=options.relation,
     )
     event = after + accounting.dp_sgd(noise_multiplier=sigma, sample_rate=rate, steps=steps)
-    values, words = shared.reached(event, options)
-    if options.json:
-        answer = {"noise_multiplier": sigma, **values, "relation": options.relation}
-        print(json.dumps(answer | {"sample_rate": rate, "steps": steps}))
-    else:
-        print(
-            f"noise multiplier  {sigma:.6g}\n"
-            f"spends            {words}, over {steps} steps at sample rate {rate:g}"
-            f"{shared.and_before(after, 18)}"
-        )
-    if options.plot is not None:
-        draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)
-    return 0
+    return tell(
+        event,
+        after,
+        options,
+        found=("noise multiplier", f"{sigma:.6g}"),
+        over=f", over {steps} steps at sample rate {rate:g}",
+        numbers={"noise_multiplier": sigma},
+        setting={"sample_rate": rate, "steps": steps},
+    )

@@ -1,11 +1,10 @@
 """``python -m dpfunc steps``: the most steps for a budget, or for a bound on attacks."""
 
 import argparse
-import json
 
 from dpfunc import accounting
 from dpfunc.commands import options as shared
-from dpfunc.commands.plots import draw_run
+from dpfunc.commands.calibrated import tell
 
 DESCRIPTION = """\
 How many steps a run may take within a budget (epsilon, delta).
@@ -47,15 +46,11 @@ def run(options: argparse.Namespace) -> int:
     event = after + accounting.dp_sgd(
         noise_multiplier=options.noise_multiplier, sample_rate=rate, steps=steps
     )
-    values, words = shared.reached(event, options)
-    if options.json:
-        answer = {"steps": steps, "epochs": steps * rate, **values, "relation": options.relation}
-        print(json.dumps(answer | {"sample_rate": rate}))
-    else:
-        print(
-            f"steps   {steps} ({steps * rate:.4g} epochs)\n"
-            f"spends  {words}{shared.and_before(after, 8)}"
-        )
-    if options.plot is not None:
-        draw_run(event, delta=options.delta, relation=options.relation, path=options.plot)
-    return 0
+    return tell(
+        event,
+        after,
+        options,
+        found=("steps", f"{steps} ({steps * rate:.4g} epochs)"),
+        numbers={"steps": steps, "epochs": steps * rate},
+        setting={"sample_rate": rate},
+    )
