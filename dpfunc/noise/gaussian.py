@@ -99,14 +99,16 @@ class GaussianNoise:
         if key == self.key:
             return state
         branch = fold_in(key, "branch").secret_bytes.hex()  # tells nothing about the key
+        begun = {entry.partition(" ")[0] for entry in state["branches"]}
         require(
-            branch not in state["branches"],
+            branch not in begun,
             "resume",
             "a key that has not begun a branch of this run",
             "one that has",
             "its noise may have been released already: pass key=dpfunc.key()",
         )
-        return self._state(state["step"], [*state["branches"], branch])
+        # With the step it begins at: one key for branches of two steps gives them other noise.
+        return self._state(state["step"], [*state["branches"], f"{branch} {state['step']}"])
 
     def add(self, summed: Summed, state: State) -> tuple[Tensors, State]:
         """The noisy sum and the state for the next release; ``summed`` stays as it is."""
@@ -119,18 +121,24 @@ class GaussianNoise:
         self._require_sum(summed)
         self._require_own(state)
         released = self._released(summed.values, state, summed.bound, None)
-        return released, self._state(state["step"] + 1, state["branches"])
+        return released, self.next_state(state)
 
     def add_range(self, values: Tensor, state: State, *, bound: float, start: int) -> Tensor:
         """The release of ``values`` as part of a larger one: what `add` gives them there.
 
         ``start``: where they begin in the row of all parameters in the order of their names;
         ``bound``: the L2 sensitivity of the whole row. The state stays: all ranges of a step are
-        one release, and count once.
+        one release and count once, by `next_state`. Two different values of one place and step have
+        the same noise, and their difference has none.
         """
         self._require_sum(Summed({"": values}, bound))
         self._require_own(state)
         return self._released({"": copied(values)}, state, bound, {"": start})[""]
+
+    def next_state(self, state: State) -> State:
+        """The state after a step whose ranges were all made by `add_range`."""
+        self._require_own(state)
+        return self._state(state["step"] + 1, state["branches"])
 
     def _released(
         self,
@@ -139,11 +147,10 @@ class GaussianNoise:
         bound: float,
         starts: Mapping[str, int] | None,
     ) -> Tensors:
-        deviation = self._deviation(bound)
-        if deviation == 0:
+        if self.noise_multiplier == 0 or bound == 0:
             return {n: v.to(torch.promote_types(v.dtype, torch.float32)) for n, v in values.items()}
-        key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])
-        return release_(values, key, deviation=deviation, starts=starts)
+        key = fold_in(self.key, "noise", *state["branches"], state["step"])
+        return release_(values, key, deviation=self._deviation(bound), starts=starts)
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         self._require_own(state)
@@ -200,8 +207,6 @@ class GaussianNoise:
         )
 
     def _deviation(self, bound: float) -> float:
-        if self.noise_multiplier == 0:
-            return 0.0
         require(
             0 <= bound < math.inf,
             "GaussianNoise",
@@ -209,4 +214,4 @@ class GaussianNoise:
             bound,
             "clip with a finite max_norm, or set noise_multiplier=0 to train without privacy",
         )
-        return self.noise_multiplier * widened(bound)
+        return self.noise_multiplier * widened(float(bound))

@@ -9,12 +9,15 @@ to delta or to the sensitivity.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
+from itertools import pairwise
+from traceback import clear_frames
 
 import torch
 from torch import Tensor
 
-from dpfunc.checks import require
+from dpfunc.checks import is_count, require
 from dpfunc.noise.kernels import by_numba
 from dpfunc.noise.kernels.by_torch import release_by_torch
 from dpfunc.noise.kernels.flat import Piece, starts_of
@@ -88,37 +91,35 @@ def release_(
 
     Guarantee: with ``deviation = noise_multiplier * widened(bound)``, the Gaussian mechanism of
     that noise multiplier, post-processed. Of the shapes and dtypes of ``values``, at least float32.
-    The same numbers on every device and by every kernel: what is rounded correctly leaves no room
-    for another. How long it takes depends on ``values + N``; time is outside of the guarantee.
+    The same bits on every device and by every kernel: what is rounded correctly leaves no room for
+    another, and a zero has no sign. How long it takes depends on ``values + N``; time is outside
+    of the guarantee.
 
-    NaN and infinite sums stay what they are, and one beyond ``2**128`` grids becomes infinite.
+    NaN and infinite sums stay what they are, and one beyond ``2**128`` grids may become infinite.
 
-    ``starts``: where each value begins in the row of items; values that are part of a larger row
-    get the numbers that they would get there. ``key`` must serve no other purpose.
+    ``starts``: where each value begins in the row of items, without overlap; values that are part
+    of a larger row get the numbers that they would get there. ``key`` must serve no other purpose.
 
-    Where it raises, all values are zero: no part of the sum and no part of the noise remains.
+    Where the arguments are refused, nothing has changed. Afterwards, also after an error or an
+    interrupt, ``values`` hold what was released or zeros: no part of the sum and no part of noise
+    that was not released.
     """
     grid = spacing(deviation)
-    if starts is None:
-        starts = starts_of({name: value.numel() for name, value in values.items()})
-    require(
-        all(0 <= starts[n] <= MOST_ITEMS - value.numel() for n, value in values.items()),
-        "GaussianNoise",
-        f"at most {MOST_ITEMS} numbers in a release",
-        max((starts[name] + value.numel() for name, value in values.items()), default=0),
-        "release fewer at a time: a key's cipher has no more words",
-    )
-    own = _with_own_memory(values)
-    pieces = [Piece(own[name].view(-1), starts[name]) for name in own if own[name].numel() > 0]
-    keys = streams(key)
+    sizes = {name: value.numel() for name, value in values.items()}
+    starts = starts_of(sizes) if starts is None else starts
+    _require_apart(sizes, starts)
+    keys, own = streams(key), dict(values)
     try:
+        own = _with_own_memory(values)
+        pieces = [Piece(own[name].view(-1), starts[name]) for name in own if sizes[name] > 0]
         for device in {piece.items.device for piece in pieces}:
             here = [piece for piece in pieces if piece.items.device == device]
             kernel_for(device)(here, keys, deviation / grid, grid)
-    except BaseException:
-        for piece in pieces:
-            piece.items.zero_()
+    except BaseException as error:
+        _wipe([*own.values(), *values.values()])
+        clear_frames(error.__traceback__)  # what the kernels had in their hands
         raise
+    _wipe([value for name, value in values.items() if own[name] is not value])
     return own
 
 
@@ -149,15 +150,57 @@ def explain_noise(device: torch.device | str = "cpu") -> str:
 def _with_own_memory(values: Mapping[str, Tensor]) -> Tensors:
     """The tensors that are released to: those given, or a copy where the memory is not their own.
 
-    It has to be in the order of the items, of at least single precision, and nobody else's.
+    It has to be in the order of the items, of at least single precision, and nobody else's: what
+    else is in it would be saved along with the release.
     """
-    own, taken = {}, set[tuple[torch.device, int]]()
+    storages = {name: value.untyped_storage() for name, value in values.items()}
+    shared = Counter((storage.device, storage.data_ptr()) for storage in storages.values())
+    own = {}
     for name, value in values.items():
-        memory = value.device, value.untyped_storage().data_ptr()
-        fits = value.dtype in by_numba.KINDS and value.is_contiguous() and not value.requires_grad
-        own[name] = value if fits and memory not in taken else copied(value)
-        taken.add(memory)
+        storage = storages[name]
+        fits = (
+            value.dtype in by_numba.KINDS
+            and value.is_contiguous()
+            and storage.nbytes() == value.numel() * value.itemsize
+            and shared[storage.device, storage.data_ptr()] == 1
+            and not value.requires_grad
+            and not value.is_inference()
+        )
+        own[name] = value if fits else copied(value)
     return own
+
+
+def _wipe(values: list[Tensor]) -> None:
+    """Zeros in all of them, whatever interrupts come."""
+    for value in values:
+        while True:
+            try:
+                with torch.inference_mode(value.is_inference()):
+                    value.detach().zero_()
+                break
+            except KeyboardInterrupt:
+                continue  # the one that is under way is raised
+
+
+def _require_apart(sizes: Mapping[str, int], starts: Mapping[str, int]) -> None:
+    """Whole numbers, in the row, and no item of two values: it would have the same noise twice."""
+    places = sorted((starts[name], starts[name] + size) for name, size in sizes.items() if size)
+    require(
+        all(is_count(starts[name]) for name in sizes)
+        and all(end <= begin for (_, end), (begin, _) in pairwise(places)),
+        "GaussianNoise",
+        "whole numbers of places >= 0 that do not overlap",
+        {name: (starts[name], size) for name, size in sizes.items()},
+        "give each value the place where it begins in the row of all parameters",
+    )
+    last = max((end for _, end in places), default=0)
+    require(
+        last <= MOST_ITEMS,
+        "GaussianNoise",
+        f"at most {MOST_ITEMS} numbers in a release",
+        last,
+        "release fewer at a time: a key's cipher has no more words",
+    )
 
 
 def copied(value: Tensor) -> Tensor:

@@ -22,8 +22,8 @@ MUTANTS = [
     Mutant(
         "noise x 0.95",
         "noise/gaussian.py",
-        "return self.noise_multiplier * widened(bound)",
-        "return 0.95 * self.noise_multiplier * widened(bound)",
+        "return self.noise_multiplier * widened(float(bound))",
+        "return 0.95 * self.noise_multiplier * widened(float(bound))",
         "l2_noise l4 l5",
     ),
     Mutant(
@@ -51,8 +51,8 @@ MUTANTS = [
     Mutant(
         "key reused across steps",
         "noise/gaussian.py",
-        'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
-        'key = fold_in(self.key, "noise", *state["branches"][-1:])',
+        'key = fold_in(self.key, "noise", *state["branches"], state["step"])',
+        'key = fold_in(self.key, "noise", *state["branches"])',
         "l2_noise l4",
     ),
     Mutant(
@@ -132,12 +132,29 @@ MUTANTS = [
     Mutant(
         "open pairs of the compiled kernel taken as they are",
         "noise/kernels/numba_kernel.py",
-        "open_pairs[b] = 0 if sure else 1\n"
-        "        ones[b] = (k1 + kind(w1)) * grid if sure else ones[b]\n"
-        "        others[b] = (k2 + kind(w2)) * grid if sure else others[b]",
-        "open_pairs[b] = 0\n"
-        "        ones[b] = (k1 + kind(w1)) * grid\n"
-        "        others[b] = (k2 + kind(w2)) * grid",
+        "open_pairs[b] = 0 if sure else 1",
+        "sure = room == room\n        open_pairs[b] = 0 if sure else 1",
+        "l8",
+    ),
+    Mutant(
+        "infinite sums by a sine lost in a maximum",
+        "noise/kernels/numba_kernel.py",
+        "sure &= gap1 + gap2 <= _ONE",
+        "sure &= gap1 + _f32(0) <= _ONE",
+        "l8",
+    ),
+    Mutant(
+        "the sign of a zero released by torch operations",
+        "noise/kernels/by_torch.py",
+        "return whole.add_(nearest).add_(0.0).mul_(grid)",
+        "return whole.add_(nearest).mul_(grid)",
+        "l8",
+    ),
+    Mutant(
+        "the sign of a zero released by the compiled kernel",
+        "noise/kernels/numba_kernel.py",
+        "ones[b] = (k1 + kind(w1) + zero) * grid if sure else ones[b]",
+        "ones[b] = (k1 + kind(w1)) * grid if sure else ones[b]",
         "l8",
     ),
     Mutant(
@@ -208,7 +225,7 @@ MUTANTS = [
     Mutant(
         "the noise of a branch is that of the run it left",
         "noise/gaussian.py",
-        'key = fold_in(self.key, "noise", *state["branches"][-1:], state["step"])',
+        'key = fold_in(self.key, "noise", *state["branches"], state["step"])',
         'key = fold_in(self.key, "noise", state["step"])',
         "l6_invariance",
     ),
@@ -222,7 +239,7 @@ MUTANTS = [
     Mutant(
         "a step is not counted",
         "noise/gaussian.py",
-        'return released, self._state(state["step"] + 1, state["branches"])',
+        "return released, self.next_state(state)",
         'step = state["step"]\n'
         '        return released, self._state(step + (step != 3), state["branches"])',
         "l5",

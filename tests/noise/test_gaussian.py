@@ -66,6 +66,7 @@ def test_a_range_of_a_release_alone():
     part = noise.add_range(values[4000:], state, bound=0.3, start=4000)
     assert torch.equal(part, whole[4000:])
     assert torch.equal(values, torch.linspace(0, 1, 5000))
+    assert noise.next_state(state) == {**state, "step": 4}
     with pytest.raises(ValueError, match="expected a state of this key"):
         noise.add_range(values, {**state, "run": ""}, bound=0.3, start=0)
 
@@ -122,6 +123,27 @@ def test_a_key_is_required(wrong):
 def test_sums_of_other_than_real_floats_are_refused(dtype):
     with pytest.raises(TypeError, match="GaussianNoise: expected sums of real floating-point"):
         add(dp.GaussianNoise(1.0, key=KEY), values={"w": torch.zeros(3, dtype=dtype)})
+
+
+def test_noise_that_is_too_small_for_floats_is_refused_and_not_left_out():
+    with pytest.raises(ValueError, match="expected noise of a standard deviation"):
+        add(dp.GaussianNoise(1e-200, key=KEY), bound=1e-200)
+    with pytest.raises(ValueError, match="expected noise of a standard deviation"):
+        add(dp.GaussianNoise(0.4, key=KEY), bound=5e-324)
+
+
+def test_one_key_for_branches_of_two_steps_gives_them_other_noise():
+    later, earlier = (RUN.resume(at(RUN, step), key=dp.key(8)) for step in (3, 2))
+    earlier = RUN.add(Summed(ZERO, 1.0), earlier)[1]
+    assert later["step"] == earlier["step"]
+    one, other = (RUN.add(Summed(ZERO, 1.0), s)[0]["w"] for s in (later, earlier))
+    assert not torch.equal(one, other)
+
+
+def test_a_bound_of_low_precision_is_a_number():
+    low = torch.tensor(0.3, dtype=torch.bfloat16)
+    released = add(dp.GaussianNoise(1.0, key=KEY), bound=low)
+    assert torch.equal(released["w"], add(dp.GaussianNoise(1.0, key=KEY), bound=float(low))["w"])
 
 
 def test_a_state_whose_noise_was_another_is_refused_with_a_sentence():

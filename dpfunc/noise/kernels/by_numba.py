@@ -6,19 +6,20 @@ use, and has to give known answers then.
 
 from bisect import bisect_right
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
+from threading import Thread
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from dpfunc.noise.kernels import by_torch
 from dpfunc.noise.kernels.by_torch import release_by_torch
-from dpfunc.noise.kernels.deciding import Pairs, by_further_bits
+from dpfunc.noise.kernels.deciding import ERROR, Pairs, by_further_bits
 from dpfunc.noise.kernels.flat import Piece
 from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, streams
 from dpfunc.random.chacha import initial_words
@@ -26,6 +27,8 @@ from dpfunc.random.keys import key
 
 Release = Callable[[list[Piece], Streams, float, float], None]
 """``release(pieces, keys, scale, grid)``: releases items that are on one device, in place."""
+
+Run = Callable[[tuple[int, int]], NDArray[np.float64]]
 
 KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 _FEW = 2**5  # groups: fewer are not worth a thread
@@ -54,7 +57,8 @@ def _release(kernel: Any, pieces: list[Piece], keys: Streams, scale: float, grid
         )
     )
     state = np.array(initial_words(keys.words.secret_bytes, bytes(12)), dtype=np.uint32)
-    settings = np.array([scale, 1 / grid, grid])
+    small, large = (2.0**-24 * scale * factor for factor in by_torch.BOUND)
+    settings = np.array([scale, 1 / grid, grid, small, large, by_torch.MOST_SQUARE, ERROR])
     kind = KINDS[pieces[0].items.dtype]
 
     def run(bounds: tuple[int, int]) -> NDArray[np.float64]:
@@ -74,18 +78,41 @@ def _release(kernel: Any, pieces: list[Piece], keys: Streams, scale: float, grid
             _finish(row, pieces, starts, keys, scale, grid)
 
 
-def _in_threads(run: Any, first: int, last: int) -> list[NDArray[np.float64]]:
+def _in_threads(run: Run, first: int, last: int) -> list[NDArray[np.float64]]:
     """``run`` of as many equal shares of the groups as torch has threads.
 
     The threads are new ones each time: threads that wait would not be there in a forked process.
+    An interrupt is raised when all of them have ended: none writes after that.
     """
     count = max(1, min(torch.get_num_threads(), (last - first) // _FEW))
     cuts = [first + (last - first) * i // count for i in range(count + 1)]
     shares = list(pairwise(cuts))
     if count == 1:
         return [run(shares[0])]
-    with ThreadPoolExecutor(count) as pool:
-        return list(pool.map(run, shares))
+    results: list[NDArray[np.float64]] = []
+    failures: list[BaseException] = []
+
+    def work(share: tuple[int, int]) -> None:
+        try:
+            results.append(run(share))
+        except BaseException as error:
+            failures.append(error)
+
+    threads = [Thread(target=work, args=(share,)) for share in shares]
+    try:
+        for thread in threads:
+            thread.start()
+    except BaseException as error:
+        failures.append(error)
+    for thread in threads:
+        while thread.ident is not None and thread.is_alive():
+            try:
+                thread.join()
+            except KeyboardInterrupt as interrupt:
+                failures.append(interrupt)
+    if failures:
+        raise failures[0]
+    return results
 
 
 def _finish(
@@ -104,7 +131,7 @@ def _finish(
         item = group * GROUP + side * PAIRS + place
         at = bisect_right(starts, item) - 1
         if at >= 0 and item < pieces[at].stop:
-            pieces[at].items[item - pieces[at].start] = (float(row[5 + side]) + whole) * grid
+            pieces[at].items[item - pieces[at].start] = (float(row[5 + side]) + whole + 0.0) * grid
 
 
 @cache
@@ -119,7 +146,7 @@ def _checked_kernel() -> Any:
             )
             _release(kernel, [Piece(ours, 100)], keys, scale, grid)
             release_by_torch([Piece(known, 100)], keys, scale, grid)
-            if not torch.equal(ours, known):
+            if not torch.equal(ours.view(torch.uint8), known.view(torch.uint8)):
                 raise RuntimeError(
                     f"dpfunc: the compiled release is wrong in {dtype} on this machine; uninstall "
                     "numba, and report it."

@@ -5,6 +5,7 @@ single precision may decide; docs/randomness.md proves it.
 """
 
 import math
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -24,6 +25,8 @@ _DEVICE_RUN = 2**12
 def release_by_torch(pieces: list[Piece], keys: Streams, scale: float, grid: float) -> None:
     """Release the items of ``pieces`` in place: see `dpfunc.noise.lattice.release_`."""
     device = pieces[0].items.device
+    if device.type != "meta":
+        _require_accurate(device)
     first, last = min(p.start for p in pieces), max(p.stop for p in pieces)
     groups = range(first // GROUP, -(-last // GROUP))
     step = _RUN.get(device.type, _DEVICE_RUN)
@@ -55,7 +58,27 @@ def _released(sums: Tensor, run: range, keys: Streams, scale: float, grid: float
     )
     if sums.device.type != "meta":
         _decide(nearest, offset, unsure, words, run.start, keys, scale)
-    return whole.add_(nearest).mul_(grid)
+    # Adding 0 makes -0 to 0: its sign would be that of the sum, and tell of it.
+    return whole.add_(nearest).add_(0.0).mul_(grid)
+
+
+@cache
+def _require_accurate(device: torch.device) -> None:
+    """Once a device: its elementary functions are what `BOUND` was proven for, on many words."""
+    words = torch.arange(0, 2**32, 2**16 - 1).to(torch.int32)
+    square, radius = (part.cpu().to(torch.float64) for part in radii(words.to(device)))
+    own = [wave.cpu().to(torch.float64) for wave in waves(words.to(device))]
+    uniform = ((words >> 1).bitwise_and(2**31 - 1).to(torch.float64) + 0.5) * 2.0**-31
+    quarter = ((words & (2**30 - 1)).to(torch.float64) + 0.5) * (math.pi * 2.0**-31)
+    exact = (uniform.log() * -2).sqrt()
+    off = (radius - exact).abs() * radius <= 2.0**-24 * (2 + 5 * square)
+    waves_off = torch.stack([own[0] - quarter.cos(), own[1] - quarter.sin()]).abs()
+    counts = (square < MOST_SQUARE) & (radius > 0)
+    if not bool((off | ~counts).all() and (waves_off <= 4 * 2.0**-24).all()):
+        raise RuntimeError(
+            f"dpfunc: logarithm, cosine or sine of float32 are too inexact on {device} for noise "
+            "that is rounded correctly; compute on another device, and report it."
+        )
 
 
 def radii(words: Tensor) -> tuple[Tensor, Tensor]:

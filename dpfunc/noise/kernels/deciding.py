@@ -106,7 +106,7 @@ def by_further_bits(streams: Streams, pair: Pairs, scale: float) -> tuple[float,
     for first, width, more, name in zip(known, widths, words, ("radius", "angle"), strict=True):
         for word in more:
             first = first << 64 | word
-        rest = fold_in(streams.further, name, index)
+        rest = fold_in(streams.rest, name, index)
         uniforms.append(LazyUniform(first, width + _FURTHER_BITS, rest))
     signs = 1 - 2 * (int(pair.angle[0]) >> 31), 1 - 2 * (int(pair.angle[0]) >> 30 & 1)
     whole = [

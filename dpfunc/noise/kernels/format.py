@@ -33,15 +33,18 @@ _FURTHER_WORDS = 4
 
 
 class Streams(NamedTuple):
-    """The keys of a release: of the bits that every item has, and of those that few need."""
+    """The keys of a release: of the bits that every item has, of those that few need, and of all
+    beyond: keys are folded from ``rest``, and the cipher has the others.
+    """
 
     words: Key
     further: Key
+    rest: Key
 
 
 def streams(key: Key) -> Streams:
     """The streams of the release that ``key`` is for. It must serve no other purpose."""
-    return Streams(fold_in(key, "words"), fold_in(key, "further bits"))
+    return Streams(fold_in(key, "words"), fold_in(key, "further bits"), fold_in(key, "rest"))
 
 
 def pair_words(key: Key, groups: range, device: torch.device) -> tuple[Tensor, Tensor]:

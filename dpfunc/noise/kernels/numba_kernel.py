@@ -10,8 +10,6 @@ from typing import Any
 
 import numpy as np
 
-from dpfunc.noise.kernels.by_torch import BOUND, MOST_SQUARE
-from dpfunc.noise.kernels.deciding import ERROR
 from dpfunc.noise.kernels.format import BLOCKS, GROUP, PAIRS, ROWS
 from dpfunc.noise.kernels.numba_cipher import fill_rows
 from dpfunc.noise.kernels.numba_machine import (
@@ -56,7 +54,6 @@ _HALF, _ONE, _MINUS_TWO, _LOG_2 = _f32(0.5), _f32(1.0), _f32(-2.0), _f32(math.lo
 _ROOT_HALF = _u32(0x3F3504F3)  # the bits of sqrt(1/2)
 _MANTISSA, _SIGN, _EIGHTH = _u32(0x7FFFFF), _u32(0x80000000), _u32(0x1FFFFFFF)
 _BITS_31, _UNIT = _f32(31.0), _f32(2.0**-30)
-_MOST_SQUARE = _f32(MOST_SQUARE)
 _QUARTER = math.pi / 2 * 2.0**-30
 
 
@@ -90,13 +87,14 @@ def release_row(radius_words, angle_words, ones, others, open_pairs, settings, k
     """One row of pairs, in place: ``ones`` by the cosines, ``others`` by the sines.
 
     ``open_pairs`` uint8 ``[BLOCKS]``: 1 where single precision does not decide, and the sums stay.
-    ``settings`` float64: scale, 1 / grid, grid. ``kind``: the dtype of the sums.
+    ``settings``: see `SETTINGS`. ``kind``: the dtype of the sums.
     """
-    scale = _f32(settings[0])
-    inverse, grid = kind(settings[1]), kind(settings[2])
-    small, large = (
-        _f32(2.0**-24 * BOUND[0] * settings[0]),
-        _f32(2.0**-24 * BOUND[1] * settings[0]),
+    scale, small, large = _f32(settings[0]), _f32(settings[3]), _f32(settings[4])
+    inverse, grid, most_square, zero = (
+        kind(settings[1]),
+        kind(settings[2]),
+        _f32(settings[5]),
+        kind(0),
     )
     for b in range(BLOCKS):
         square, radius, cosine, sine = polar(radius_words[b], angle_words[b])
@@ -105,21 +103,25 @@ def release_row(radius_words, angle_words, ones, others, open_pairs, settings, k
         k1, k2 = nearest(v1), nearest(v2)
         y1, y2 = fused(cosine, reach, _f32(v1 - k1)), fused(sine, reach, _f32(v2 - k2))
         w1, w2 = nearest(y1), nearest(y2)
-        room = _HALF - max(magnitude(y1 - w1), magnitude(y2 - w2))
-        sure = (room * radius > fused(square, large, small)) & (square < _MOST_SQUARE)
+        gap1, gap2 = magnitude(y1 - w1), magnitude(y2 - w2)
+        room = _HALF - max(gap1, gap2)
+        sure = (room * radius > fused(square, large, small)) & (square < most_square)
+        sure &= gap1 + gap2 <= _ONE  # and neither is NaN, which a maximum may hide
         open_pairs[b] = 0 if sure else 1
-        ones[b] = (k1 + kind(w1)) * grid if sure else ones[b]
-        others[b] = (k2 + kind(w2)) * grid if sure else others[b]
+        # Adding 0 makes -0 to 0: its sign would be that of the sum, and tell of it.
+        ones[b] = (k1 + kind(w1) + zero) * grid if sure else ones[b]
+        others[b] = (k2 + kind(w2) + zero) * grid if sure else others[b]
 
 
 @compiled()
-def by_corners(radius_word: Any, angle_word: Any, offsets: Any, scale: Any) -> Any:
+def by_corners(radius_word: Any, angle_word: Any, offsets: Any, settings: Any) -> Any:
     """What `corners` says of one pair by its words: both items, and whether they are known."""
+    scale = settings[0]
     m, q = _f64(radius_word >> _u32(1)), _f64(angle_word & _u32(0x3FFFFFFF))
     far = scale * math.sqrt(-2.0 * math.log(m * 2.0**-31)) if m > 0 else math.inf
     near = scale * math.sqrt(-2.0 * math.log((m + 1.0) * 2.0**-31))
     first, last = q * _QUARTER, (q + 1.0) * _QUARTER
-    error = (far + 1.0) * ERROR
+    error = (far + 1.0) * settings[6]
     found = (0.0, 0.0)
     known = True
     for side in range(2):
@@ -160,9 +162,9 @@ def release_group(group, rows, sums, open_pairs, settings, listed, count, kind):
                 f1, f2 = v1 - k1, v2 - k2
                 f1 = f1 if abs(f1) <= 0.5 else 0.0  # infinite sums stay what they are
                 f2 = f2 if abs(f2) <= 0.5 else 0.0
-                w1, w2, known = by_corners(rows[w, b], rows[w + ROWS, b], (f1, f2), settings[0])
-                ones[b] = (k1 + w1) * settings[2] if known else 0.0
-                others[b] = (k2 + w2) * settings[2] if known else 0.0
+                w1, w2, known = by_corners(rows[w, b], rows[w + ROWS, b], (f1, f2), settings)
+                ones[b] = (k1 + w1 + 0.0) * settings[2] if known else 0.0
+                others[b] = (k2 + w2 + 0.0) * settings[2] if known else 0.0
                 if not known:
                     if count < len(listed):
                         listed[count, 0] = group * PAIRS + low + b
@@ -174,6 +176,11 @@ def release_group(group, rows, sums, open_pairs, settings, listed, count, kind):
 
 
 LISTED = 7  # columns of ``listed``: float64, which holds all of these exactly
+SETTINGS = ("scale", "1 / grid", "grid", "small", "large", "most square", "error")
+"""What ``settings`` holds, float64: the bound of `by_torch.py`, and the error of `deciding.py`.
+
+They come as numbers, as what is compiled stays while only its own file does not change.
+"""
 
 
 @compiled()

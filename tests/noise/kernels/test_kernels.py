@@ -1,5 +1,7 @@
 """Every kernel writes what it is asked for, all of it, and nothing else."""
 
+import threading
+import time
 from itertools import pairwise
 
 import pytest
@@ -83,6 +85,37 @@ def test_an_interrupt_midway_leaves_nothing_of_the_sum(kernel, monkeypatch):
     assert all((value == 0).all() for value in sums.values())
 
 
+def test_threads_end_before_an_interrupt_is_raised(monkeypatch):
+    """What writes later would leave noise where zeros were put."""
+    ended, interrupts = [], [KeyboardInterrupt, KeyboardInterrupt]
+    real = threading.Thread.join
+
+    def interrupted(thread, *args):
+        if interrupts:
+            raise interrupts.pop()
+        real(thread, *args)
+
+    def slow(share):
+        time.sleep(0.3)
+        ended.append(share)
+
+    monkeypatch.setattr(by_numba.Thread, "join", interrupted)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
+    with pytest.raises(KeyboardInterrupt):
+        by_numba._in_threads(slow, 0, 300)
+    assert len(ended) == 3
+    assert not interrupts
+
+
+def test_an_error_in_a_thread_is_raised(monkeypatch):
+    def wrong(share):
+        raise RuntimeError("of the second" if share[0] else "of the first")
+
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
+    with pytest.raises(RuntimeError, match="of the"):
+        by_numba._in_threads(wrong, 0, 300)
+
+
 def test_what_the_compiled_kernel_lists_is_decided_by_further_bits(monkeypatch):
     """At this scale the words leave one pair in two thousand open, and not one in a million."""
     finished, real = [], by_numba._finish
@@ -115,6 +148,17 @@ def test_a_kernel_that_is_wrong_is_refused(monkeypatch):
             by_numba._checked_kernel()
     finally:
         by_numba._checked_kernel.cache_clear()
+
+
+def test_inexact_functions_of_a_device_are_refused(monkeypatch):
+    real = by_torch.waves
+    monkeypatch.setattr(by_torch, "waves", lambda words: [w + 1e-5 for w in real(words)])
+    by_torch._require_accurate.cache_clear()
+    try:
+        with pytest.raises(RuntimeError, match="too inexact on cpu"):
+            release_by_torch([Piece(torch.zeros(3), 0)], KEYS, SCALE, GRID)
+    finally:
+        by_torch._require_accurate.cache_clear()
 
 
 def test_names_in_order_are_one_row_without_gaps():
