@@ -1,10 +1,10 @@
 """L10: every error that the accountant counts may be a million times as large as it is.
 
 Whatever a bound leaves out or rounds is so small that a bound which forgot it would look right. So
-each is made a million times larger at its source, by the constant that sets it, or by moving what
-is computed as far as its error says; the interval has to hold the truth none the less. Truths are
-the intervals of another engine, or those of tiny errors. And what holds of all relations, filters
-and weights, whatever the engine.
+each is made a million times larger at its source, or more until it shows, by the constant that sets
+it, or by moving what is computed as far as its error says. The interval has to hold the truth none
+the less. Truths are the intervals of another engine, or those of tiny errors. And what holds of all
+relations, filters and weights, whatever the engine.
 """
 
 import math
@@ -85,7 +85,7 @@ def test_the_moments_of_a_contour(monkeypatch, side):
 
 
 def test_what_lies_outside_the_window_of_a_lattice(monkeypatch):
-    monkeypatch.setattr(grid, "_LOG_MARGIN", grid._LOG_MARGIN - LOG_MILLION)
+    monkeypatch.setattr(grid, "_LOG_MARGIN", grid._LOG_MARGIN - 2 * LOG_MILLION)
     by_lattice()
 
 
@@ -142,9 +142,9 @@ ALLOCATION = 1.0, 100, 4.0  # noise, steps, the largest ratio
 @pytest.mark.parametrize(
     "sources",
     [
-        {(series, "_LOG_ALIAS"): 1.0},
-        {(series, "_LOG_END"): 1.7, (series, "_LOG_SMALL"): 1.7},
-        {(lognormal, "_LOG_ACCURACY"): -1.7},
+        {(series, "_LOG_ALIAS"): 2.6},
+        {(series, "_LOG_END"): 3.3, (series, "_LOG_SMALL"): 3.3},
+        {(lognormal, "_LOG_ACCURACY"): -2.9},
     ],
     ids=["aliases", "end", "transform"],
 )
