@@ -1,5 +1,8 @@
 """Every fenced Python block in the README and the docs runs; what pages show and list exists."""
 
+import ast
+import re
+
 import pytest
 
 import dpfunc as dp
@@ -56,3 +59,30 @@ def test_the_api_pages_have_every_public_name_once():
     public = {name for name in vars(accounting) if not name.startswith("_")}
     values = {name for name in public if callable(getattr(accounting, name))}
     assert values == {name.rpartition(".")[2] for name in entries(ROOT / "docs/api_accounting.md")}
+
+
+NAMED = re.compile(r"`([\w/.-]+\.py)(?:::?[\w.]+)?`")
+FOLDERS = ("dpfunc", "tests", "benchmarks", "docs")
+DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+
+
+def texts():
+    """All that names files to a reader: pages, and docstrings of modules, classes, functions."""
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    for page in pages:
+        yield page, page.read_text()
+    for source in sorted((ROOT / "dpfunc").rglob("*.py")):
+        nodes = [n for n in ast.walk(ast.parse(source.read_text())) if isinstance(n, DOCSTRINGS)]
+        yield source, "\n".join(filter(None, map(ast.get_docstring, nodes)))
+
+
+def test_every_file_that_is_named_is_there():
+    there = ["/" + str(f.relative_to(ROOT)) for top in FOLDERS for f in (ROOT / top).rglob("*.py")]
+    named = [(place, name) for place, text in texts() for name in NAMED.findall(text)]
+    assert len(named) > 30
+    lost = [
+        f"{place.relative_to(ROOT)}: {name}"
+        for place, name in named
+        if not any(file.endswith(f"/{name}") for file in there)
+    ]
+    assert not lost

@@ -202,8 +202,8 @@ def test_the_drawn_tradeoff_curve_is_valid_and_that_of_the_gaussian():
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["epsilon", *RUN, "--delta", "-1"], "expected a delta >= 0"),
-        (["epsilon", *RUN, "--delta", "nan"], "expected a delta >= 0"),
+        (["epsilon", *RUN, "--delta", "-1"], "expected a probability 0 <= delta <= 1"),
+        (["epsilon", *RUN, "--delta", "nan"], "expected a probability 0 <= delta <= 1"),
         (["epsilon", "--delta", "1e-5"], "--noise-multiplier and either --steps or --epochs"),
         (["epsilon", *RUN, "--epochs", "3", "--delta", "1e-5"], "either --steps or --epochs"),
         (

@@ -22,7 +22,7 @@ from dpfunc.accounting.engines.bounds import Bounds, Engine
 from dpfunc.accounting.engines.chernoff import epsilon_at_most, log_delta_at_most, moments
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.contour.line import Reach
-from dpfunc.accounting.engines.enclosed import enclosed
+from dpfunc.accounting.engines.enclosed import by_series, enclosed
 from dpfunc.accounting.engines.finite import law as finite
 from dpfunc.accounting.engines.finite.binomial import two_losses
 from dpfunc.accounting.engines.finite.enumeration import listed
@@ -104,6 +104,8 @@ def epsilon_of(composition: Composition, log_delta: float, tol: float, method: M
 def log_delta_of(composition: Composition, epsilon: float, tol: float, method: Method) -> Bounds:
     """Bounds of the logarithm of the delta of one composition."""
     if (ends := enclosed(composition)) is not None:
+        if method in ("auto", "single release") and (found := by_series(composition, epsilon)):
+            return Bounds(*found, "single release")
         below, above = (log_delta_of(each, epsilon, tol, method) for each in ends)
         return Bounds(min(below.lower, above.upper), above.upper, above.engine)
     parted = apart(composition)
@@ -149,7 +151,7 @@ def _epsilon_of_rest(
 
     in_turn = _in_turn(composition, tol, method)
     nothing = Bounds(0.0, math.inf, "renyi")
-    return _answer(in_turn, ask, lambda bounds: bounds.width, tol, nothing)
+    return _answer(in_turn, ask, lambda bounds: bounds.width, lambda b: b.width <= tol, nothing)
 
 
 def _log_delta_of_rest(
@@ -176,14 +178,17 @@ def _log_delta_of_rest(
                 ]
                 return max(alone), log_delta_at_most(moments(composition), epsilon)
 
-    # A relative change of epsilon by tol is one of log delta by about as much.
+    # A relative change of epsilon by tol is one of log delta by about as much, which is what the
+    # lattice refines to. Where an engine that is sharper serves, delta itself is known to tol.
+    def distance(bounds: Bounds) -> float:
+        return 0.0 if bounds.lower == bounds.upper else bounds.upper - bounds.lower
+
     def width(bounds: Bounds) -> float:
-        if bounds.lower == bounds.upper:
-            return 0.0
-        return (bounds.upper - bounds.lower) / max(1.0, -bounds.upper)
+        return distance(bounds) / max(1.0, -bounds.upper)
 
     nothing = Bounds(-math.inf, 0.0, "renyi")
-    return _answer(_in_turn(composition, tol, method), ask, width, tol, nothing)
+    in_turn = _in_turn(composition, tol, method)
+    return _answer(in_turn, ask, width, lambda bounds: distance(bounds) <= tol, nothing)
 
 
 def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:
@@ -196,7 +201,7 @@ def _answer(
     in_turn: tuple[Turn, ...],
     ask: Callable[[Turn], Interval],
     width: Callable[[Bounds], float],
-    tol: float,
+    is_enough: Callable[[Bounds], bool],
     nothing: Bounds,
 ) -> Bounds:
     """The answer of the first engine within reach, then of a slower one if it is not exact.
@@ -217,7 +222,7 @@ def _answer(
         engine = turn.engine if upper < bounds.upper or bounds == nothing else bounds.engine
         lower, upper = max(float(lower), bounds.lower), min(float(upper), bounds.upper)
         bounds = Bounds(min(lower, upper), upper, engine)
-        if width(bounds) <= tol or turn.engine in _EXACT:
+        if is_enough(bounds) or turn.engine in _EXACT:
             break
     return bounds
 
@@ -256,11 +261,6 @@ def _joined(lost: float, log_delta: float, side: int) -> float:
 
 def _log(probability: float) -> float:
     return math.log(probability) if probability > 0 else -math.inf
-
-
-def largest_losses(composition: Composition) -> float:
-    """The sum of the largest finite losses; infinity where they have no bound."""
-    return sum_of_largest(composition)
 
 
 def _mu(composition: Composition) -> float:

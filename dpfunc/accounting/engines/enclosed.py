@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.pairs import single
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
 from dpfunc.accounting.pairs.allocation.spread import AllocationList
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
@@ -37,6 +38,20 @@ def enclosed(composition: Composition) -> Enclosed | None:
     below = [(end[0] if end else p, n) for end, (p, n) in zip(ends, composition, strict=True)]
     above = [(end[1] if end else p, n) for end, (p, n) in zip(ends, composition, strict=True)]
     return Enclosed(_joined(below), _joined(above))
+
+
+def by_series(composition: Composition, epsilon: float) -> tuple[float, float] | None:
+    """Bounds of ``log delta`` of one allocation whose series is short there; None for others.
+
+    They are a rounding error apart, which two lists never are.
+    """
+    pair, times = composition[0]
+    if len(composition) != 1 or times != 1 or not isinstance(pair, GaussianAllocation):
+        return None
+    try:
+        return single.log_delta_interval(pair, epsilon) if pair.is_quick(epsilon) else None
+    except OutOfReachError:
+        return None
 
 
 def _ends(pair: Pair) -> tuple[Pair, Pair] | None:

@@ -6,7 +6,8 @@ the privacy loss. A mechanism is ``(epsilon, delta)``-DP for that order of the t
 losses (Zhu, Dong and Wang 2022, arXiv:2106.08567, theorems 10 and 27). So an engine needs no more
 than how much P and how much Q lies between two losses.
 
-To add a mechanism, write a class with the two methods of `Pair`, and a case in `domination.py`.
+To add a mechanism, write a class with the two methods of `Pair`, and a case in
+`domination/composition.py`.
 """
 
 from typing import NamedTuple, Protocol

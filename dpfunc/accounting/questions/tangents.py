@@ -12,8 +12,8 @@ import math
 
 from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.domination.release import Relation
-from dpfunc.accounting.engines.choice import largest_losses
 from dpfunc.accounting.events.algebra import Event
+from dpfunc.accounting.pairs.largest_loss import sum_of_largest
 from dpfunc.accounting.questions.answers import delta as delta_of
 from dpfunc.accounting.questions.answers import epsilon as epsilon_of
 from dpfunc.accounting.questions.answers import has_moments_alone
@@ -92,7 +92,7 @@ class TradeoffCurve:
         """The largest finite loss of any order."""
         if has_moments_alone(self.event):
             return math.inf
-        return max(map(largest_losses, pairs(self.event, relation)), default=0.0)
+        return max(map(sum_of_largest, pairs(self.event, relation)), default=0.0)
 
 
 def _peak(x: list[float], y: list[float], left: int) -> tuple[float, float]:

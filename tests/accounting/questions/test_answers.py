@@ -25,7 +25,7 @@ from dpfunc.accounting import (
 from dpfunc.accounting.engines.renyi.subsampled_gaussian import epsilon_at
 from dpfunc.accounting.events.dp_sgd import phases
 
-REFERENCE = json.loads((Path(__file__).parents[1] / "reference.json").read_text())["configurations"]
+REFERENCE = json.loads(Path(__file__).with_name("reference.json").read_text())["configurations"]
 EVENT = st.builds(
     dp_sgd,
     noise_multiplier=st.floats(0.5, 20),
@@ -137,7 +137,7 @@ def test_extreme_questions_have_answers(rate):
 
 @pytest.mark.parametrize("bad", [-1.0, math.nan, "1", None])
 def test_a_bad_question_is_refused(bad):
-    with pytest.raises(ValueError, match="epsilon: expected a delta >= 0"):
+    with pytest.raises(ValueError, match="epsilon: expected a probability 0 <= delta <= 1"):
         epsilon(Gaussian(1.0), delta=bad)
     with pytest.raises(ValueError, match="delta: expected an epsilon >= 0"):
         delta(Gaussian(1.0), epsilon=bad)

@@ -91,7 +91,7 @@ def test_edges():
 def test_what_is_refused():
     with pytest.raises(TypeError, match="expected an event"):
         BudgetCurve("dp_sgd", delta=1e-5)
-    with pytest.raises(ValueError, match="a delta >= 0"):
+    with pytest.raises(ValueError, match="a probability 0 <= delta <= 1"):
         BudgetCurve(STEP, delta=math.nan)
     with pytest.raises(ValueError, match="relation among"):
         BudgetCurve(STEP, delta=1e-5, relation="neighbours")

@@ -178,7 +178,7 @@ def test_rare_records_need_no_noise_for_other_targets():
     ("target", "message"),
     [
         ({}, "expected one target"),
-        ({"target_epsilon": 1.0}, "expected delta > 0"),
+        ({"target_epsilon": 1.0}, "expected a probability 0 < delta <= 1"),
         ({"delta": 1e-5}, "expected one target"),
         ({"target_epsilon": 1.0, "delta": 1e-5, "target_advantage": 0.1}, "expected one target"),
         ({"target_advantage": 0.1, "delta": 1e-5}, "expected one target"),
@@ -230,5 +230,5 @@ def test_zero_steps_where_one_is_too_many():
 def test_a_bad_target_is_refused(bad):
     with pytest.raises(ValueError, match="expected target_epsilon > 0"):
         accounting.steps(target_epsilon=bad, delta=1e-5, noise_multiplier=1.0, sample_rate=1.0)
-    with pytest.raises(ValueError, match="expected delta > 0"):
+    with pytest.raises(ValueError, match="expected a probability 0 < delta <= 1"):
         accounting.steps(target_epsilon=1.0, delta=bad, noise_multiplier=1.0, sample_rate=1.0)

@@ -105,7 +105,7 @@ def test_what_is_refused():
         epsilon_curve(STEP, steps=[1.5], delta=1e-5)
     with pytest.raises(ValueError, match="ints >= 0 as steps"):
         epsilon_curve(STEP, steps=[-1], delta=1e-5)
-    with pytest.raises(ValueError, match="a delta >= 0"):
+    with pytest.raises(ValueError, match="a probability 0 <= delta <= 1"):
         epsilon_curve(STEP, steps=[1], delta=-1e-5)
 
 

@@ -38,7 +38,7 @@ def test_it_stops_with_the_budget(tmp_path, capsys):
             "expected a target that a noise multiplier of 1e+06 meets",
         ),
         (["--epsilon", "0"], "expected target_epsilon > 0"),
-        (["--delta", "0"], "expected delta > 0"),
+        (["--delta", "0"], "expected a probability 0 < delta <= 1"),
         (["--sample-rate", "2"], "expected a probability"),
         (["--steps", "0"], "--steps: expected at least 1"),
         (["--noise-multiplier", "0.1"], "--noise-multiplier: expected enough noise for one step"),

@@ -16,15 +16,23 @@ import numpy as np
 from scipy.special import ndtri
 
 from dpfunc.accounting.pairs.allocation.lognormal import log_transform
-from dpfunc.accounting.pairs.allocation.series import Series, distribution, masses, series
+from dpfunc.accounting.pairs.allocation.series import (
+    Series,
+    distribution,
+    is_short,
+    masses,
+    series,
+)
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, Cells, OutOfReachError
 
 _CLOSE = 2.0  # cells narrower than this over the largest frequency are integrated
 _OTHER_TAIL = 1e-11  # of probability at the end of the losses that matters little
 _LEAST_REACH = 1.5
+_BEYOND = 1.2  # the lattice asks for a node or two beyond the largest
 _LEAST_TAIL = 1e-14  # the errors of cells are larger
 _COARSE = 400  # cells that show where the density is
 _SPARSE = 1e-9  # of the largest density: nodes are no farther apart than there
+_SHORT = 20_000  # terms of a series: half a second
 _MOST_NODES = 4000  # finer cells have errors that no longer matter less
 
 
@@ -80,10 +88,14 @@ class GaussianAllocation:
         found[:2] = np.maximum(found[:2], 0.0)
         return found[0], found[1], found[2]
 
+    def is_quick(self, epsilon: float) -> bool:
+        """Whether a short series serves delta at ``epsilon``."""
+        largest = math.exp(min(1e-6 - epsilon if self.adds else epsilon + 1e-6, 600.0))
+        return is_short(self.noise_multiplier, self.steps, _reach(largest), _SHORT)
+
     def _series(self, largest: float) -> Series:
         """The table that serves up to there, and a little on: the next question is near."""
-        reach = 2.0 ** (math.ceil(2 * math.log2(max(largest, _LEAST_REACH))) / 2)
-        found = _table(self.noise_multiplier, self.steps, reach)
+        found = _table(self.noise_multiplier, self.steps, _reach(largest))
         if found is None:
             raise OutOfReachError
         return found
@@ -104,15 +116,20 @@ class GaussianAllocation:
         most = 1 + max(own, others) + z * spread
         while most > _LEAST_REACH:
             try:
-                self._series(1.2 * most)  # the lattice asks for a node or two beyond
+                self._series(_BEYOND * most)
             except OutOfReachError:
                 most /= 2
             else:
-                break
+                return _reach(_BEYOND * most) / _BEYOND  # one table serves all
         return most
 
 
-@lru_cache(maxsize=8)
+def _reach(largest: float) -> float:
+    """A power of the root of 2."""
+    return float(2.0 ** (math.ceil(2 * math.log2(max(largest, _LEAST_REACH))) / 2))
+
+
+@lru_cache(maxsize=16)
 def _table(noise_multiplier: float, steps: int, reach: float) -> Series | None:
     """The series, which both orders of the pair share; None where it is out of reach."""
     try:

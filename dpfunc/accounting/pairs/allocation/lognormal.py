@@ -22,7 +22,8 @@ Complex = NDArray[np.complex128]
 _LOG_ACCURACY = 50.0  # the quadrature errs by about exp of minus this, less log of the terms
 _FAR = 12.0  # standard deviations of u that are integrated over: beyond lies 1e-32
 _ROUNDING = 24 * ULP  # of a term, relative to its size: a dozen operations, exponents of a few
-_CHUNK = 400_000  # terms at a time
+_CHUNK = 40_000  # terms at a time
+_LOG_NOTHING = -60.0  # of an exponential, next to 1
 
 
 class Transform(NamedTuple):
@@ -46,20 +47,48 @@ def transform(s: Complex, noise_multiplier: float, terms: int) -> Transform:
     below, above = math.ceil(_FAR / sigma / step), math.ceil((_FAR / sigma + sigma**-2) / step)
     u = np.arange(-below, above + 1) * step
     plain, sized = np.empty(len(s), np.complex128), np.empty(len(s), np.complex128)
+    x, height = np.exp(u - 0.5 / sigma**2), np.exp(-(sigma**2) / 2 * u * u)
+    rise = np.asarray(sigma**2 * u, dtype=np.float64)
     for rows in np.array_split(np.arange(len(s)), max(1, len(s) * len(u) // _CHUNK)):
-        line = u[None, :] + 1j * turn[rows, None]
-        x = np.exp(line - 0.5 / sigma**2)
-        values = np.expm1(-s[rows, None] * x) * np.exp(-(sigma**2) / 2 * line**2)
+        values = _less_one(s[rows], turn[rows], x)
+        values *= _turned(height, rise, turn[rows])
         plain[rows] = values.sum(axis=1)
         sized[rows] = (values * x).sum(axis=1)
+    higher = np.exp((sigma * turn) ** 2 / 2)  # of the Gaussian, on the line
+    plain, sized = plain * higher, sized * higher * np.exp(1j * turn)
     scale = step * sigma / math.sqrt(2 * math.pi)
     # On the line |exp(-z) - 1| <= min(2, |z|), and an error of z itself counts |z| exp(-Re z).
     size, most = np.abs(s), 2 + 1 / share
-    growth = _ROUNDING * np.exp((sigma * turn) ** 2 / 2)
+    growth = _ROUNDING * higher
     quadrature = 4 * math.exp((sigma * 2 * half_width) ** 2 / 2) / math.expm1(exponent)
     error = quadrature + growth * np.minimum(most, size)
     sized_error = quadrature + growth * np.minimum(most, size * math.exp(min(700.0, sigma**-2)))
     return Transform(scale * plain, scale * sized, error, sized_error)
+
+
+def _less_one(s: Complex, turn: Array, x: Array) -> Complex:
+    """``exp(-s exp(i turn) x) - 1``: the real part of the exponent is negative.
+
+    So both terms of ``expm1(a) - 2 exp(a) sin(b / 2)**2`` are, and nothing cancels.
+    """
+    size, angle = np.abs(s), np.angle(s) + turn
+    a = np.multiply.outer(-size * np.cos(angle), x)
+    half = np.multiply.outer(-size * np.sin(angle) / 2, x)
+    half[a < _LOG_NOTHING] = 0.0
+    less_one = np.expm1(np.maximum(a, _LOG_NOTHING))
+    sine, twice = np.sin(half), 2 * (1 + less_one)
+    found = np.empty(a.shape, np.complex128)
+    found.real = less_one - twice * sine * sine
+    found.imag = twice * sine * np.cos(half)
+    return found
+
+
+def _turned(height: Array, rise: Array, turn: Array) -> Complex:
+    """``height exp(-i turn rise)``."""
+    angle = np.multiply.outer(turn, rise)
+    found = np.empty(angle.shape, np.complex128)
+    found.real, found.imag = height * np.cos(angle), -height * np.sin(angle)
+    return found
 
 
 def log_transform(s: Array, noise_multiplier: float) -> Array:

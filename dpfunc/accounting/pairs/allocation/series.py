@@ -54,9 +54,7 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
     """The series that serves ``0 < x <= largest``, at least 1; or `OutOfReachError`."""
     if noise_multiplier < _LEAST_NOISE:
         raise OutOfReachError
-    c = 2.0 / largest
-    window = -_LOG_ALIAS / c
-    spacing = 2 * math.pi / window
+    c, window, spacing = _line(largest)
     end, far = _ends(noise_multiplier, steps, c, _MOST_TERMS * spacing)
     s = np.asarray(c + 1j * spacing * np.arange(math.ceil(end / spacing) + 1), np.complex128)
     one = transform(np.asarray(s / steps, np.complex128), noise_multiplier, steps)
@@ -81,6 +79,23 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
         cut=small * (math.log(far / end) + 0.5),
         cut_density=small * 2 * far,
     )
+
+
+def is_short(noise_multiplier: float, steps: int, largest: float, most_terms: int) -> bool:
+    """Whether the series that serves up to ``largest`` has no more terms than that."""
+    c, _, spacing = _line(largest)
+    try:
+        _ends(noise_multiplier, steps, c, most_terms * spacing)
+    except OutOfReachError:
+        return False
+    return noise_multiplier >= _LEAST_NOISE
+
+
+def _line(largest: float) -> tuple[float, float, float]:
+    """The real part of the points of the series, its window, and how far they are apart."""
+    c = 2.0 / largest
+    window = -_LOG_ALIAS / c
+    return c, window, 2 * math.pi / window
 
 
 def distribution(law: Series, x: Array) -> tuple[Array, Array, Array]:
