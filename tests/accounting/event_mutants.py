@@ -111,8 +111,8 @@ MUTANTS = [
     Mutant(
         "noise for its square in an allocation",
         "accounting/pairs/allocation/lognormal.py",
-        "x = np.exp(line - 0.5 / sigma**2)",
-        "x = np.exp(line - 0.5 / sigma)",
+        "x, height = np.exp(u - 0.5 / sigma**2), ",
+        "x, height = np.exp(u - 0.5 / sigma), ",
         "allocation::test_the_transform_to_20_digits",
     ),
     Mutant(

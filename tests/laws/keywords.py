@@ -86,7 +86,7 @@ def _convolutions() -> Iterator[Call]:
 
 
 _ROWS = [[1, 2, 2, 6, 0], [2, 2, 2, 2, 2], [5, 1, 6, 6, 4]]
-_MIXES = "alone as in a batch|held for others"
+_MIXES = "alone as in a batch|held for others|mixes samples"
 
 
 _RESCALES = "max_norm=0.5, which rescales in place"

@@ -11,6 +11,15 @@ from dpfunc.persample.watching.capture import Rule
 from tests.laws.test_l7_oracle import looped
 from tests.laws.uses import SAMPLES, USES
 
+
+def looked_at(params: dict[str, Tensor], x: Tensor) -> Tensor:
+    """What tools ask of a tensor, in a loss of one sample: see tests/persample/test_tools.py."""
+    y = params["w"] * x
+    if y.grad_fn is not None:
+        y.register_hook(lambda grad: grad)
+    return y.sum()
+
+
 MODES = {
     "one sample": lambda use: use.loss,
     "whole batch": lambda use: dp.batched(use.losses),
@@ -104,4 +113,5 @@ def test_there_is_a_use_of_every_rule(monkeypatch):
     monkeypatch.setattr(factored, "RULES", noted)
     for use in USES.values():
         dp.factored_grad(use.loss)(use.params, *use.batch)
+    dp.factored_grad(looked_at)({"w": torch.ones(3)}, torch.ones(2, 3))
     assert [function for function in noted if function not in served] == []

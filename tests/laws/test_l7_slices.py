@@ -23,6 +23,9 @@ NO_CUTS = {
     "_TRIES": "guesses of a microbatch size",
     "_MANY_GRAPHS": "a warning",
     "DEFAULT_SHARE": "of memory, for microbatches: L6",
+    "_MANY_ROWS": "from so many on, looks compare the rows that are used: L7 for looks",
+    "_KEPT": "the share of layers that a look keeps",
+    "_DEPTH": "of functions that are searched for modules of other processes",
 }
 FORMS = ("prefers_pixel_gram", "prefers_shifts", "prefers_groups")
 
