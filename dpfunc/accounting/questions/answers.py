@@ -168,10 +168,9 @@ def delta_bounds(
 
 
 def _probability_above(logarithm: float) -> float:
-    """The exponential rounded up."""
-    if logarithm == -math.inf:
-        return 0.0
-    return min(1.0, math.nextafter(math.exp(logarithm + log_rounding(logarithm)), 2.0))
+    """The exponential rounded up; 0 where it is too small for a float."""
+    about = math.exp(logarithm + log_rounding(logarithm))
+    return min(1.0, math.nextafter(about, 2.0)) if about > 0 else 0.0
 
 
 def _epsilons_of(
