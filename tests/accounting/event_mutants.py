@@ -244,8 +244,8 @@ MUTANTS = [
     Mutant(
         "what is lost outright counted once",
         "accounting/engines/apart.py",
-        "log_finite += times * log_kept(pair)",
-        "log_finite += log_kept(pair)",
+        "kept.append(times * log_kept(pair))",
+        "kept.append(log_kept(pair))",
         "one_path::test_a_promise_at_epsilon_0_beside_another_release_counts_each_time",
     ),
     Mutant(
@@ -258,7 +258,7 @@ MUTANTS = [
     Mutant(
         "no cap by the largest losses",
         "accounting/engines/choice.py",
-        "cap = sum_of_largest(composition) if _log(most) <= log_delta else math.inf",
+        "cap = sum_of_largest(composition) if most <= delta else math.inf",
         "cap = math.inf",
         "one_path::test_never_above_the_sum_of_the_largest_losses",
     ),
@@ -268,6 +268,20 @@ MUTANTS = [
         'factors = (power, once) if bit == "1" else (power,)',
         "factors = (power,)",
         "one_path::test_randomized_response_over_many_values_is_exact",
+    ),
+    Mutant(
+        "of two losses a rounding error apart, only the last is kept",
+        "accounting/engines/finite/enumeration.py",
+        "np.add.at(once, indices, p)",
+        "once[indices] = p",
+        "second_reader::test_losses_that_differ_by_rounding_keep_their_mass",
+    ),
+    Mutant(
+        "a share of what is lost outright counts as none",
+        "accounting/engines/choice.py",
+        "return Bounds(0.0, 0.0 if most <= delta else math.inf, ",
+        "return Bounds(0.0, 0.0, ",
+        "second_reader::test_just_below_what_is_lost_nothing_holds",
     ),
     Mutant(
         "a spread that loses its mean",

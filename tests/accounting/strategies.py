@@ -29,6 +29,13 @@ from dpfunc.accounting import (
 NUMBER = st.one_of(st.floats(0, 1e6), st.just(float("inf")), st.integers(0, 9))
 SHIFT = st.floats(0, 9)
 PROBABILITY = st.floats(0, 1)
+
+
+def is_mass(x):
+    """What a pair takes as a probability."""
+    return x == 0 or x >= 1e-300
+
+
 COUNT = st.integers(1, 1000)
 MECHANISMS = st.one_of(
     st.builds(Gaussian, NUMBER),
@@ -42,7 +49,7 @@ MECHANISMS = st.one_of(
     st.builds(ApproxDP, NUMBER, PROBABILITY),
     st.builds(ZCDP, NUMBER, NUMBER),
     st.just(NonPrivate()),
-    st.builds(lambda x: Pair((x, 1 - x), (0.25, 0.75)), PROBABILITY),
+    st.builds(lambda x: Pair((x, 1 - x), (0.25, 0.75)), PROBABILITY.filter(is_mass)),
 )
 SAMPLED = st.one_of(
     st.builds(Poisson, PROBABILITY, MECHANISMS),

@@ -33,6 +33,7 @@ from dpfunc.accounting.pairs.integer_mixture import (
     IntegerMixture,
 )
 from dpfunc.accounting.pairs.laplace_mixture import LaplaceMixture
+from dpfunc.accounting.pairs.largest_loss import product_above
 from dpfunc.accounting.pairs.mixture import GaussianMixture
 from dpfunc.accounting.pairs.privacy_loss import Pair
 
@@ -129,13 +130,13 @@ def _promised_pair(mechanism: Guarantee, records: int) -> Pair:
         case NonPrivate() | PureDP(math.inf) | ApproxDP(math.inf) | ExponentialMechanism(math.inf):
             return NOTHING_PRIVATE
         case ExponentialMechanism(eta):
-            return BoundedRange(records * eta)
+            return BoundedRange(product_above(eta, records))
         case PureDP(epsilon):
-            return approximate_dp(records * epsilon, 0.0)
+            return approximate_dp(product_above(epsilon, records), 0.0)
         case ApproxDP(epsilon, delta):
             each = [delta * math.exp(min(step * epsilon, 700.0)) for step in range(records)]
             total = delta if records == 1 else math.fsum(each) * (1 + 1e-14)
-            return approximate_dp(records * epsilon, min(1.0, total))
+            return approximate_dp(product_above(epsilon, records), min(1.0, total))
 
 
 def _response_pair(mechanism: RandomizedResponse, relation: Relation, order: Order) -> Pair:

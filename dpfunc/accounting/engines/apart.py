@@ -32,22 +32,26 @@ class Apart(NamedTuple):
 
 def apart(composition: Composition) -> Apart:
     """The composition, sorted."""
-    log_finite, constants, rest, count = 0.0, [0.0], [], 1
+    kept, constants, rest, count = [0.0], [0.0], [], 1
     for pair, times in composition:
         finite = finite_values(pair) if isinstance(pair, FiniteLoss) else []
         if len(finite) == 1 and finite[0][0] <= 0:
-            log_finite += times * log_kept(pair)  # type: ignore[arg-type]  # checked above
+            kept.append(times * log_kept(pair))  # type: ignore[arg-type]  # checked above
             constants.append(times * finite[0][0])
             count += times
         else:
             rest.append((pair, times))
     constant = math.fsum(constants)
     off = 0.0 if constant == 0 else 8 * ULP * (count + abs(constant))
-    return Apart(lost(log_finite), constant, off, tuple(rest))
+    return Apart(lost(math.fsum(kept)), constant, off, tuple(rest))
 
 
 def infinite_mass(composition: Composition) -> tuple[float, float]:
     """Bounds of the probability that one of all losses is infinite."""
+    match composition:
+        case ((FiniteLoss(values, promised=True), 1),):  # to the last digit
+            known = math.fsum(p for loss, p, _ in values if loss == math.inf)
+            return known, known
     least = math.fsum(
         times * log_kept(pair) for pair, times in composition if isinstance(pair, FiniteLoss)
     )

@@ -37,7 +37,7 @@ class Moments(NamedTuple):
 def moments(composition: Composition) -> Moments:
     """The moments of the atoms from above, at many c."""
     parts: list[Part] = []
-    log_finite, slack = 0.0, np.zeros_like(_TRIED)
+    kept, slack = [0.0], np.zeros_like(_TRIED)
     for pair, times in composition:
         nodes = pair.nodes(_NODES, _TAIL)
         # A node above the largest loss: otherwise rounding looks like an infinite one.
@@ -45,12 +45,12 @@ def moments(composition: Composition) -> Moments:
         atoms = upper_atoms(pair, np.append(nodes, top))
         if not atoms.infinite < 1:
             return _nothing()
-        log_finite += times * math.log1p(-atoms.infinite)
+        kept.append(times * math.log1p(-atoms.infinite))
         slack += times * (_TRIED * atoms.shift + _rounding(atoms))
         parts.append(Part(atoms, np.zeros(0, np.int64), 0.0, times))
     k = log_moments(parts, _TRIED) + slack
     peak = np.array([log_peak(c) for c in _TRIED.tolist()])
-    infinite = min(1.0, -math.expm1(log_finite) * (1 + 1e-14))
+    infinite = min(1.0, -math.expm1(math.fsum(kept)) * (1 + 1e-14))
     return Moments(_TRIED, k + 8 * ULP * np.abs(k), peak, infinite)
 
 

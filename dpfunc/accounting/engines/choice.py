@@ -70,18 +70,19 @@ def turns(releases: int, tol: float, pairs: int = 1) -> tuple[Turn, ...]:
     return (*_FIRST, *by_contour, Turn("lattice"), *_LAST)
 
 
-def epsilon_of(composition: Composition, log_delta: float, tol: float, method: Method) -> Bounds:
+def epsilon_of(composition: Composition, delta: float, tol: float, method: Method) -> Bounds:
     """Bounds of the epsilon of one composition."""
     if (ends := enclosed(composition)) is not None:
-        below, above = (epsilon_of(each, log_delta, tol, method) for each in ends)
+        below, above = (epsilon_of(each, delta, tol, method) for each in ends)
         return Bounds(min(below.lower, above.upper), above.upper, above.engine)
     parted = apart(composition)
     least, most = infinite_mass(composition)
-    if _log(least) > log_delta:
+    if least > delta:
         return Bounds(math.inf, math.inf, "closed form")
-    cap = sum_of_largest(composition) if _log(most) <= log_delta else math.inf
+    cap = sum_of_largest(composition) if most <= delta else math.inf
     if not parted.rest:
-        return Bounds(0.0, 0.0, "closed form")
+        return Bounds(0.0, 0.0 if most <= delta else math.inf, "closed form")
+    log_delta = math.log(delta)
 
     def of_rest(lost: float, side: int) -> Bounds:
         left = _left(log_delta, lost, side)

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from dpfunc.accounting.events.algebra import Event
 from dpfunc.checks import is_real, require
 
+_LEAST = 1e-300  # smaller floats lose digits
+
 
 @dataclass(frozen=True, repr=False)
 class Pair(Event):
@@ -13,9 +15,9 @@ class Pair(Event):
 
     For a mechanism with several neighbouring data sets, p and q are a dominating pair of removing a
     record, and q and p one of adding it (Zhu, Dong and Wang 2022, arXiv:2106.08567). Both count as
-    divided by their sums, which have to be 1 to within 1e-9. An outcome of probability 0 on one
-    side gives the record away. Replacing one record is another pair: ask about one that comes,
-    goes or is zeroed out.
+    divided by their sums, which have to be 1 to within 1e-9; none but 0 may be below 1e-300. An
+    outcome of probability 0 on one side gives the record away. Replacing one record is another
+    pair: ask about one that comes, goes or is zeroed out.
 
     >>> from dpfunc.accounting import delta
     >>> round(delta(Pair((0.6, 0.4), (0.4, 0.6)), epsilon=0.0), 12)
@@ -36,6 +38,13 @@ class Pair(Event):
                 f"a tuple {name} of probabilities, one for each outcome",
                 masses,
                 "list the probabilities of the same outcomes in p and in q",
+            )
+            require(
+                all(mass == 0 or mass >= _LEAST for mass in masses),
+                "Pair",
+                f"probabilities {name} that are 0 or at least {_LEAST}",
+                min(mass for mass in masses if mass > 0),
+                "leave such outcomes out, and add their probability to delta",
             )
             require(
                 abs(math.fsum(masses) - 1) <= 1e-9,

@@ -185,7 +185,11 @@ def _require_rest(rest: float, error: float) -> None:
 
 def _log_mix(loss: Array, rate: float) -> Array:
     """``log(1 - q + q exp(loss))``, also at infinite losses."""
-    near = np.log1p(rate * np.expm1(np.minimum(loss, 30.0)))
+    capped = np.minimum(loss, 30.0)
+    more = rate * np.expm1(capped)
+    # A rate near 1 leaves little of 1 + more: there 1 - q is exact, and only positive terms add up.
+    sums = np.log((1 - rate) + rate * np.exp(capped))
+    near = np.where(more < -0.5, sums, np.log1p(more))
     far = np.logaddexp(math.log1p(-rate), math.log(rate) + loss)
     return np.where(loss < 30.0, near, far)
 

@@ -98,7 +98,8 @@ class LaplaceMixture:
         # Where the other end is nearer, it serves as well.
         nearer = inside & (np.abs(over) < np.abs(under))
         missed = np.where(nearer, np.abs(over), np.abs(under))[inside].max(initial=0.0)
-        return np.where(nearer, right, left), float(missed)
+        # Nodes that are closer than rounding: their places have to be in order all the same.
+        return np.maximum.accumulate(np.where(nearer, right, left)), float(missed)
 
     def _masses(self, ends: Array, components: tuple[Component, ...]) -> tuple[Array, Array]:
         """Probability and rounding error between the increasing ``ends`` under a mixture."""

@@ -53,12 +53,12 @@ def largest_finite_loss(pair: Pair) -> float:
 
 def sum_of_largest(pairs: Iterable[tuple[Pair, int]]) -> float:
     """The sum of the largest finite losses of pairs that happen so many times, rounded up."""
-    each = [_product(largest_finite_loss(pair), times) for pair, times in pairs]
+    each = [product_above(largest_finite_loss(pair), times) for pair, times in pairs]
     total = math.fsum(each)
     return total if len(each) < 2 else math.nextafter(total, math.inf)
 
 
-def _product(loss: float, times: int) -> float:
+def product_above(loss: float, times: int) -> float:
     """Their product, rounded up where a float cannot hold it."""
     product = loss * times
     if math.isinf(product):

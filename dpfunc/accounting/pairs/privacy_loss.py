@@ -10,6 +10,7 @@ To add a mechanism, write a class with the two methods of `Pair`, and a case in
 `domination/composition.py`.
 """
 
+import math
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -18,6 +19,11 @@ from numpy.typing import NDArray
 Array = NDArray[np.float64]
 
 ULP = float(np.finfo(np.float64).eps)
+
+
+def log_rounding(logarithm: float) -> float:
+    """What a logarithm of a probability may be off by, taken once and turned back once."""
+    return 4 * ULP * (1 + abs(logarithm)) if logarithm > -math.inf else 0.0
 
 
 class OutOfReachError(Exception):

@@ -9,7 +9,10 @@ import math
 import numpy as np
 from scipy.optimize import brentq
 
-from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
+from dpfunc.accounting.pairs.privacy_loss import ULP, OutOfReachError, Pair, log_rounding
+
+_LARGE = 700.0  # exp(710) has no float
+_BARELY = 1e-290  # below this floats lose digits
 
 
 def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
@@ -19,16 +22,26 @@ def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
     while other_shift > shift:  # so that the wider set certainly holds the best one
         shift = 2 * other_shift
         wider, _, wider_error, _, other_shift = _above(pair, epsilon - 4 * shift)
-    scale = math.exp(min(epsilon, 700.0))
-    value = p - scale * r
-    error = p_error + scale * r_error + 4e-16 * (p + scale * r)
+    if 0 < r < _BARELY or epsilon > _LARGE:
+        r_error += 5e-324  # a float that small is off by as much
+    scaled = _scaled(epsilon, r)
+    value = p - scaled
+    error = p_error + _scaled(epsilon, r_error) + 4e-16 * (p + scaled)
+    if epsilon > _LARGE:  # an exponent is off by an ulp of its parts
+        error += 4 * ULP * epsilon * scaled
     # Any set bounds delta from below. From above, the best set differs from this one by losses
     # within `shift` of epsilon, all above epsilon - 4 shift, and each counts little.
     lower, upper = value - error, value + error + math.expm1(shift) * (wider + wider_error)
-    return (
-        math.log(lower) if lower > 0 else -math.inf,
-        math.log(min(1.0, upper)) if upper > 0 else -math.inf,
-    )
+    least = math.log(lower) if lower > 0 else -math.inf
+    most = math.log(min(1.0, upper)) if upper > 0 else -math.inf
+    return least - log_rounding(least), min(0.0, most + log_rounding(most))
+
+
+def _scaled(epsilon: float, mass: float) -> float:
+    """``exp(epsilon) mass``, also where the exponential has no float."""
+    if epsilon <= _LARGE:
+        return math.exp(epsilon) * mass
+    return math.exp(min(epsilon + math.log(mass), _LARGE)) if mass > 0 else 0.0
 
 
 def _above(pair: Pair, epsilon: float) -> tuple[float, float, float, float, float]:

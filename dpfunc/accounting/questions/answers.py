@@ -17,6 +17,7 @@ from dpfunc.accounting.events.mechanisms import ZCDP, Gaussian
 from dpfunc.accounting.events.schemes import Group, Poisson
 from dpfunc.accounting.pairs.gaussian import gaussian_epsilon, gaussian_log_delta
 from dpfunc.accounting.pairs.largest_loss import infinite_probability, sum_of_largest
+from dpfunc.accounting.pairs.privacy_loss import ULP, log_rounding
 from dpfunc.checks import is_real, plain, require
 
 _NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
@@ -103,12 +104,12 @@ def epsilon_bounds(
         return Bounds(0.0, 0.0, "closed form")
     is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
     if delta == 0:
-        most = max(map(_largest_losses, compositions), default=0.0)
-        return Bounds(most * (1 - 1e-12) if is_exact else 0.0, most, "closed form")
+        found = [_at_delta_0(once) for once in compositions]
+        least = max((bounds.lower for bounds in found), default=0.0) if is_exact else 0.0
+        return Bounds(least, max((b.upper for b in found), default=0.0), "closed form")
     if 0 < least_noise(event) < _NO_NOISE:
         return Bounds(0.0, math.inf, "renyi")
-    log_delta = math.log(delta)
-    found = _epsilons_of(compositions, log_delta, tol, method)
+    found = _epsilons_of(compositions, delta, tol, method)
     worst = max(found, key=lambda bounds: bounds.upper)
     lower = max(bounds.lower for bounds in found) if is_exact else 0.0
     if worst.engine != "renyi":
@@ -162,27 +163,28 @@ def delta_bounds(
         upper = min(upper, _loose_log_delta(event, relation, epsilon))
     rounded = _probability_above(upper)
     is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
-    least = math.exp(lower) * (1 - 4e-16) if is_exact else 0.0
+    least = math.nextafter(math.exp(lower - log_rounding(lower)), 0.0) if is_exact else 0.0
     return Bounds(least, min(most, rounded), worst.engine)
 
 
 def _probability_above(logarithm: float) -> float:
     """The exponential rounded up; 0 where it is too small for a float."""
-    return math.exp(logarithm) * (1 + 4e-16)
+    about = math.exp(logarithm + log_rounding(logarithm))
+    return min(1.0, math.nextafter(about, 2.0)) if about > 0 else 0.0
 
 
 def _epsilons_of(
-    orders: tuple[Composition, ...], log_delta: float, tol: float, method: Method
+    orders: tuple[Composition, ...], delta: float, tol: float, method: Method
 ) -> list[Bounds]:
     """Bounds of epsilon for each order; rough ones where the first is worse for certain."""
-    found = [epsilon_of(once, log_delta, tol, method) for once in orders[:1]]
+    found = [epsilon_of(once, delta, tol, method) for once in orders[:1]]
     for once in orders[1:]:
         if found[0].engine == "lattice" and tol < _ROUGH:
-            rough = epsilon_of(once, log_delta, _ROUGH, method)
+            rough = epsilon_of(once, delta, _ROUGH, method)
             if rough.upper <= found[0].upper:
                 found.append(rough)
                 continue
-        found.append(epsilon_of(once, log_delta, tol, method))
+        found.append(epsilon_of(once, delta, tol, method))
     return found
 
 
@@ -215,9 +217,11 @@ def require_delta(subject: str, delta: float) -> None:
 def chance_of_inclusion(event: Event) -> float:
     """The probability that the record is ever read, rounded up: a delta that holds at epsilon 0."""
     never = 0.0
-    for leaf, times in leaves(event):
+    for leaf, times in (read := leaves(event)):
         if not isinstance(leaf, Poisson):
             return 1.0
+        if len(read) == times == 1:
+            return leaf.sample_rate
         never += times * math.log1p(-leaf.sample_rate)
     return min(1.0, -math.expm1(never) * (1 + 1e-12))
 
@@ -265,11 +269,13 @@ def _is_of_gaussians(event: Event) -> bool:
     return all(isinstance(part, Gaussian) for part in parts)
 
 
-def _largest_losses(composition: Composition) -> float:
-    """The epsilon at delta 0."""
+def _at_delta_0(composition: Composition) -> Bounds:
+    """The sum of the largest losses, each of which may have been rounded up by 32 ulp of 1."""
     if any(infinite_probability(pair) > 0 for pair, _ in composition):
-        return math.inf
-    return sum_of_largest(composition)
+        return Bounds(math.inf, math.inf, "closed form")
+    most = sum_of_largest(composition)
+    rounded = 64 * ULP * sum(times for _, times in composition)
+    return Bounds(max(0.0, most * (1 - 1e-12) - rounded), most, "closed form")
 
 
 def _unsampled_mu(event: Event, relation: Relation) -> float:

@@ -171,4 +171,4 @@ def _window(
 
 def log_peak(c: float) -> float:
     """``log max over u > 0 of exp(-c u) (1 - exp(-u))``: delta <= exp(K(c) - c epsilon) * this."""
-    return c * math.log(c) - (c + 1) * math.log1p(c)
+    return -c * math.log1p(1 / c) - math.log1p(c)  # nothing cancels, however large c

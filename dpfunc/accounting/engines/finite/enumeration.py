@@ -38,19 +38,19 @@ class _Listed(NamedTuple):
 def listed(composition: Composition) -> FiniteLaw:
     """The law of all releases together; `OutOfReachError` where it has too many values."""
     total = _Listed(np.zeros(1), np.ones(1), 0.0, 0.0, 0.0)
-    log_finite = 0.0
+    kept = []
     for pair, times in composition:
         if not isinstance(pair, FiniteLoss):
             raise OutOfReachError
         total = _sum(total, _power(pair, times))
-        log_finite += times * log_kept(pair)
+        kept.append(times * log_kept(pair))
     positive = total.p > 0
     return FiniteLaw(
         losses=total.losses[positive],
         log_p=np.log(total.p[positive]),
-        error=total.error * (1 + 1e-6) + 16 * ULP,
+        error=total.error * (1 + 1e-6) + 64 * ULP,  # of logarithms too, where they matter
         shift=total.shift,
-        infinite=lost(log_finite),
+        infinite=lost(math.fsum(kept)),
         dropped=total.dropped,
     )
 
@@ -82,7 +82,8 @@ def _on_lattice(
     if (count * times / 2) ** 2 > _MOST_ON_LATTICE or count * times > _MOST_LISTED:
         raise OutOfReachError
     once = np.zeros(count + 1)
-    once[indices] = p
+    np.add.at(once, indices, p)  # losses that differ by rounding share a place
+    own += ULP * (len(p) - len(np.unique(indices)))
     power, error, terms = np.ones(1), 0.0, 1
     for bit in bin(times)[2:]:
         factors = (power, once) if bit == "1" else (power,)

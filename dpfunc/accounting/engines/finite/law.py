@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpfunc.accounting.pairs.privacy_loss import ULP, Array
+from dpfunc.accounting.pairs.privacy_loss import ULP, Array, log_rounding
 
 
 class FiniteLaw(NamedTuple):
@@ -26,10 +26,9 @@ class FiniteLaw(NamedTuple):
 
 def log_delta_interval(law: FiniteLaw, epsilon: float) -> tuple[float, float]:
     """Bounds, a rounding error apart, of the logarithm of delta."""
-    return (
-        _log_delta(law, epsilon + law.shift, -law.error),
-        _log_delta(law, epsilon - law.shift, law.error),
-    )
+    lower = _log_delta(law, epsilon + law.shift, -law.error)
+    upper = _log_delta(law, epsilon - law.shift, law.error)
+    return lower - log_rounding(lower), min(0.0, upper + log_rounding(upper))
 
 
 def epsilon_interval(law: FiniteLaw, log_delta: float) -> tuple[float, float]:

@@ -14,9 +14,10 @@ Beyond the last point, from above, the mean is moved to infinity and the mass to
 such moves: the loss is infinite there. From below all of it is one cell. Masses and means of cells
 of X are probabilities of normal intervals.
 
-Rounding: points, masses and shares have closed forms or are sums of positive terms. A share of a
-cell of relative width h errs by ``1e-14 / h`` at most, which is below `_ROUNDING` of the masses on
-either side of it; losses are moved outward by as much.
+Rounding: points and masses have closed forms or are sums of positive terms. A share is a difference
+that cancels: where little of a cell is on one of its ends, that mass may be off by any factor. What
+such an error changes is the mean of the cell, by some ulp of itself, and moving all losses outward
+by `_ROUNDING`, far more, makes up for it.
 """
 
 import math
