@@ -60,8 +60,8 @@ def tradeoff_curve(
     | an alpha outside [0, 1] or NaN | ValueError |
 
     >>> from dpfunc.accounting import Gaussian
-    >>> tradeoff_curve(Gaussian(1.0), [0.01, 0.05, 0.5]).round(4).tolist()
-    [0.9077, 0.7405, 0.1587]
+    >>> tradeoff_curve(Gaussian(1.0), [0.01, 0.05, 0.5]).round(3).tolist()
+    [0.908, 0.74, 0.159]
     """
     curve = TradeoffCurve(event, relation)
     return np.array([curve(_require_alpha("tradeoff_curve", alpha)) for alpha in alphas], float)
