@@ -121,7 +121,7 @@ class GaussianNoise:
         self._require_sum(summed)
         self._require_own(state)
         released = self._released(summed.values, state, summed.bound, None)
-        return released, self.next_state(state)
+        return released, self._after(state)
 
     def add_range(self, values: Tensor, state: State, *, bound: float, start: int) -> Tensor:
         """The release of ``values`` as part of a larger one: what `add` gives them there.
@@ -138,7 +138,7 @@ class GaussianNoise:
     def next_state(self, state: State) -> State:
         """The state after a step whose ranges were all made by `add_range`."""
         self._require_own(state)
-        return self._state(state["step"] + 1, state["branches"])
+        return self._after(state)
 
     def _released(
         self,
@@ -157,6 +157,9 @@ class GaussianNoise:
         return dp_sgd(
             noise_multiplier=self.noise_multiplier, sample_rate=sample_rate, steps=state["step"]
         )
+
+    def _after(self, state: State) -> State:
+        return self._state(state["step"] + 1, state["branches"])
 
     def _state(self, step: int, branches: list[str]) -> State:
         run = self._run(branches)

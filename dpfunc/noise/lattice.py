@@ -20,7 +20,7 @@ from torch import Tensor
 from dpfunc.checks import is_count, require
 from dpfunc.noise.kernels import by_numba
 from dpfunc.noise.kernels.by_torch import release_by_torch
-from dpfunc.noise.kernels.flat import Piece, starts_of
+from dpfunc.noise.kernels.flat import DTYPES, Piece, Release, starts_of
 from dpfunc.noise.kernels.format import MOST_ITEMS, streams
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
@@ -123,7 +123,7 @@ def release_(
     return own
 
 
-def kernel_for(device: torch.device) -> by_numba.Release:
+def kernel_for(device: torch.device) -> Release:
     """The fastest way to release on a device; all of them give the same numbers."""
     if device.type == "cpu" and by_numba.available():
         return by_numba.release_by_numba
@@ -159,7 +159,7 @@ def _with_own_memory(values: Mapping[str, Tensor]) -> Tensors:
     for name, value in values.items():
         storage = storages[name]
         fits = (
-            value.dtype in by_numba.KINDS
+            value.dtype in DTYPES
             and value.is_contiguous()
             and storage.nbytes() == value.numel() * value.itemsize
             and shared[storage.device, storage.data_ptr()] == 1

@@ -126,7 +126,7 @@ def initial_words(key: bytes, nonce: bytes) -> list[int]:
 
 def _initial_state(key: bytes, nonce: bytes, device: torch.device) -> Tensor:
     """The same as int32 ``[16]``."""
-    return torch.tensor(initial_words(key, nonce), device=device).to(torch.int32)
+    return torch.tensor(initial_words(key, nonce)).to(torch.int32).to(device)
 
 
 def _quarter_rounds(a: Tensor, b: Tensor, c: Tensor, d: Tensor) -> tuple[Tensor, ...]:

@@ -98,15 +98,14 @@ def bits(key: "Key", count: int, *, device: torch.device | str = "cpu", start: i
     return stream.view(torch.int64)
 
 
-def runs(count: int, device: torch.device, *, passes: bool = True) -> Iterator[slice]:
+def runs(count: int, device: torch.device) -> Iterator[slice]:
     """``range(count)`` in runs to be worked on together, each beginning at a multiple of 2**16.
 
-    A CPU that takes several ``passes`` over a run goes faster when the run is still in its cache;
-    without them, and on other devices, long runs are better.
-    Values must not depend on the runs: word ``i`` of a stream belongs to item ``i``.
+    A CPU that takes several passes over a run goes faster when the run is still in its cache; on
+    other devices long runs are better. Values must not depend on the runs: word ``i`` of a stream
+    belongs to item ``i``.
     """
-    short, long = (_CPU_RUN, 4 * _CPU_RUN) if device.type == "cpu" else (_DEVICE_RUN, _DEVICE_RUN)
-    step = short if passes else long
+    step = _CPU_RUN if device.type == "cpu" else _DEVICE_RUN
     for start in range(0, count, step):
         yield slice(start, min(start + step, count))
 

@@ -1,12 +1,10 @@
-"""Normals rounded to whole numbers, correctly: the noise of a release on a lattice.
+"""Normals rounded to whole numbers, correctly: noise for sums that are whole numbers themselves.
 
 ``round(scale * Z)`` of a standard normal Z, with the distribution that this has for real numbers:
 no error of float arithmetic is left in it. It is therefore the same on every device.
 """
 
-import math
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +14,7 @@ from dpfunc.checks import is_real, require
 from dpfunc.random.continuous import pair_words, polar64
 from dpfunc.random.exact import LazyUniform, exact_floor, further_key
 from dpfunc.random.keys import Key, bits, fold_in, require_key, runs
+from dpfunc.random.shapes import whole_shape
 
 _MOST_SCALE = 2.0**48  # so that every result is a whole number of float64
 _RADII = (2.0**-11, 5.7)  # where the loose bound below holds; all but 2e-7 of the draws
@@ -47,53 +46,6 @@ def rounded_normal(
     >>> rounded_normal(key(0), (2, 3), scale=1000.0).dtype
     torch.int64
     """
-    count, place = math.prod(shape), torch.device(device)
-    values = torch.empty(count, dtype=torch.int64, device=place)
-    for draw in draws(key, count, scale=scale, device=place):
-        for where, noise in draw.rounded():
-            values[where] = noise.to(torch.int64)
-    return values.reshape(tuple(shape))
-
-
-@dataclass(frozen=True)
-class Draw:
-    """A run of pairs of normals: each has a radius and an angle, and makes one item of each half.
-
-    ``halves``: the items that the cosines are for and those that the sines are for.
-    """
-
-    radius_key: Key
-    angle_key: Key
-    run: slice
-    halves: tuple[slice, slice]
-    scale: float
-    device: torch.device
-
-    def words(self) -> tuple[Tensor, Tensor]:
-        """The words that radius and angle are made of, see `polar64`."""
-        return pair_words(self.radius_key, self.angle_key, self.run, self.device)
-
-    def rounded(self) -> Iterator[tuple[slice, Tensor]]:
-        """The values of `rounded_normal`, float64, in two parts, each with the items it is for."""
-        radius, angle = polar64(*self.words())
-        usual, reach = _is_usual(radius), radius * self.scale
-        for half, (where, wave) in enumerate(zip(self.halves, (torch.cos, torch.sin), strict=True)):
-            real = wave(angle).mul_(reach)
-            whole = real.round()
-            gap = real.sub_(whole)  # exact: both are multiples of the smaller one's ulp
-            for index in _open(gap, radius, self.scale, usual=usual):
-                pair = self.run.start + index
-                whole[index] = _decide(self.radius_key, self.angle_key, pair, half, self.scale)
-            yield where, whole[: where.stop - where.start]
-
-
-def draws(
-    key: Key, count: int, *, scale: float, device: torch.device, passes: bool = True
-) -> Iterator[Draw]:
-    """All that `rounded_normal` is made of, in runs: see `runs`.
-
-    Pair ``i`` of ``n = ceil(count / 2)`` makes the items ``i`` and ``n + i``.
-    """
     require_key("rounded_normal", key)
     require(
         is_real(scale) and 0 <= scale <= _MOST_SCALE,
@@ -102,11 +54,31 @@ def draws(
         scale,
         "pass the standard deviation in units of the lattice",
     )
-    radius_key, angle_key = fold_in(key, "radius"), fold_in(key, "angle")
-    pairs = -(-count // 2)
-    for run in runs(pairs, device, passes=passes):
-        halves = run, slice(pairs + run.start, min(pairs + run.stop, count))
-        yield Draw(radius_key, angle_key, run, halves, scale, device)
+    sizes, count = whole_shape("rounded_normal", shape)
+    values = torch.empty(count, dtype=torch.int64, device=torch.device(device))
+    keys, pairs = (fold_in(key, "radius"), fold_in(key, "angle")), -(-count // 2)
+    for run in runs(pairs, values.device):  # pair i makes the items i and pairs + i
+        first, second = _rounded(*keys, run, scale, values.device)
+        values[run] = first
+        there = values[pairs + run.start : pairs + run.stop]
+        there.copy_(second[: len(there)])  # the last pair of an odd number makes one item
+    return values.reshape(sizes)
+
+
+def _rounded(
+    radius_key: Key, angle_key: Key, run: slice, scale: float, device: torch.device
+) -> list[Tensor]:
+    """What a run of pairs makes by its cosines and by its sines: whole numbers, float64."""
+    radius, angle = polar64(*pair_words(radius_key, angle_key, run, device))
+    usual, reach, halves = _is_usual(radius), radius * scale, []
+    for half, wave in enumerate((torch.cos, torch.sin)):
+        real = wave(angle).mul_(reach)
+        whole = real.round()
+        gap = real.sub_(whole)  # exact: both are multiples of the smaller one's ulp
+        for index in _open(gap, radius, scale, usual=usual):
+            whole[index] = _decide(radius_key, angle_key, run.start + index, half, scale)
+        halves.append(whole)
+    return halves
 
 
 def _is_usual(radius: Tensor) -> bool:

@@ -239,7 +239,7 @@ MUTANTS = [
     Mutant(
         "a step is not counted",
         "noise/gaussian.py",
-        "return released, self.next_state(state)",
+        "return released, self._after(state)",
         'step = state["step"]\n'
         '        return released, self._state(step + (step != 3), state["branches"])',
         "l5",

@@ -25,9 +25,6 @@ from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, streams
 from dpfunc.random.chacha import initial_words
 from dpfunc.random.keys import key
 
-Release = Callable[[list[Piece], Streams, float, float], None]
-"""``release(pieces, keys, scale, grid)``: releases items that are on one device, in place."""
-
 Run = Callable[[tuple[int, int]], NDArray[np.float64]]
 
 KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
@@ -94,7 +91,8 @@ def _in_threads(run: Run, first: int, last: int) -> list[NDArray[np.float64]]:
 
     def work(share: tuple[int, int]) -> None:
         try:
-            results.append(run(share))
+            if not failures:  # a thread that comes late would write after that
+                results.append(run(share))
         except BaseException as error:
             failures.append(error)
 
@@ -108,8 +106,8 @@ def _in_threads(run: Run, first: int, last: int) -> list[NDArray[np.float64]]:
         while thread.ident is not None and thread.is_alive():
             try:
                 thread.join()
-            except KeyboardInterrupt as interrupt:
-                failures.append(interrupt)
+            except BaseException as error:
+                failures.append(error)
     if failures:
         raise failures[0]
     return results

@@ -1,10 +1,12 @@
 """Tensors as one row of items, in the order of their names, each where it is in memory."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+from dpfunc.noise.kernels.format import Streams
 
 
 def starts_of(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -17,6 +19,10 @@ def starts_of(sizes: Mapping[str, int]) -> dict[str, int]:
     for name in sorted(sizes):
         starts[name], end = end, end + sizes[name]
     return starts
+
+
+DTYPES = (torch.float32, torch.float64)
+"""Of what is released: sums of lower precision are copied to float32."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +39,10 @@ class Piece:
     def part(self, first: int, last: int) -> Tensor:
         """Those of its items that are items ``first`` to ``last`` of the row: a view."""
         return self.items[max(0, first - self.start) : max(0, last - self.start)]
+
+
+Release = Callable[[list[Piece], Streams, float, float], None]
+"""``release(pieces, keys, scale, grid)``: releases items that are on one device, in place."""
 
 
 def read(pieces: list[Piece], first: int, last: int) -> Tensor:
