@@ -7,8 +7,6 @@ whether any survived. ``l7`` names all files of a law, ``l7_views`` one of them,
 
 import os
 import shutil
-import subprocess
-import sys
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -16,8 +14,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.forked_pytest import first_failure
+
 ROOT = Path(__file__).parents[1]
-_MOST_SECONDS = 1800
+MOST_SECONDS = 1800
 
 
 class Mutant(NamedTuple):
@@ -57,30 +57,6 @@ def planted(mutant: Mutant) -> Iterator[Path]:
         yield copy
 
 
-def first_failure(copy: Path, tests: Sequence[str]) -> str | None:
-    """The first of ``tests`` that fails in a copy, or what stopped them; None where all pass."""
-    options = ["-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider"]
-    command = [sys.executable, "-m", "pytest", *options, *tests]
-    place = {**os.environ, "PYTHONPATH": str(copy)}  # whatever is installed
-    try:
-        run = subprocess.run(
-            command,
-            cwd=copy,
-            env=place,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=_MOST_SECONDS,
-        )
-    except subprocess.TimeoutExpired:
-        return f"stopped after {_MOST_SECONDS} seconds"
-    failed = [line for line in run.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
-    if run.returncode in (0, 5):  # 5: there was no test
-        return None
-    last = (run.stdout + run.stderr).splitlines()[-1:]
-    return failed[0].split(" ", 1)[1].split(" - ")[0] if failed else f"pytest stopped: {last}"
-
-
 def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
     """For each name the first test that fails with the mistake in place, in a copy."""
     with planted(mutant) as copy:
@@ -93,7 +69,7 @@ def _first_red(copy: Path, mutant: Mutant, pattern: str) -> str | None:
     if not files:
         raise SystemExit(f"{mutant.mistake}: expected tests at {path}.")
     named = ["::".join([str(file), *test]) for file in files]
-    red = first_failure(copy, named)
+    red = first_failure(copy, named, seconds=MOST_SECONDS)
     if red is not None and "::" not in red:
         raise SystemExit(f"{mutant.mistake}: {red}")
     return red

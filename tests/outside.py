@@ -16,7 +16,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.mutation import ROOT, Mutant, first_failure, planted
+from tests.forked_pytest import first_failure
+from tests.mutation import MOST_SECONDS, ROOT, Mutant, planted
 
 LAWS = "laws"
 _FIELDS = ("mistake", "file", "right", "wrong")
@@ -104,7 +105,7 @@ def main(path: Path, *, workers: int = 1) -> int:
 def _first_red(mutant: Mutant) -> str | None:
     with planted(mutant) as copy:
         for tests in (tests_of(mutant.file), laws_of(mutant.file)):
-            red = first_failure(copy, tests)
+            red = first_failure(copy, tests, seconds=MOST_SECONDS)
             if red is not None:
                 return red
     return None

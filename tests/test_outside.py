@@ -71,7 +71,7 @@ def test_laws_of_the_accountant_are_for_mistakes_of_the_accountant():
 def test_first_its_own_tests_then_the_laws_and_a_score_by_package(monkeypatch, tmp_path, capsys):
     ran: list[list[str]] = []
 
-    def fails(copy: Path, tests: list[str]) -> str | None:
+    def fails(copy: Path, tests: list[str], *, seconds: float) -> str | None:
         ran.append(tests)
         law = any(path.startswith("tests/laws/") for path in tests)
         return "tests/laws/test_l1.py::test" if law and len(ran) == 2 else None

@@ -60,6 +60,10 @@ CASES = {
         Laplace(4.0) * 8 + Gaussian(3.0) * 4,
         lambda rng, **who: laplace_runs(rng, 4.0, 8, **who) + poisson_runs(rng, 3.0, 1.0, 4, **who),
     ),
+    "one allocation": (  # its cells are asked for directly, those of many are on a lattice
+        RandomAllocation(1, 16, Gaussian(0.8)),
+        lambda rng, **who: allocation_runs(rng, 0.8, 16, 1, **who),
+    ),
     "allocation": (
         RandomAllocation(1, 16, Gaussian(1.5)) * 6,
         lambda rng, **who: allocation_runs(rng, 1.5, 16, 6, **who),
