@@ -42,6 +42,7 @@ _HOMES = {
     "monitor": "dpfunc.monitoring.monitor",
     "named_params": "dpfunc.modules.parameters",
     "set_grads_": "dpfunc.modules.parameters",
+    "loss_of": "dpfunc.modules.losses",
     "check_module": "dpfunc.modules.checking.check",
     "fix_module": "dpfunc.modules.mending.fixing",
     "fix_report": "dpfunc.modules.mending.fixing",

@@ -6,6 +6,7 @@ from dpfunc.clipping.rules import ClipPerLayer as ClipPerLayer
 from dpfunc.engine.budget import BudgetSpentError as BudgetSpentError
 from dpfunc.engine.privacy_engine import PrivacyEngine as PrivacyEngine
 from dpfunc.modules.checking.check import check_module as check_module
+from dpfunc.modules.losses import loss_of as loss_of
 from dpfunc.modules.mending.fixing import fix_module as fix_module
 from dpfunc.modules.mending.fixing import fix_report as fix_report
 from dpfunc.modules.parameters import named_params as named_params

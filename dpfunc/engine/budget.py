@@ -1,6 +1,7 @@
 """The plan of a run: how much noise, how many steps, and how much of the budget they use."""
 
 import math
+import warnings
 from dataclasses import dataclass
 
 from dpfunc import accounting
@@ -140,3 +141,9 @@ def _require_sizes(sample_size: int, batch_size: float, delta: float) -> None:
         delta,
         "pass a number well below 1 / sample_size, such as 1e-5",
     )
+    if delta * sample_size >= 1:
+        warnings.warn(
+            f"PrivacyEngine: delta = {delta:g} is not below 1 / sample_size = {1 / sample_size:.2g}"
+            ": a mechanism that publishes a record outright may satisfy it; choose a smaller one.",
+            stacklevel=4,
+        )

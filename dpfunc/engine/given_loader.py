@@ -18,6 +18,45 @@ _OPTIONS = (
 )
 
 
+def sizes(
+    data: DataLoader[Any] | None, sample_size: int | None, batch_size: float | None
+) -> tuple[int, float]:
+    """Sample size and batch size of a run: as they are given, or those of a DataLoader."""
+    if data is None:
+        missing = [n for n, v in _named(sample_size, batch_size) if v is None]
+        require(
+            not missing,
+            "PrivacyEngine",
+            "sample_size and batch_size, or data, a DataLoader that has both",
+            f"no {' and no '.join(missing)}",
+            "pass sample_size=len(dataset) and the batch_size that you want on average",
+            error=TypeError,
+        )
+        return sample_size, batch_size  # type: ignore[return-value]  # neither is None here
+    given = [name for name, value in _named(sample_size, batch_size) if value is not None]
+    require(
+        isinstance(data, DataLoader) and not given,
+        "PrivacyEngine",
+        "a DataLoader as data, and neither sample_size nor batch_size beside it",
+        (type(data).__name__, *given),
+        "pass data=loader, or sample_size and batch_size",
+        error=TypeError,
+    )
+    require(
+        data.batch_size is not None and not isinstance(data.dataset, IterableDataset),
+        "PrivacyEngine",
+        "a DataLoader with a batch_size, of a dataset that is read by index",
+        f"batch_size={data.batch_size} of {type(data.dataset).__name__}",
+        "pass sample_size and batch_size, and the dataset to engine.loader(dataset)",
+    )
+    taken_apart(data, float(data.batch_size or 0), {})
+    return len(data.dataset), data.batch_size  # type: ignore[arg-type,return-value]  # as required
+
+
+def _named(sample_size: Any, batch_size: Any) -> list[tuple[str, Any]]:
+    return [("sample_size", sample_size), ("batch_size", batch_size)]
+
+
 def taken_apart(
     dataset: Dataset[Any] | DataLoader[Any], batch_size: float, options: dict[str, Any]
 ) -> tuple[Dataset[Any], dict[str, Any]]:

@@ -9,24 +9,31 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dpfunc import accounting
-from dpfunc.checks import require
 from dpfunc.clipping.rules import Clip
 from dpfunc.engine.attachment import Attachment
 from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
 from dpfunc.engine.checks import (
     require_detached,
+    require_in_turn,
+    require_no_closure,
     require_optimizer,
+    require_options,
     require_sized,
     require_trainable,
     require_unchanged,
 )
 from dpfunc.engine.gathering import Gathering
-from dpfunc.engine.given_loader import taken_apart
-from dpfunc.engine.hooks import closure_of
+from dpfunc.engine.given_loader import sizes, taken_apart
 from dpfunc.engine.parts import Parts
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
+from dpfunc.engine.slips import (
+    SpentOnce,
+    StepsWithoutEngine,
+    require_attached,
+    require_known_steps,
+)
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
 from dpfunc.step.one_process import require_one_process
@@ -61,10 +68,13 @@ class PrivacyEngine:
     dependence that shows only in other batches, and Python code of the loop that reads the data
     (``.item()``) and changes the loss by it: keeping that out is up to the loop's author.
 
-    ``batch_size``: expected size of a batch. ``steps`` or ``epochs``: what is planned.
+    ``data``: a DataLoader in the place of ``sample_size`` and ``batch_size``, which are then its
+    own. ``batch_size``: expected size of a batch. ``steps`` or ``epochs``: what is planned.
     ``noise_multiplier`` or ``target_epsilon``: the noise, or the budget that it is found for; with
     both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
-    ``on_budget_spent``: called in the place of the error, with the engine; the loader then ends.
+    ``on_budget_spent``: called once in the place of the error, with the engine; the loader ends.
+
+    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end.
 
     Dropout masks come from torch's generator: do not seed it with a number that others know.
 
@@ -79,10 +89,11 @@ class PrivacyEngine:
         self,
         model: nn.Module,
         *,
-        sample_size: int,
-        batch_size: float,
         delta: float,
         key: Key,
+        data: DataLoader[Any] | None = None,
+        sample_size: int | None = None,
+        batch_size: float | None = None,
         max_grad_norm: float | None = None,
         clip: ClipRule | None = None,
         noise_multiplier: float | None = None,
@@ -93,22 +104,10 @@ class PrivacyEngine:
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
     ) -> None:
         require_one_process("PrivacyEngine")
-        require(
-            (max_grad_norm is None) != (clip is None),
-            "PrivacyEngine",
-            "max_grad_norm, or a clip rule",
-            (max_grad_norm, clip),
-            "pass one of them, such as max_grad_norm=1.0",
-        )
-        require(
-            loss_reduction in ("mean", "sum"),
-            "PrivacyEngine",
-            'loss_reduction "mean" or "sum"',
-            loss_reduction,
-            "say what the loss of a batch is of the losses of its samples",
-        )
+        require_options(max_grad_norm, clip, loss_reduction)
+        self.sample_size, batch_size = sizes(data, sample_size, batch_size)
         self.budget = plan(
-            sample_size=sample_size,
+            sample_size=self.sample_size,
             batch_size=batch_size,
             delta=delta,
             noise_multiplier=noise_multiplier,
@@ -116,7 +115,6 @@ class PrivacyEngine:
             steps=steps,
             epochs=epochs,
         )
-        self.sample_size = sample_size
         self.loss_reduction = loss_reduction
         self._model = model
         self._params = require_trainable(model)
@@ -129,9 +127,10 @@ class PrivacyEngine:
         )
         self._state: State = self._private.init({})
         self._steps = 0
-        self._on_budget_spent = on_budget_spent
+        self._spent_once = SpentOnce(on_budget_spent)
         self._gathering = Gathering(model, self._params, self._private, loss_reduction)
         self._attachment: Attachment | None = None
+        self._without = StepsWithoutEngine(self._params)
         self._last: tuple[Tensors, State, Tensor] | None = None
 
     def attach(
@@ -146,6 +145,7 @@ class PrivacyEngine:
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
         self._gathering.guards = guard_gradients
+        self._without.end()
         self._attachment = Attachment(self, self._model, self._params, self._gathering, optimizer)
         return self
 
@@ -154,6 +154,19 @@ class PrivacyEngine:
         if self._attachment is not None:
             self._attachment.remove()
         self._attachment = None
+
+    def __enter__(self) -> "PrivacyEngine":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.detach()
+
+    def __repr__(self) -> str:
+        return (
+            f"PrivacyEngine({type(self._model).__name__}, sample_size={self.sample_size}, "
+            f"noise_multiplier={self.noise_multiplier:.4g}, steps_taken={self._steps}, "
+            f"{'attached' if self._attachment else 'not attached'})"
+        )
 
     def loader(
         self,
@@ -193,22 +206,14 @@ class PrivacyEngine:
         themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
         the number of parts where it averages over them.
         """
+        require_attached(self._attachment, self._without)
         self._gathering.finish(self._state["clip"])
-        require(
-            drawn.step == self._steps,
-            "PrivacyEngine",
-            f"the batch of step {self._steps}",
-            f"that of step {drawn.step}, after a batch that went through the model without a step",
-            "call optimizer.step() once for each batch, whatever was in it; for larger batches "
-            "raise batch_size, with microbatch_size in loader(...) where memory is short",
-            error=RuntimeError,
-        )
+        require_in_turn(drawn.step, self._steps)
         self._gathering.close()
         if self._is_spent():
             return False
-        device = next(iter(self._params.values())).device
-        mask = drawn.mask.to(device)
-        program = Program(device.type, len(mask), self._gathering.backward)
+        mask = drawn.mask.to(next(iter(self._params.values())).device)
+        program = Program(mask.device.type, len(mask), self._gathering.backward)
         microbatch = Microbatch(mask, program, drawn.last, divided_by)
         self._gathering.begin(microbatch, tensors)
         return True
@@ -217,7 +222,7 @@ class PrivacyEngine:
 
     @property
     def steps_taken(self) -> int:
-        """So many noisy gradients have been released."""
+        """The number of noisy gradients that were released."""
         return self._steps
 
     @property
@@ -244,7 +249,11 @@ class PrivacyEngine:
         return self._private.event(self._state, sample_rate=self.budget.sample_rate)
 
     def epsilon(self) -> float:
-        """The certified upper bound on what was spent, at ``delta``."""
+        """The certified upper bound on what was spent, at ``delta``.
+
+        RuntimeError where the optimizer has stepped and the engine was never attached to it.
+        """
+        require_known_steps(self._steps, self._without)
         return self.budget.epsilon(self._steps)
 
     def remaining_steps(self) -> float:
@@ -267,15 +276,7 @@ class PrivacyEngine:
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook that runs before ``optimizer.step()``."""
-        require(
-            closure_of(args, kwargs) is None,
-            "PrivacyEngine",
-            "optimizer.step() without a closure",
-            "a closure",
-            "a closure runs again on a batch that has been paid for once; compute the loss and "
-            "call loss.backward() before the step",
-            error=RuntimeError,
-        )
+        require_no_closure(args, kwargs)
         require_unchanged(self._model, self._params)
         require_optimizer(optimizer, self._params, self._model)
         is_last = self._gathering.current().last
@@ -294,7 +295,6 @@ class PrivacyEngine:
     def _is_spent(self) -> bool:
         if self.remaining_steps() >= 1:
             return False
-        if self._on_budget_spent is None:
+        if not self._spent_once.call(self):
             raise self.budget.spent_error(self._steps)
-        self._on_budget_spent(self)
         return True

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import LossFn, Randomness
+from dpfunc.persample.definition.used import require_used_by_one_sample
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample
 from dpfunc.persample.watching.capture import UnfactoredError
@@ -36,6 +37,7 @@ def automatic_grad(
         try:
             return factored(params, *batch)
         except UnfactoredError:
+            require_used_by_one_sample(loss_fn, params, batch, randomness=randomness)
             return dense(params, *batch)
 
     return grads_and_losses

@@ -24,6 +24,7 @@ from dpfunc.persample.definition.loss import (
     require_randomness_mode,
 )
 from dpfunc.persample.definition.own_words import in_own_words
+from dpfunc.persample.definition.used import require_used
 from dpfunc.persample.factors.combine import combined
 from dpfunc.persample.factors.forms import Dense, Factored
 from dpfunc.persample.rules import RULES
@@ -67,25 +68,41 @@ def factored_grad(
     require_randomness_mode(randomness)
 
     def grads_and_losses(params: Tensors, *batch: Any) -> tuple[dict[str, Factored], Tensor]:
-        grads, losses, _ = record_factors(loss_fn, randomness, params, batch)
+        grads, losses, record = record_factors(loss_fn, randomness, params, batch)
+        if len(losses):
+            require_used(params, record.factors)
         return grads, losses
 
     return grads_and_losses
 
 
-# torch.compile does not see through taps: it would lose gradients without a word. Neither what is
-# around this is compiled into it, nor is the loss, if it or a part of it is a compiled function.
-@torch.compiler.disable  # type: ignore[untyped-decorator]  # torch does not annotate it
+_NOT_COMPILED: dict[str, Callable[..., Any]] = {}
+
+
 def record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
     """The factored gradients, the losses, and the record of the operations that were watched."""
+    # torch.compile does not see through taps: it would lose gradients without a word. What is
+    # around this is not compiled into it. As a decorator it would make `import` import a compiler.
+    if not _NOT_COMPILED:
+        _NOT_COMPILED["record"] = torch.compiler.disable(_record_factors)
+    found: tuple[dict[str, Factored], Tensor, Record] = _NOT_COMPILED["record"](
+        loss_fn, randomness, params, batch
+    )
+    return found
+
+
+def _record_factors(
+    loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
+) -> tuple[dict[str, Factored], Tensor, Record]:
     require_params(params)
     record = Record()
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
     subject = "batched" if isinstance(loss_fn, Batched) else "factored_grad"
+    # Nor is the loss compiled, if it or a part of it is a compiled function.
     with torch.compiler.set_stance("force_eager"), in_own_words(subject):
         if isinstance(loss_fn, Batched):
             return *_watch_rows(loss_fn, randomness, params, batch, record), record

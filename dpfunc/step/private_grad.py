@@ -15,6 +15,7 @@ from dpfunc.persample.automatic import automatic_grad
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
+from dpfunc.persample.definition.used import require_used_by_one_sample
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.random.keys import Key
@@ -94,6 +95,7 @@ class PrivateGrad:
     memory_budget: int | None = None
     engine: str = "auto"
     randomness: Randomness = "error"
+    _seen: list[bool] = field(default_factory=list, init=False, repr=False, compare=False)
     _fitting: dict[str, int] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
@@ -179,6 +181,9 @@ class PrivateGrad:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
         mask = _whole_mask(mask, args)
+        if self.engine == "dense" and not self._seen:
+            require_used_by_one_sample(self.loss_fn, params, args, randomness=self.randomness)
+            self._seen.append(True)
         at_a_time = self._samples_at_a_time(params, args, state["clip"])
         part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         return self.release(part, params, state, mask)
