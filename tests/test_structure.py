@@ -50,6 +50,7 @@ LADDER = [
     "accounting.pairs.allocation",
     "accounting.pairs",
     "accounting.events",
+    "naming",
     "checks",
     "",
 ]

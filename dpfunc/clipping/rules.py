@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_real, require
+from dpfunc.naming import own_fields
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.types import State, Tensors, Weights
 
@@ -43,6 +44,7 @@ def _drop_not_finite(weights: Tensor, norms: Tensor) -> Tensor:
     return torch.where(norms.isfinite(), weights, 0.0)
 
 
+@own_fields("Clip")
 @dataclass(frozen=True)
 class Clip:
     """Scale each sample's whole gradient down to L2 norm ``max_norm``: ``min(1, max_norm / norm)``.
@@ -81,6 +83,7 @@ class Clip:
         return state
 
 
+@own_fields("AutoClip")
 @dataclass(frozen=True)
 class AutoClip:
     """Normalise each sample's gradient: weight ``max_norm / (norm + stability)``.
@@ -121,6 +124,7 @@ class AutoClip:
         return state
 
 
+@own_fields("ClipPerLayer")
 @dataclass(frozen=True)
 class ClipPerLayer:
     """Clip each parameter's per-sample gradient to a norm of its own.
@@ -144,6 +148,13 @@ class ClipPerLayer:
 
     def __post_init__(self) -> None:
         if isinstance(self.max_norm, Mapping):
+            require(
+                len(self.max_norm) > 0,
+                "ClipPerLayer",
+                "a max_norm for every parameter",
+                {},
+                "name every parameter, or pass one number for all",
+            )
             for name, bound in self.max_norm.items():
                 _require_norm(f"ClipPerLayer, {name!r}", bound, "max_norm", _NO_CLIPPING)
         else:

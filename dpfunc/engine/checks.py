@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.parallel import DataParallel
 from torch.utils.data import IterableDataset
 
-from dpfunc.checks import require
+from dpfunc.checks import is_count, require
 from dpfunc.engine.hooks import closure_of
 from dpfunc.modules.checking.looking import look
 from dpfunc.step.one_process import require_unwrapped
@@ -72,6 +72,17 @@ def require_options(max_grad_norm: object, clip: object, loss_reduction: object)
     )
 
 
+def require_microbatches(microbatch_size: object) -> None:
+    """ValueError unless it is a number of samples, or None."""
+    require(
+        microbatch_size is None or (is_count(microbatch_size) and microbatch_size >= 1),
+        "PrivacyEngine.loader",
+        "microbatch_size >= 1, or None",
+        microbatch_size,
+        "leave it out to have each batch in one part",
+    )
+
+
 def require_in_turn(step: int, steps_taken: int) -> None:
     """RuntimeError where a batch is drawn that is not that of the next step."""
     require(
@@ -114,6 +125,14 @@ def require_optimizer(optimizer: torch.optim.Optimizer, params: Tensors, model: 
 
     Frozen parameters of ``model`` may be in it as well: without a gradient it leaves them alone.
     """
+    require(
+        isinstance(optimizer, torch.optim.Optimizer) or hasattr(optimizer, "param_groups"),
+        "PrivacyEngine",
+        "an optimizer of torch.optim",
+        type(optimizer).__name__,
+        "pass torch.optim.SGD(model.parameters(), lr=0.1), say",
+        error=TypeError,
+    )
     require(
         not isinstance(optimizer, torch.optim.LBFGS),
         "PrivacyEngine",

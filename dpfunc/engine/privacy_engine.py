@@ -2,20 +2,21 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from dpfunc import accounting
 from dpfunc.clipping.rules import Clip
+from dpfunc.engine.account import Account
 from dpfunc.engine.attachment import Attachment
 from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
 from dpfunc.engine.checks import (
     require_detached,
     require_in_turn,
+    require_microbatches,
     require_no_closure,
     require_optimizer,
     require_options,
@@ -29,11 +30,13 @@ from dpfunc.engine.parts import Parts
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
 from dpfunc.engine.slips import (
+    OF_OPACUS,
     SpentOnce,
     StepsWithoutEngine,
+    no_attribute,
     require_attached,
-    require_known_steps,
 )
+from dpfunc.naming import in_name_of, own_arguments
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
 from dpfunc.step.one_process import require_one_process
@@ -41,7 +44,7 @@ from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import ClipRule, State, Tensors
 
 
-class PrivacyEngine:
+class PrivacyEngine(Account):
     """Makes an ordinary training loop differentially private. The model stays as it is.
 
     >>> import dpfunc as dp
@@ -85,6 +88,8 @@ class PrivacyEngine:
     | the next step would exceed the budget | BudgetSpentError; nothing has changed |
     """
 
+    @own_arguments("PrivacyEngine", OF_OPACUS)
+    @in_name_of("PrivacyEngine", max_norm="max_grad_norm", clip="clip")
     def __init__(
         self,
         model: nn.Module,
@@ -106,7 +111,7 @@ class PrivacyEngine:
         require_one_process("PrivacyEngine")
         require_options(max_grad_norm, clip, loss_reduction)
         self.sample_size, batch_size = sizes(data, sample_size, batch_size)
-        self.budget = plan(
+        budget = plan(
             sample_size=self.sample_size,
             batch_size=batch_size,
             delta=delta,
@@ -118,21 +123,24 @@ class PrivacyEngine:
         self.loss_reduction = loss_reduction
         self._model = model
         self._params = require_trainable(model)
-        self._key = key
-        self._private = PrivateGrad(
+        private = PrivateGrad(
             model,
-            clip=clip if clip is not None else Clip(max_grad_norm or 0.0),
-            noise=GaussianNoise(self.budget.noise_multiplier, key=key),
+            clip=Clip(max_grad_norm) if clip is None else clip,  # type: ignore[arg-type]  # one is
+            noise=GaussianNoise(budget.noise_multiplier, key=key),
             expected_batch_size=batch_size,
         )
-        self._state: State = self._private.init({})
-        self._steps = 0
+        super().__init__(budget, private, key, StepsWithoutEngine(self._params))
         self._spent_once = SpentOnce(on_budget_spent)
-        self._gathering = Gathering(model, self._params, self._private, loss_reduction)
+        self._gathering = Gathering(model, self._params, private, loss_reduction)
         self._attachment: Attachment | None = None
-        self._without = StepsWithoutEngine(self._params)
         self._last: tuple[Tensors, State, Tensor] | None = None
 
+    if not TYPE_CHECKING:  # a type checker is to see that a name is wrong
+
+        def __getattr__(self, name: str) -> None:
+            raise no_attribute(name)
+
+    @in_name_of("PrivacyEngine.attach")
     def attach(
         self, optimizer: torch.optim.Optimizer, *, guard_gradients: bool = True
     ) -> "PrivacyEngine":
@@ -168,6 +176,7 @@ class PrivacyEngine:
             f"{'attached' if self._attachment else 'not attached'})"
         )
 
+    @in_name_of("PrivacyEngine.loader", of=r"(?!PrivacyEngine).*")
     def loader(
         self,
         dataset: Dataset[Any] | DataLoader[Any],
@@ -183,6 +192,7 @@ class PrivacyEngine:
         """
         dataset, options = taken_apart(dataset, self._private.expected_batch_size, options)
         require_sized(dataset, self.sample_size, options)
+        require_microbatches(microbatch_size)
         queue: list[Drawn] = []
         batches = PoissonBatches(
             self._key,
@@ -218,13 +228,6 @@ class PrivacyEngine:
         self._gathering.begin(microbatch, tensors)
         return True
 
-    # The budget
-
-    @property
-    def steps_taken(self) -> int:
-        """The number of noisy gradients that were released."""
-        return self._steps
-
     @property
     def model(self) -> nn.Module:
         """The user's own module."""
@@ -239,37 +242,8 @@ class PrivacyEngine:
         clipped = torch.stack([weight < 1 for weight in weights]).any(0)
         return float(clipped[mask].double().mean())
 
-    @property
-    def noise_multiplier(self) -> float:
-        """Standard deviation of the noise over ``max_grad_norm``."""
-        return self.budget.noise_multiplier
-
-    def event(self) -> accounting.Event:
-        """What was released so far, for `accounting`: to be composed with other runs, say."""
-        return self._private.event(self._state, sample_rate=self.budget.sample_rate)
-
-    def epsilon(self) -> float:
-        """The certified upper bound on what was spent, at ``delta``.
-
-        RuntimeError where the optimizer has stepped and the engine was never attached to it.
-        """
-        require_known_steps(self._steps, self._without)
-        return self.budget.epsilon(self._steps)
-
-    def remaining_steps(self) -> float:
-        """How many steps are left; infinite where neither a budget nor steps were given."""
-        return self.budget.remaining(self._steps)
-
-    # State
-
-    def state_dict(self) -> dict[str, Any]:
-        """What a checkpoint has to keep, beside the model, the optimizer and the key. No secret."""
-        return {"steps": self._steps, "private": self._state}
-
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
-        self._state = self._private.resume(state["private"], key=self._key)
-        self._steps = state["steps"]
+        super().load_state_dict(state)
         self._gathering.forget()
 
     # What the hooks call

@@ -11,6 +11,25 @@ from dpfunc.checks import require
 from dpfunc.engine.hooks import Hook
 from dpfunc.types import Tensors
 
+OF_OPACUS = {
+    "accountant": "leave accountant out: the one that dpfunc has is the tightest",
+    "data_loader": "pass data=loader",
+    "max_norm": "pass max_grad_norm",
+    "module": "pass the model as the first argument",
+    "noise_generator": "pass key=dpfunc.key()",
+    "optimizer": "call .attach(optimizer) on the engine",
+    "poisson_sampling": "leave it out: engine.loader(dataset) samples by Poisson",
+    "secure_mode": "leave it out: the noise is always secure",
+    "target_delta": "pass delta",
+}
+"""Arguments that Opacus has, and what says the same here."""
+
+_METHODS = {
+    "get_epsilon": "call engine.epsilon(), at the delta of the engine",
+    "make_private": "make a PrivacyEngine(model, ...) and call .attach(optimizer), then take "
+    "batches from engine.loader(dataset)",
+    "make_private_with_epsilon": "pass target_epsilon and epochs to PrivacyEngine(model, ...)",
+}
 _ATTACH = "call engine.attach(optimizer) before the first step"
 
 
@@ -33,6 +52,14 @@ class StepsWithoutEngine:
         groups = optimizer.param_groups
         if any(id(param) in self._ids for group in groups for param in group["params"]):
             self.seen = True
+
+
+def no_attribute(name: str) -> AttributeError:
+    """What to raise for an attribute that a `PrivacyEngine` has not."""
+    if name.startswith("_"):
+        return AttributeError(f"'PrivacyEngine' object has no attribute {name!r}")
+    remedy = _METHODS.get(name, "see help(dpfunc.PrivacyEngine)")
+    return AttributeError(f"PrivacyEngine: expected a name that it has but got {name!r}; {remedy}.")
 
 
 def require_known_steps(steps_taken: int, without: StepsWithoutEngine) -> None:
@@ -66,6 +93,14 @@ class SpentOnce:
     """Calls ``on_spent``, if there is one, the first time; False where there is none."""
 
     def __init__(self, on_spent: Callable[[Any], None] | None) -> None:
+        require(
+            on_spent is None or callable(on_spent),
+            "PrivacyEngine",
+            "on_budget_spent as a function of the engine",
+            on_spent,
+            "leave it out to have BudgetSpentError raised",
+            error=TypeError,
+        )
         self._on_spent = on_spent
         self._called = False
 

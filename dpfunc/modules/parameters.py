@@ -1,5 +1,7 @@
 """The corner where functions meet `nn.Module`: parameters out, gradients in."""
 
+from collections.abc import Mapping
+
 from torch import nn
 
 from dpfunc.checks import require
@@ -17,6 +19,7 @@ def named_params(module: nn.Module) -> Tensors:
     >>> sorted(named_params(nn.Linear(2, 1)))
     ['bias', 'weight']
     """
+    _require_module("named_params", module)
     require_unwrapped("named_params", module)
     return {name: param.detach() for name, param in _trainable(module).items()}
 
@@ -33,6 +36,15 @@ def set_grads_(module: nn.Module, grads: Tensors) -> None:
     >>> model.weight.grad
     tensor([[1., 1.]])
     """
+    _require_module("set_grads_", module)
+    require(
+        isinstance(grads, Mapping),
+        "set_grads_",
+        "gradients by the names of parameters",
+        type(grads).__name__,
+        "pass what PrivateGrad.update returned for named_params(module)",
+        error=TypeError,
+    )
     params = _trainable(module)
     expected = {name: tuple(param.shape) for name, param in params.items()}
     got = {name: tuple(grad.shape) for name, grad in grads.items()}
@@ -46,6 +58,17 @@ def set_grads_(module: nn.Module, grads: Tensors) -> None:
     )
     for name, param in params.items():
         param.grad = grads[name].detach().to(device=param.device, dtype=param.dtype)
+
+
+def _require_module(subject: str, module: object) -> None:
+    require(
+        isinstance(module, nn.Module),
+        subject,
+        "an nn.Module",
+        type(module).__name__,
+        "pass the model itself",
+        error=TypeError,
+    )
 
 
 def _trainable(module: nn.Module) -> dict[str, nn.Parameter]:

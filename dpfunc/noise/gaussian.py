@@ -9,6 +9,7 @@ from torch import Tensor
 
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
+from dpfunc.naming import own_fields
 from dpfunc.noise.lattice import copied, release_, widened
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.types import State, Summed, Tensors
@@ -16,6 +17,7 @@ from dpfunc.types import State, Summed, Tensors
 _FORMAT = 2  # of the state: which noise a step has; 1 had no such entry
 
 
+@own_fields("GaussianNoise", {"generator": "pass key=dpfunc.key()"})
 @dataclass(frozen=True)
 class GaussianNoise:
     """Add ``Normal(0, (noise_multiplier * sensitivity)**2)`` to each coordinate, on a lattice.

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import require
-from dpfunc.random.keys import Key, bits, fold_in, runs
+from dpfunc.random.keys import Key, bits, fold_in, require_key, runs
 from dpfunc.random.shapes import whole_shape
 
 _FLOATS = (torch.float32, torch.float64)
@@ -39,6 +39,7 @@ def uniform(
     >>> bool((uniform(key(0), (1000,)) < 1).all())
     True
     """
+    require_key("uniform", key)
     _require_float("uniform", dtype)
     sizes, count = whole_shape("uniform", shape)
     width = _SIGNIFICANT_BITS[dtype]
@@ -72,6 +73,7 @@ def normal(
     >>> normal(key(0), (2, 3)).shape
     torch.Size([2, 3])
     """
+    require_key("normal", key)
     _require_float("normal", dtype)
     radius_key, angle_key = fold_in(key, "radius"), fold_in(key, "angle")
     place, (sizes, count) = torch.device(device), whole_shape("normal", shape)
@@ -140,6 +142,7 @@ def laplace(
     >>> laplace(key(0), (2, 3)).shape
     torch.Size([2, 3])
     """
+    require_key("laplace", key)
     _require_float("laplace", dtype)
     sizes, count = whole_shape("laplace", shape)
     words = bits(key, count, device=device)

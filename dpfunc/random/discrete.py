@@ -14,7 +14,7 @@ from torch import Tensor
 from dpfunc.checks import is_real, plain, require
 from dpfunc.random.continuous import uniform63
 from dpfunc.random.exact import LazyUniform, exact_floor, further_key
-from dpfunc.random.keys import Key, bits, fold_in
+from dpfunc.random.keys import Key, bits, fold_in, require_key
 from dpfunc.random.shapes import whole_shape
 
 _MOST_SCALE = 2.0**40  # so that every value is a whole number of float64
@@ -38,6 +38,7 @@ def bernoulli(
     >>> bernoulli(key(0), (4,), probability=1.0).all()
     tensor(True)
     """
+    require_key("bernoulli", key)
     probability = plain(probability)
     require(
         is_real(probability) and 0 <= probability <= 1,
@@ -73,6 +74,7 @@ def discrete_laplace(
     >>> discrete_laplace(key(0), (2, 3), scale=10.0).shape
     torch.Size([2, 3])
     """
+    require_key("discrete_laplace", key)
     scale = plain(scale)
     _require_scale("discrete_laplace", "scale", scale)
     sizes, count = whole_shape("discrete_laplace", shape)
@@ -101,6 +103,7 @@ def discrete_gaussian(
     >>> discrete_gaussian(key(0), (2, 3), sigma=10.0).shape
     torch.Size([2, 3])
     """
+    require_key("discrete_gaussian", key)
     sigma = plain(sigma)
     _require_scale("discrete_gaussian", "sigma", sigma)
     sizes, count = whole_shape("discrete_gaussian", shape)

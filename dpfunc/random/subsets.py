@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_count, require
-from dpfunc.random.keys import Key, bits, fold_in
+from dpfunc.random.keys import Key, bits, fold_in, require_key
 
 
 def permutation(key: Key, size: int, *, device: torch.device | str = "cpu") -> Tensor:
@@ -22,6 +22,7 @@ def permutation(key: Key, size: int, *, device: torch.device | str = "cpu") -> T
     >>> permutation(key(0), 5).sort().values
     tensor([0, 1, 2, 3, 4])
     """
+    require_key("permutation", key)
     require(is_count(size), "permutation", "an int size >= 0", size, "pass how many there are")
     attempt = 0
     while True:
@@ -46,6 +47,7 @@ def subset(key: Key, size: int, *, count: int, device: torch.device | str = "cpu
     >>> subset(key(0), 5, count=5)
     tensor([0, 1, 2, 3, 4])
     """
+    require_key("subset", key)
     require(is_count(size), "subset", "an int size >= 0", size, "pass how many there are")
     require(
         is_count(count) and count <= size,

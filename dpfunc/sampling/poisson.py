@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dpfunc.checks import is_count, is_real, plain, require
 from dpfunc.random.discrete import bernoulli
-from dpfunc.random.keys import Key, fold_in
+from dpfunc.random.keys import Key, fold_in, require_key
 
 
 def poisson(
@@ -45,6 +45,7 @@ def poisson(
     """
     size, rate, step, pad_to = map(plain, (size, rate, step, pad_to))
     _require_rate("poisson", size, rate)
+    require_key("poisson", key)
     require(is_count(step), "poisson", "an int step >= 0", step, "count your steps from 0")
     drawn = bernoulli(fold_in(key, "poisson sampling", step), (size,), probability=rate)
     indices = drawn.nonzero().squeeze(1)

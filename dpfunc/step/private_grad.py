@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -11,10 +11,12 @@ from torch import Tensor
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.clipping.weights import divided, masked
+from dpfunc.naming import in_name_of, own_fields
 from dpfunc.persample.automatic import automatic_grad
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss
-from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
+from dpfunc.persample.definition.loss import Batched, LossFn, Randomness, require_params
+from dpfunc.persample.definition.nested_params import flattened, of_flat
 from dpfunc.persample.definition.used import require_used_by_one_sample
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
@@ -40,6 +42,7 @@ class Aux(NamedTuple):
     norms: Tensor
 
 
+@own_fields("PrivateGrad", {"max_grad_norm": "pass clip=dpfunc.Clip(max_grad_norm)"})
 @dataclass(frozen=True)
 class PrivateGrad:
     """A differentially private gradient of ``loss_fn``, as a pure function of its arguments.
@@ -126,7 +129,8 @@ class PrivateGrad:
             self.engine,
             "use auto",
         )
-        self._engine()  # refuses a wrong randomness here rather than at the first step
+        with in_name_of("PrivateGrad"):
+            self._engine()  # refuses a wrong randomness here rather than at the first step
 
     def _check_microbatches(self) -> None:
         size, budget = self.microbatch_size, self.memory_budget
@@ -152,15 +156,19 @@ class PrivateGrad:
             'pass microbatch_size="auto", or leave memory_budget out',
         )
 
-    def init(self, params: Tensors) -> State:
+    def init(self, params: Any) -> State:
         """The state before the first step. It holds no secret: keys stay in the mechanisms."""
-        return {"clip": self.clip.init(), "noise": self.noise.init(params)}
+        flat, _ = flattened("PrivateGrad.init", params)
+        return {"clip": self.clip.init(), "noise": self.noise.init(flat)}
 
+    @in_name_of("PrivateGrad.update", of="batch|params|factored_grad|per_sample_grad")
     def update(
-        self, params: Tensors, batch: Any, state: State, mask: Tensor | None = None
-    ) -> tuple[Tensors, State, Aux]:
+        self, params: Any, batch: Any, state: State, mask: Tensor | None = None
+    ) -> tuple[Any, State, Aux]:
         """One step: ``(grads, state, aux)``. ``params`` and ``state`` are left as they are.
 
+        ``params``: tensors by name, or in any nesting of dicts, lists and tuples, which ``loss_fn``
+        gets; ``grads`` are nested alike.
         ``batch``: a tensor or a tuple of tensors (or dicts of them) with samples on axis 0: the
         arguments of ``loss_fn`` after ``params``. ``mask``: bool ``[B]``, False for padding.
         ``grads``: private, of the parameters' shapes and dtypes.
@@ -168,7 +176,16 @@ class PrivateGrad:
         RuntimeError where a process group of several processes is in use.
         """
         require_one_process("PrivateGrad.update")
-        return self.update_by(self.clipped_sum, params, batch, state, mask)
+        flat, rebuild = flattened("PrivateGrad.update", params)
+        require_params(flat)
+        _require_state(state)
+        if rebuild is None:
+            return self.update_by(self.clipped_sum, flat, batch, state, mask)
+        inner = replace(self, loss_fn=of_flat(self.loss_fn, rebuild))
+        object.__setattr__(inner, "_fitting", self._fitting)  # what was counted and seen holds on
+        object.__setattr__(inner, "_seen", self._seen)
+        grads, state, aux = inner.update_by(inner.clipped_sum, flat, batch, state, mask)
+        return rebuild(grads), state, aux
 
     def update_by(
         self,
@@ -274,6 +291,17 @@ class PrivateGrad:
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         engine = automatic_grad if self.engine == "auto" else ENGINES[self.engine]
         return engine(self.loss_fn, randomness=self.randomness)
+
+
+def _require_state(state: object) -> None:
+    require(
+        isinstance(state, dict) and state.keys() == {"clip", "noise"},
+        "PrivateGrad.update",
+        "the state that init(params) or the last update returned",
+        sorted(state) if isinstance(state, dict) else type(state).__name__,
+        "call state = private.init(params) before the first step",
+        error=TypeError,
+    )
 
 
 def _whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:

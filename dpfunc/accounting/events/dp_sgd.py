@@ -6,8 +6,11 @@ from dpfunc.accounting.events.algebra import Event, Repeat
 from dpfunc.accounting.events.leaves import leaves
 from dpfunc.accounting.events.mechanisms import Gaussian
 from dpfunc.accounting.events.schemes import Poisson
+from dpfunc.naming import in_name_of, own_arguments
 
 
+@own_arguments("dp_sgd")
+@in_name_of("dp_sgd", times="steps")
 def dp_sgd(*, noise_multiplier: float, sample_rate: float, steps: int) -> Repeat:
     """DP-SGD: ``steps`` Gaussian releases, each on a fresh Poisson sample at ``sample_rate``.
 

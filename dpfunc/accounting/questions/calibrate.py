@@ -19,6 +19,7 @@ from dpfunc.accounting.events.dp_sgd import dp_sgd
 from dpfunc.accounting.questions.frontier import Frontier, last_within
 from dpfunc.accounting.questions.targets import Target, one_target
 from dpfunc.checks import is_count, plain, require
+from dpfunc.naming import in_name_of
 
 _LEAST_LOG_NOISE = -745.0  # the smallest float
 _MOST_NOISE = 1e6
@@ -27,6 +28,7 @@ _MOST_STEPS = 2**40
 _NOTHING = Compose(())
 
 
+@in_name_of("noise_multiplier")
 def noise_multiplier(
     *,
     target_epsilon: float | None = None,

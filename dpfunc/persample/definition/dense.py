@@ -19,6 +19,7 @@ from dpfunc.persample.definition.loss import (
     require_params,
     require_randomness_mode,
 )
+from dpfunc.persample.definition.nested_params import flattened, of_flat
 from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.own_draws import OwnDraws
@@ -28,6 +29,7 @@ from dpfunc.types import Tensors
 def per_sample_grad(loss_fn: LossFn, *, randomness: Randomness = "error") -> Callable[..., Tensors]:
     """The function ``(params, *batch) -> {name: [B, *shape]}``: the gradient of every sample.
 
+    ``params``: tensors by name, or in any nesting of dicts, lists and tuples; so is the result.
     ``grads[name][i] = d loss_fn(params, *(part[i] for part in batch)) / d params[name]``: vmap over
     grad, so the result is exact for any loss that `torch.func.vmap` accepts, and needs memory for
     B gradients. Not private: these are the gradients of individual people.
@@ -73,7 +75,12 @@ def per_sample_grad_and_loss(
     """
     require_randomness_mode(randomness)
 
-    def grads_and_losses(params: Tensors, *batch: Any) -> tuple[Tensors, Tensor]:
+    def grads_and_losses(params: Any, *batch: Any) -> tuple[Any, Tensor]:
+        flat, rebuild = flattened("per_sample_grad", params)
+        if rebuild is not None:
+            inner = per_sample_grad_and_loss(of_flat(loss_fn, rebuild), randomness=randomness)
+            grads, losses = inner(flat, *batch)
+            return rebuild(grads), losses
         require_params(params)
         if batch_size(batch) == 0:  # several operations refuse an empty batch inside vmap
             return empty_grads(params)

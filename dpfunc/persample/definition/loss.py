@@ -1,6 +1,6 @@
 """What the engines take: a loss of one sample, or one of the whole batch that says so."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -67,7 +67,15 @@ def batched(loss_fn: LossFn) -> Batched:
 
 
 def require_params(params: Tensors) -> None:
-    """ValueError unless there are parameters, all of them real."""
+    """An error unless ``params`` are tensors by name, at least one, of real floats, with data."""
+    require(
+        isinstance(params, Mapping) and all(isinstance(p, Tensor) for p in params.values()),
+        "params",
+        "tensors by name",
+        type(params).__name__,
+        "pass dpfunc.named_params(module); PrivateGrad and per_sample_grad take nestings",
+        error=TypeError,
+    )
     require(len(params) > 0, "params", "at least one parameter", {}, "see named_params(module)")
     complex_ones = [name for name, param in params.items() if param.is_complex()]
     require(
@@ -76,6 +84,16 @@ def require_params(params: Tensors) -> None:
         "real parameters",
         f"complex ones: {complex_ones}",
         "keep their real and imaginary parts as two parameters, see torch.view_as_real",
+    )
+    strange = {n: p.dtype for n, p in params.items() if not p.is_floating_point()}
+    require(not strange, "params", "floating-point parameters", strange, "cast them with .float()")
+    absent = [name for name, param in params.items() if param.is_meta]
+    require(
+        not absent,
+        "params",
+        "parameters with data",
+        f"{absent[:3]} on the meta device",
+        'materialise the module with module.to_empty(device="cpu"), and load or initialise it',
     )
 
 
