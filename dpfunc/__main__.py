@@ -1,4 +1,4 @@
-"""The command line: ``python -m dpfunc COMMAND``."""
+"""The command line: ``dpfunc COMMAND``, or ``python -m dpfunc COMMAND``."""
 
 import argparse
 import sys
@@ -22,9 +22,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; its exit code (2 for a wrong option, as argparse has it)."""
     words = sys.argv[1:] if arguments is None else list(arguments)
     parser = argparse.ArgumentParser(
-        prog="python -m dpfunc",
+        prog="dpfunc",
         description="Differentially private training of PyTorch models out of pure functions.",
-        epilog="Each command explains itself: python -m dpfunc COMMAND --help",
+        epilog="Each command explains itself: dpfunc COMMAND --help",
     )
     commands = parser.add_subparsers(title="commands", required=True, metavar="COMMAND")
     for name, (home, summary) in _COMMANDS.items():
@@ -36,6 +36,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             command.description = module.DESCRIPTION
             module.add_options(command)
             command.set_defaults(run=module.run)
+    if not words:
+        parser.print_help()
+        return 0
     options = parser.parse_args(words)
     code: int = options.run(options)
     return code
