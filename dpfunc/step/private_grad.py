@@ -179,7 +179,7 @@ class PrivateGrad:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
         mask = _whole_mask(mask, args)
-        at_a_time = self._samples_at_a_time(params, args, state["clip"])
+        at_a_time = self.samples_at_a_time(params, args, state["clip"])
         part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         return self.release(part, params, state, mask)
 
@@ -247,7 +247,7 @@ class PrivateGrad:
         weights = masked(self.clip.weights(norms, clip_state), mask)
         return divided(weights, self.expected_batch_size)
 
-    def _samples_at_a_time(
+    def samples_at_a_time(
         self, params: Tensors, args: tuple[Any, ...], clip_state: State
     ) -> int | None:
         """``microbatch_size`` as a number; "auto" is counted once for each power of two."""

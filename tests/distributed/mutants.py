@@ -1,0 +1,137 @@
+"""Mistakes that several processes make possible, planted one at a time, and what notices them.
+
+python -m tests.distributed.mutants
+"""
+
+import sys
+
+from tests.mutation import Mutant, main
+
+_ANY_NUMBER = "l12_processes::test_any_number_of_processes_releases_what_one_does"
+_RELEASE = "grads, after, _ = self.private.release(part, params, state, mask)"
+_ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
+
+MUTANTS = [
+    Mutant(
+        "rank 0 alone adds noise",
+        "distributed/data_parallel.py",
+        _RELEASE,
+        "sums = {n: v.to(params[n].dtype) + 0 for n, v in part.summed.values.items()}\n"
+        f"        {_RELEASE}\n"
+        "        grads = sums if Processes(self.group).own > 0 else grads",
+        "l12_processes::test_the_noise_is_that_of_one_release",
+    ),
+    Mutant(
+        "every rank adds noise of its own",
+        "distributed/data_parallel.py",
+        _ADDED,
+        "own = dict(enumerate(mine.total.values.values()))\n"
+        "        for place, value in own.items():\n"
+        "            mixed = fold_in(self.private.noise.key, 'own', processes.own, place)\n"
+        "            value += (value * 0 + 2.0**30 * mixed.secret_bytes[0]).round()\n"
+        f"        {_ADDED}",
+        "l12_processes::test_the_noise_is_that_of_one_release",
+    ),
+    Mutant(
+        "mean for sum",
+        "distributed/processes.py",
+        "part.copy_(summed.view_as(part))",
+        "part.copy_(summed.view_as(part) / self.count)",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "sums left where they were made",
+        "distributed/data_parallel.py",
+        _ADDED,
+        "pass",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "records split by position",
+        "distributed/data_parallel.py",
+        "drawn = [indices[shard == number] for number in own]",
+        "drawn = list(indices.tensor_split(len(own)))",
+        "data_parallel::test_every_record_that_is_drawn_is_in_its_shard_on_one_process",
+    ),
+    Mutant(
+        "a shard on two processes",
+        "distributed/data_parallel.py",
+        "return range(processes.own, self.shards, processes.count)",
+        "return range(processes.own // 2, self.shards, processes.count)",
+        "data_parallel::test_every_record_that_is_drawn_is_in_its_shard_on_one_process",
+    ),
+    Mutant(
+        "a shard's records in the place of another's",
+        "distributed/data_parallel.py",
+        "sizes is None or found == sizes",
+        "sizes is None or sum(found) >= 0",
+        "data_parallel::test_wrong_batches",
+    ),
+    Mutant(
+        "the grid of a single sum",
+        "noise/exact_sums.py",
+        "bound / (parts * math.sqrt(size))",
+        "bound / math.sqrt(size)",
+        "exact_sums::test_no_assignment_of_records_to_parts_moves_the_sum_by_more",
+    ),
+    Mutant(
+        "the grid of one coordinate",
+        "noise/exact_sums.py",
+        "bound / (parts * math.sqrt(size))",
+        "bound / parts",
+        "exact_sums::test_no_assignment_of_records_to_parts_moves_the_sum_by_more",
+    ),
+    Mutant(
+        "parts that are not rounded",
+        "noise/exact_sums.py",
+        ".div_(grid).round_()",
+        ".div_(grid)",
+        "exact_sums::test_any_order_gives_the_same_bits",
+    ),
+    Mutant(
+        "a block of coins too far",
+        "sampling/poisson.py",
+        "start + (block * shards + shard) * _BLOCK + place",
+        "start + (block * shards + shard + (shards > 1)) * _BLOCK + place",
+        "parts::test_the_parts_are_the_sample_cut_by_shard",
+    ),
+    Mutant(
+        "nobody compares keys",
+        "distributed/data_parallel.py",
+        '            "key, noise multiplier and state of the noise": state["noise"],\n',
+        "",
+        "l12_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+    ),
+    Mutant(
+        "an error that stays on its process",
+        "distributed/agreement.py",
+        '        processes.tell({"failed": _reason(error)}, device)\n        raise',
+        '        processes.tell({"facts": {}, "counts": {"samples": 0, "largest": 0}}, device)\n'
+        "        raise",
+        "l12_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+    ),
+    Mutant(
+        "a clip rule that learns from its own process",
+        "distributed/data_parallel.py",
+        "norms = gathered_norms(norms, most, processes)",
+        "pass",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "norms in the order of the processes",
+        "distributed/norms.py",
+        "everyone.transpose(0, 1).flatten(0, 1)",
+        "everyone.flatten(0, 1)",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "a collective that depends on the data",
+        "distributed/processes.py",
+        "        for bucket in _buckets(tensors):",
+        "        for bucket in _buckets([part for part in tensors if part.any()]):",
+        _ANY_NUMBER,
+    ),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(MUTANTS, "tests/**/test_{}.py"))
