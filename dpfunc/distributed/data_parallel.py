@@ -6,7 +6,6 @@ rounds what a shard contributes to a fine grid (`dpfunc.noise.exact_sums`). Then
 and the sum is the same in any order, on any number of processes.
 """
 
-import math
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
@@ -16,36 +15,17 @@ from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_count, plain, require
-from dpfunc.distributed.agreement import facts_of_params, in_agreement
-from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Group, Processes
-from dpfunc.noise.exact_sums import OnGrid, add_, as_sum, exact_grid, most_samples, on_grid
+from dpfunc.distributed.records import records_of
+from dpfunc.distributed.shared_release import Contribution, contribution, release_together
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size
-from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.random.keys import Key, fold_in
-from dpfunc.sampling import poisson, shard_of
 from dpfunc.step.microbatch import Part, in_microbatches
 from dpfunc.step.private_grad import Aux, PrivateGrad
 from dpfunc.types import State, Tensors
 
 _SUBJECT = "DataParallel.update"
 _DRAWS = 64  # whose sizes are kept, for a loader that draws ahead
-
-
-@dataclass(frozen=True)
-class Contribution:
-    """What the shards of one process add to a step. NOT private.
-
-    ``total``: the sum over its shards, on the grid. ``norms``: ``{name: [B]}`` for each shard.
-    """
-
-    total: OnGrid
-    norms: list[Tensors]
-    losses: Tensor
-
-    def sizes(self) -> list[int]:
-        """How many samples each shard has."""
-        return [len(next(iter(norms.values()))) for norms in self.norms]
 
 
 @dataclass(frozen=True)
@@ -149,11 +129,7 @@ class DataParallel:
         chance of a record. `update` compares the draws of all processes, where this object has
         made them.
         """
-        own = self.own_shards
-        count = Processes(self.group).count
-        indices, _ = poisson(key, step, size=size, rate=rate, part=(own.start, count))
-        shard = shard_of(indices, self.shards)
-        drawn = [indices[shard == number] for number in own]
+        drawn = records_of(key, step, size=size, rate=rate, own=self.own_shards, shards=self.shards)
         told = fold_in(key, "agree", f"{size} {float(rate).hex()}").secret_bytes.hex()[:16]
         if len(self._drawn) == _DRAWS:
             del self._drawn[min(self._drawn)]
@@ -169,30 +145,20 @@ class DataParallel:
         samples of its records, without padding. ``grads``, ``state``: the same on all processes.
         ``aux``: of this process's samples alone, shard after shard. NOT private.
         """
-        processes = Processes(self.group)
-        device = next(iter(params.values())).device
 
-        def own_half() -> tuple[dict[str, object], dict[str, int], Contribution]:
+        def own_half() -> tuple[dict[str, object], Contribution]:
             self._require_state(state)
             drawn = self._require_batches(batches, state)
-            mine = self._contribution(params, batches, state["clip"])
-            facts = {
-                **facts_of_params(params),
-                **self._facts(state),
-                "draw of records": drawn,
-                "bound of a sample": mine.total.bound,
-            }
-            sizes = mine.sizes()
-            return facts, {"samples": sum(sizes), "largest": max(sizes)}, mine
+            parts = (self._part(params, batch, state["clip"]) for batch in batches)
+            mine = contribution("DataParallel", parts, params, self.shards)
+            facts = {"draw of records": drawn, "step": state["step"]}
+            return {**facts, "number of shards": self.shards}, mine
 
-        mine, counts = in_agreement(_SUBJECT, processes, device, own_half)
-        self._require_exact(mine.total, sum(told["samples"] for told in counts))
-        processes.add_up_([mine.total.values[name] for name in sorted(params)])
-        norms = mine.norms
-        if state["clip"]:  # the rule learns, from the norms of all samples
-            most = max(told["largest"] for told in counts)
-            norms = gathered_norms(norms, most, processes)
-        return self._released(mine, norms, params, state)
+        processes = Processes(self.group)
+        grads, after, aux = release_together(
+            _SUBJECT, self.private, processes, params, state, own_half
+        )
+        return grads, {**after, "step": state["step"] + 1, "shards": self.shards}, aux
 
     def resume(self, state: State, *, key: Key) -> State:
         """The state to go on from, on any number of processes: see `PrivateGrad.resume`."""
@@ -203,59 +169,12 @@ class DataParallel:
         """What the steps up to ``state`` released: see `PrivateGrad.event`."""
         return self.private.event(state, sample_rate=sample_rate)
 
-    def _contribution(
-        self, params: Tensors, batches: Sequence[Any], clip_state: State
-    ) -> Contribution:
-        size = sum(param.numel() for param in params.values())
-        total, norms, losses = None, [], []
-        for batch in batches:
-            part = self._part(params, tuple(as_args(batch)), clip_state)
-            require(
-                math.isfinite(part.summed.bound),
-                "DataParallel",
-                "a finite bound of a sample",
-                part.summed.bound,
-                "clip with a finite max_norm: no grid is fine enough for an unclipped sum",
-            )
-            grid = exact_grid(part.summed.bound, size=size, parts=self.shards)
-            rounded = on_grid(part.summed, grid)
-            if total is None:
-                total = rounded
-            else:
-                add_(total, rounded)
-            norms.append(part.norms)
-            losses.append(part.losses)
-        if total is None:
-            raise RuntimeError("a process without shards, which construction refuses")
-        return Contribution(total, norms, torch.cat(losses))
-
-    def _part(self, params: Tensors, args: tuple[Any, ...], clip_state: State) -> Part:
+    def _part(self, params: Tensors, batch: Any, clip_state: State) -> Part:
         """What one shard contributes, as floats."""
-        private = self.private
+        private, args = self.private, tuple(as_args(batch))
         mask = torch.ones(batch_size(args), dtype=torch.bool, device=batch_device(args))
         at_a_time = private.samples_at_a_time(params, args, clip_state)
         return in_microbatches(private.clipped_sum, params, args, clip_state, mask, at_a_time)
-
-    def _released(
-        self, mine: Contribution, norms: list[Tensors], params: Tensors, state: State
-    ) -> tuple[Tensors, State, Aux]:
-        joined = {name: torch.cat([part[name] for part in norms]) for name in norms[0]}
-        mask = torch.ones_like(next(iter(joined.values())), dtype=torch.bool)
-        part = Part(as_sum(mine.total), joined, mine.losses)
-        grads, after, _ = self.private.release(part, params, state, mask)
-        own = {name: torch.cat([part[name] for part in mine.norms]) for name in mine.norms[0]}
-        aux = Aux(mine.losses, global_norm(own))
-        return grads, {**after, "step": state["step"] + 1, "shards": self.shards}, aux
-
-    def _facts(self, state: State) -> dict[str, object]:
-        return {
-            "step": state["step"],
-            "key, noise multiplier and state of the noise": state["noise"],
-            "state of the clip rule": state["clip"],
-            "clip rule": type(self.private.clip).__name__,
-            "expected_batch_size": self.private.expected_batch_size,
-            "number of shards": self.shards,
-        }
 
     def _require_state(self, state: State) -> None:
         require(
@@ -288,13 +207,3 @@ class DataParallel:
             "a record counts once in a step: pass each shard's own records, in order",
         )
         return draw
-
-    def _require_exact(self, total: OnGrid, samples: int) -> None:
-        most = most_samples(total.grid, total.bound)
-        require(
-            samples <= most,
-            _SUBJECT,
-            f"at most {most} samples in a step of so many parameters and shards",
-            samples,
-            "beyond that sums round, and depend on their order: take smaller batches",
-        )

@@ -8,28 +8,27 @@ import sys
 from tests.mutation import Mutant, main
 
 _ANY_NUMBER = "l12_processes::test_any_number_of_processes_releases_what_one_does"
-_RELEASE = "grads, after, _ = self.private.release(part, params, state, mask)"
+_RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
 
 MUTANTS = [
     Mutant(
         "rank 0 alone adds noise",
-        "distributed/data_parallel.py",
+        "distributed/shared_release.py",
         _RELEASE,
         "sums = {n: v.to(params[n].dtype) + 0 for n, v in part.summed.values.items()}\n"
-        f"        {_RELEASE}\n"
-        "        grads = sums if Processes(self.group).own > 0 else grads",
+        f"    {_RELEASE}\n"
+        "    grads = sums if processes.own > 0 else grads",
         "l12_processes::test_the_noise_is_that_of_one_release",
     ),
     Mutant(
         "every rank adds noise of its own",
-        "distributed/data_parallel.py",
+        "distributed/shared_release.py",
         _ADDED,
-        "own = dict(enumerate(mine.total.values.values()))\n"
-        "        for place, value in own.items():\n"
-        "            mixed = fold_in(self.private.noise.key, 'own', processes.own, place)\n"
-        "            value += (value * 0 + 2.0**30 * mixed.secret_bytes[0]).round()\n"
-        f"        {_ADDED}",
+        "for place, value in enumerate(mine.total.values.values()):\n"
+        "        places = torch.arange(value.numel()).view_as(value) + 99 * processes.own + place\n"
+        "        value += (torch.sin(7919.0 * places) / mine.total.grid).round()\n"
+        f"    {_ADDED}",
         "l12_processes::test_the_noise_is_that_of_one_release",
     ),
     Mutant(
@@ -41,16 +40,16 @@ MUTANTS = [
     ),
     Mutant(
         "sums left where they were made",
-        "distributed/data_parallel.py",
+        "distributed/shared_release.py",
         _ADDED,
         "pass",
         _ANY_NUMBER,
     ),
     Mutant(
         "records split by position",
-        "distributed/data_parallel.py",
-        "drawn = [indices[shard == number] for number in own]",
-        "drawn = list(indices.tensor_split(len(own)))",
+        "distributed/records.py",
+        "return [indices[shard == number] for number in own]",
+        "return list(indices.tensor_split(len(own))) if shards else [shard]",
         "data_parallel::test_every_record_that_is_drawn_is_in_its_shard_on_one_process",
     ),
     Mutant(
@@ -97,8 +96,8 @@ MUTANTS = [
     ),
     Mutant(
         "nobody compares keys",
-        "distributed/data_parallel.py",
-        '            "key, noise multiplier and state of the noise": state["noise"],\n',
+        "distributed/shared_release.py",
+        '        "key, noise multiplier and state of the noise": state["noise"],\n',
         "",
         "l12_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
     ),
@@ -112,9 +111,9 @@ MUTANTS = [
     ),
     Mutant(
         "a clip rule that learns from its own process",
-        "distributed/data_parallel.py",
-        "norms = gathered_norms(norms, most, processes)",
-        "pass",
+        "distributed/shared_release.py",
+        'if state["clip"]:',
+        "if not norms:",
         _ANY_NUMBER,
     ),
     Mutant(

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 import dpfunc as dp
-from dpfunc.distributed import DataParallel, agree, data_parallel
+from dpfunc.distributed import DataParallel, agree, data_parallel, shared_release
 from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Processes, _buckets
 from tests.distributed.runs import KEY, SHARDS, private_for, problem, train
@@ -100,7 +100,7 @@ def test_an_unclipped_sum_has_no_grid():
 
 
 def test_sums_that_would_round_are_refused(monkeypatch):
-    monkeypatch.setattr(data_parallel, "most_samples", lambda grid, bound: 3)
+    monkeypatch.setattr(shared_release, "most_samples", lambda grid, bound: 3)
     with pytest.raises(ValueError, match="expected at most 3 samples in a step of so many"):
         one_step(DataParallel(private_for(problem()[2]), shards=4))
 
