@@ -62,7 +62,7 @@ def in_agreement(
         facts, counts, result = work()
         own = {"facts": {name: _told(fact) for name, fact in facts.items()}, "counts": counts}
     except BaseException as error:
-        processes.tell({"failed": _reason(error)}, device)
+        tell_failure(processes, device, error)
         raise
     everyone = processes.tell(own, device)
     failed = [
@@ -79,6 +79,11 @@ def in_agreement(
             "and state. Nothing has been released."
         )
     return result, [told["counts"] for told in everyone]
+
+
+def tell_failure(processes: Processes, device: torch.device, error: BaseException) -> None:
+    """Let all others fail with the words of ``error``, where they compare their facts next."""
+    processes.tell({"failed": _reason(error)}, device)
 
 
 def facts_of_params(params: Tensors) -> dict[str, object]:

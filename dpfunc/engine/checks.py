@@ -8,6 +8,7 @@ from torch.nn.parallel import DataParallel
 from torch.utils.data import IterableDataset
 
 from dpfunc.checks import require
+from dpfunc.engine.hooks import closure_of
 from dpfunc.modules.checking.looking import look
 from dpfunc.step.one_process import require_unwrapped
 from dpfunc.types import Tensors
@@ -51,6 +52,32 @@ def require_trainable(model: nn.Module) -> Tensors:
         "set requires_grad_(True) on those to train",
     )
     return params
+
+
+def require_no_closure(args: Any, kwargs: Any) -> None:
+    """RuntimeError where ``optimizer.step`` was called with a closure."""
+    require(
+        closure_of(args, kwargs) is None,
+        "PrivacyEngine",
+        "optimizer.step() without a closure",
+        "a closure",
+        "a closure runs again on a batch that has been paid for once; compute the loss and "
+        "call loss.backward() before the step",
+        error=RuntimeError,
+    )
+
+
+def require_in_turn(step: int, steps_taken: int) -> None:
+    """RuntimeError where a batch comes after one that no step was taken for."""
+    require(
+        step == steps_taken,
+        "PrivacyEngine",
+        f"the batch of step {steps_taken}",
+        f"that of step {step}, after a batch that went through the model without a step",
+        "call optimizer.step() once for each batch, whatever was in it; for larger batches "
+        "raise batch_size, with microbatch_size in loader(...) where memory is short",
+        error=RuntimeError,
+    )
 
 
 def require_detached(attachment: object) -> None:

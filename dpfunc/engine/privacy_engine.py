@@ -11,11 +11,14 @@ from torch.utils.data import DataLoader, Dataset
 from dpfunc import accounting
 from dpfunc.checks import require
 from dpfunc.clipping.rules import Clip
+from dpfunc.distributed.processes import Group
 from dpfunc.engine.attachment import Attachment
 from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
 from dpfunc.engine.checks import (
     require_detached,
+    require_in_turn,
+    require_no_closure,
     require_optimizer,
     require_sized,
     require_trainable,
@@ -23,13 +26,12 @@ from dpfunc.engine.checks import (
 )
 from dpfunc.engine.gathering import Gathering
 from dpfunc.engine.given_loader import taken_apart
-from dpfunc.engine.hooks import closure_of
 from dpfunc.engine.parts import Parts
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
+from dpfunc.engine.team import Team
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
-from dpfunc.step.one_process import require_one_process
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import ClipRule, State, Tensors
 
@@ -65,6 +67,8 @@ class PrivacyEngine:
     ``noise_multiplier`` or ``target_epsilon``: the noise, or the budget that it is found for; with
     both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
     ``on_budget_spent``: called in the place of the error, with the engine; the loader then ends.
+    ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
+    of a batch: docs/distributed.md.
 
     Dropout masks come from torch's generator: do not seed it with a number that others know.
 
@@ -91,8 +95,9 @@ class PrivacyEngine:
         epochs: float | None = None,
         loss_reduction: str = "mean",
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
+        group: Group = None,
+        shards: int | None = None,
     ) -> None:
-        require_one_process("PrivacyEngine")
         require(
             (max_grad_norm is None) != (clip is None),
             "PrivacyEngine",
@@ -120,6 +125,7 @@ class PrivacyEngine:
         self.loss_reduction = loss_reduction
         self._model = model
         self._params = require_trainable(model)
+        self._team = Team(group, shards, next(iter(self._params.values())).device)
         self._key = key
         self._private = PrivateGrad(
             model,
@@ -142,7 +148,7 @@ class PrivacyEngine:
         RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
         before the step is an error; else it is None, for trainers that cope with it.
         """
-        require_one_process("PrivacyEngine")
+        self._team.require_still()
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
         self._gathering.guards = guard_gradients
@@ -177,6 +183,7 @@ class PrivacyEngine:
             rate=self.budget.sample_rate,
             steps=self.budget.steps_per_epoch,
             microbatch_size=microbatch_size,
+            own=self._team.own,
             first_step=lambda: self._steps,
             note=queue.append,
         )
@@ -184,6 +191,7 @@ class PrivacyEngine:
 
     def parts(self, count: int = 1) -> Parts:
         """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
+        self._team.require_alone("PrivacyEngine.parts")
         return Parts(self._key, self.sample_size, self.budget.sample_rate, count)
 
     def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
@@ -193,23 +201,16 @@ class PrivacyEngine:
         themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
         the number of parts where it averages over them.
         """
-        self._gathering.finish(self._state["clip"])
-        require(
-            drawn.step == self._steps,
-            "PrivacyEngine",
-            f"the batch of step {self._steps}",
-            f"that of step {drawn.step}, after a batch that went through the model without a step",
-            "call optimizer.step() once for each batch, whatever was in it; for larger batches "
-            "raise batch_size, with microbatch_size in loader(...) where memory is short",
-            error=RuntimeError,
-        )
+        with self._team.telling():
+            self._gathering.finish(self._state["clip"])
+            require_in_turn(drawn.step, self._steps)
         self._gathering.close()
         if self._is_spent():
             return False
         device = next(iter(self._params.values())).device
         mask = drawn.mask.to(device)
         program = Program(device.type, len(mask), self._gathering.backward)
-        microbatch = Microbatch(mask, program, drawn.last, divided_by)
+        microbatch = Microbatch(mask, program, drawn.last, divided_by, drawn.shard)
         self._gathering.begin(microbatch, tensors)
         return True
 
@@ -255,10 +256,11 @@ class PrivacyEngine:
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep, beside the model, the optimizer and the key. No secret."""
-        return {"steps": self._steps, "private": self._state}
+        return {"steps": self._steps, "private": self._state, "shards": self._team.shards}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
+        self._team.require_shards(state.get("shards"))
         self._state = self._private.resume(state["private"], key=self._key)
         self._steps = state["steps"]
         self._gathering.forget()
@@ -267,25 +269,21 @@ class PrivacyEngine:
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook that runs before ``optimizer.step()``."""
-        require(
-            closure_of(args, kwargs) is None,
-            "PrivacyEngine",
-            "optimizer.step() without a closure",
-            "a closure",
-            "a closure runs again on a batch that has been paid for once; compute the loss and "
-            "call loss.backward() before the step",
-            error=RuntimeError,
-        )
-        require_unchanged(self._model, self._params)
-        require_optimizer(optimizer, self._params, self._model)
-        is_last = self._gathering.current().last
-        self._gathering.finish(self._state["clip"], must=True)
+        with self._team.telling():
+            require_no_closure(args, kwargs)
+            require_unchanged(self._model, self._params)
+            require_optimizer(optimizer, self._params, self._model)
+            is_last = self._gathering.current().last
+            self._gathering.finish(self._state["clip"], must=True)
         if not is_last or self._is_spent():
             return
-        part, mask = self._gathering.whole()
+        norms, mask = self._gathering.last_of()
+        self._last = norms, self._state["clip"], mask
         params = {name: param.detach() for name, param in self._params.items()}
-        self._last = part.norms, self._state["clip"], mask
-        grads, self._state, _ = self._private.release(part, params, self._state, mask)
+        run = {"sample_size": self.sample_size, "sample_rate": self.budget.sample_rate}
+        grads, self._state = self._team.release(
+            self._private, self._gathering, params, self._state, {**run, "step": self._steps}
+        )
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1

@@ -165,7 +165,7 @@ class PrivateGrad:
 
         RuntimeError where a process group of several processes is in use.
         """
-        require_one_process("PrivateGrad.update")
+        require_one_process("PrivateGrad.update", "use dpfunc.distributed.DataParallel")
         return self.update_by(self.clipped_sum, params, batch, state, mask)
 
     def update_by(

@@ -104,9 +104,8 @@ MUTANTS = [
     Mutant(
         "an error that stays on its process",
         "distributed/agreement.py",
-        '        processes.tell({"failed": _reason(error)}, device)\n        raise',
-        '        processes.tell({"facts": {}, "counts": {"samples": 0, "largest": 0}}, device)\n'
-        "        raise",
+        'processes.tell({"failed": _reason(error)}, device)',
+        'processes.tell({"facts": {}, "counts": {"samples": 0, "largest": 0}}, device)',
         "l12_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
     ),
     Mutant(
@@ -122,6 +121,27 @@ MUTANTS = [
         "everyone.transpose(0, 1).flatten(0, 1)",
         "everyone.flatten(0, 1)",
         _ANY_NUMBER,
+    ),
+    Mutant(
+        "a shard's filler counted among its samples",
+        "engine/gathering.py",
+        "norms = {name: norm[self.mask] for",
+        "norms = {name: norm[self.mask | True] for",
+        "l12b_engine::test_any_number_of_processes_releases_what_one_does",
+    ),
+    Mutant(
+        "every process draws the whole batch",
+        "engine/batches.py",
+        "shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)",
+        "shards = records_of(key, step, size=size, rate=rate, own=range(1), shards=1) * len(own)",
+        "l12b_engine::test_any_number_of_processes_releases_what_one_does",
+    ),
+    Mutant(
+        "a loop that fails alone",
+        "engine/team.py",
+        "if self.is_shared:\n                tell",
+        "if not self.is_shared:\n                tell",
+        "l12b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
     ),
     Mutant(
         "a collective that depends on the data",
