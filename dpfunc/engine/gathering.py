@@ -3,7 +3,6 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import reduce
 from typing import NamedTuple
 
 import torch
@@ -111,7 +110,9 @@ class Gathering:
 
     def whole(self) -> tuple[Part, Tensor]:
         """All of the batch so far, joined, and its mask."""
-        part = reduce(joined, (gathered.part for gathered in self._parts))
+        part = self._parts[0].part
+        for other in self._parts[1:]:
+            part = joined(part, other.part)
         return part, torch.cat([gathered.mask for gathered in self._parts])
 
     def by_shard(self, own: range) -> list[Part]:

@@ -127,7 +127,7 @@ MUTANTS = [
         "engine/gathering.py",
         "norms = {name: norm[self.mask] for",
         "norms = {name: norm[self.mask | True] for",
-        "l12b_engine::test_any_number_of_processes_releases_what_one_does",
+        "gathering::test_what_fills_up_does_not_count_and_shards_stay_apart",
     ),
     Mutant(
         "every process draws the whole batch",

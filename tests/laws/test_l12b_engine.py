@@ -11,7 +11,7 @@ from torch.utils.data import TensorDataset
 
 import dpfunc as dp
 from tests.distributed.processes import run
-from tests.distributed.runs import KEY, SIZE, problem
+from tests.distributed.runs import CLIPS, KEY, SIZE, problem
 
 OPTIONS = {"noise_multiplier": 1.0, "max_grad_norm": 0.5, "delta": 1e-3}
 
@@ -30,10 +30,20 @@ def engine_for(model, *, batch_size=24.0, shards=12, key=KEY, **options):
     return engine, optimizer
 
 
-def train(steps=2, *, model="mlp", shards=12, batch_size=24.0, microbatch_size=None, saved=None):
+def train(
+    steps=2,
+    *,
+    model="mlp",
+    clip="Clip",
+    shards=12,
+    batch_size=24.0,
+    microbatch_size=None,
+    saved=None,
+):
     """Every release, the last parameters, and how many parts the loop saw."""
     model, _, _, data = problem(model)
-    engine, optimizer = engine_for(model, batch_size=batch_size, shards=shards)
+    rule = {"max_grad_norm": None, "clip": CLIPS[clip]}
+    engine, optimizer = engine_for(model, batch_size=batch_size, shards=shards, **rule)
     if saved is not None:
         model.load_state_dict(saved["model"])
         optimizer.load_state_dict(saved["optimizer"])
@@ -66,6 +76,7 @@ def several(cases):
 
 CASES = [
     {},
+    {"clip": "one that learns"},
     {"model": "convolutions"},
     {"batch_size": 2.0},  # most shards are empty
     {"microbatch_size": 1, "shards": 12},
