@@ -37,6 +37,7 @@ _HOMES = {
     "explain_noise": "dpfunc.noise.lattice",
     "PrivateGrad": "dpfunc.step.private_grad",
     "compile": "dpfunc.step.compiled",
+    "release_users": "dpfunc.step.users",
     "PrivacyEngine": "dpfunc.engine.privacy_engine",
     "BudgetSpentError": "dpfunc.engine.budget",
     "monitor": "dpfunc.monitoring.monitor",

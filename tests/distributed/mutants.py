@@ -144,6 +144,20 @@ MUTANTS = [
         "l12b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
     ),
     Mutant(
+        "the divisor is who answered",
+        "step/users.py",
+        "masked(clip.weights(norms, clip_state), mask), expected_users)",
+        "masked(clip.weights(norms, clip_state), mask), users)",
+        "users::test_the_mean_is_that_of_clipped_updates_over_a_constant",
+    ),
+    Mutant(
+        "a round that leaves the state",
+        "step/users.py",
+        '"noise": noise_state}',
+        '"noise": {**noise_state, "step": state["noise"]["step"]}}',
+        "users::test_rounds_have_fresh_noise_and_the_accountant_counts_them",
+    ),
+    Mutant(
         "a collective that depends on the data",
         "distributed/processes.py",
         "        for bucket in _buckets(tensors):",
