@@ -8,6 +8,7 @@ and the sum is the same in any order, on any number of processes.
 
 from collections.abc import Sequence
 from dataclasses import KW_ONLY, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -17,7 +18,13 @@ from dpfunc.accounting import Event
 from dpfunc.checks import is_count, plain, require
 from dpfunc.distributed.processes import Group, Processes
 from dpfunc.distributed.records import records_of
-from dpfunc.distributed.shared_release import Contribution, contribution, release_together
+from dpfunc.distributed.sharded import gathered, is_sharded
+from dpfunc.distributed.shared_release import (
+    Contribution,
+    contribution,
+    release_sharded,
+    release_together,
+)
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.step.microbatch import Part, in_microbatches
@@ -142,22 +149,25 @@ class DataParallel:
         """One step: ``(grads, state, aux)``; call it on every process.
 
         ``batches``: for each of ``own_shards`` what `PrivateGrad.update` takes as a batch: the
-        samples of its records, without padding. ``grads``, ``state``: the same on all processes.
+        samples of its records, without padding. ``grads``, ``state``: the same on all processes; of
+        parameters from `shard`, ``grads`` are cut as they are.
         ``aux``: of this process's samples alone, shard after shard. NOT private.
         """
+
+        sharded = is_sharded(params)
+        whole = gathered(params) if sharded else params
 
         def own_half() -> tuple[dict[str, object], Contribution]:
             self._require_state(state)
             drawn = self._require_batches(batches, state)
-            parts = (self._part(params, batch, state["clip"]) for batch in batches)
-            mine = contribution("DataParallel", parts, params, self.shards)
+            parts = (self._part(whole, batch, state["clip"]) for batch in batches)
+            mine = contribution("DataParallel", parts, whole, self.shards)
             facts = {"draw of records": drawn, "step": state["step"]}
             return {**facts, "number of shards": self.shards}, mine
 
+        release = partial(release_sharded, whole=whole) if sharded else release_together
         processes = Processes(self.group)
-        grads, after, aux = release_together(
-            _SUBJECT, self.private, processes, params, state, own_half
-        )
+        grads, after, aux = release(_SUBJECT, self.private, processes, params, state, own_half)
         return grads, {**after, "step": state["step"] + 1, "shards": self.shards}, aux
 
     def resume(self, state: State, *, key: Key) -> State:

@@ -15,6 +15,7 @@ from dpfunc.checks import require
 from dpfunc.distributed.agreement import facts_of_params, in_agreement
 from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Processes
+from dpfunc.distributed.sharded import own_rows, released_rows
 from dpfunc.noise.exact_sums import OnGrid, add_, as_sum, exact_grid, most_samples, on_grid
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.step.microbatch import Part
@@ -37,6 +38,10 @@ class Contribution:
     def sizes(self) -> list[int]:
         """How many samples each shard has."""
         return [len(next(iter(norms.values()))) for norms in self.norms]
+
+    def aux(self) -> Aux:
+        """What the step saw of this process's samples."""
+        return Aux(self.losses, global_norm(_joined(self.norms)))
 
 
 def contribution(subject: str, parts: Iterable[Part], params: Tensors, shards: int) -> Contribution:
@@ -79,6 +84,47 @@ def release_together(
     ``work()``: facts that all have to share, and what this process contributes; an error in it is
     an error on all processes, before anything is released. ``aux`` is of this process alone.
     """
+    mine, norms = _agreed(subject, private, processes, params, state, work)
+    processes.add_up_([mine.total.values[name] for name in sorted(params)])
+    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
+    part = Part(as_sum(mine.total), norms, mine.losses)
+    grads, after, _ = private.release(part, params, state, mask)
+    return grads, after, mine.aux()
+
+
+def release_sharded(
+    subject: str,
+    private: PrivateGrad,
+    processes: Processes,
+    params: Tensors,
+    state: State,
+    work: Callable[[], tuple[dict[str, object], Contribution]],
+    *,
+    whole: Tensors,
+) -> tuple[Tensors, State, Aux]:
+    """`release_together` for ``params`` that are sharded: gradients cut in the same way.
+
+    ``whole``: the parameters gathered; they are emptied when nobody needs them any more.
+    """
+    mine, norms = _agreed(subject, private, processes, whole, state, work)
+    whole.clear()
+    rows = own_rows(mine.total, params)
+    bound = mine.total.bound
+    grads, noise_state = released_rows(private.noise, rows, params, state["noise"], bound)
+    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
+    clip_state = private.clip.update(norms, mask, state["clip"])
+    return grads, {"clip": clip_state, "noise": noise_state}, mine.aux()
+
+
+def _agreed(
+    subject: str,
+    private: PrivateGrad,
+    processes: Processes,
+    params: Tensors,
+    state: State,
+    work: Callable[[], tuple[dict[str, object], Contribution]],
+) -> tuple[Contribution, Tensors]:
+    """What this process contributes, and the norms to learn from, once all processes agree."""
     device = next(iter(params.values())).device
 
     def told() -> tuple[dict[str, object], dict[str, int], Contribution]:
@@ -89,15 +135,10 @@ def release_together(
 
     mine, counts = in_agreement(subject, processes, device, told)
     _require_exact(subject, mine.total, sum(count["samples"] for count in counts))
-    processes.add_up_([mine.total.values[name] for name in sorted(params)])
     norms = mine.norms
     if state["clip"]:  # the rule learns, from the norms of all samples
         norms = gathered_norms(norms, max(count["largest"] for count in counts), processes)
-    joined = _joined(norms)
-    mask = torch.ones_like(next(iter(joined.values())), dtype=torch.bool)
-    part = Part(as_sum(mine.total), joined, mine.losses)
-    grads, after, _ = private.release(part, params, state, mask)
-    return grads, after, Aux(mine.losses, global_norm(_joined(mine.norms)))
+    return mine, _joined(norms)
 
 
 def _joined(norms: list[Tensors]) -> Tensors:

@@ -1,4 +1,4 @@
-"""L12: on any number of processes the same step releases the same numbers, bit for bit."""
+"""L13: on any number of processes the same step releases the same numbers, bit for bit."""
 
 import os
 
