@@ -8,7 +8,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("accounting", "sampling")
+_MODULES = ("accounting", "distributed", "sampling")
 _HOMES = {
     "Key": "dpfunc.random.keys",
     "fold_in": "dpfunc.random.keys",
@@ -37,6 +37,7 @@ _HOMES = {
     "explain_noise": "dpfunc.noise.lattice",
     "PrivateGrad": "dpfunc.step.private_grad",
     "compile": "dpfunc.step.compiled",
+    "release_users": "dpfunc.step.users",
     "PrivacyEngine": "dpfunc.engine.privacy_engine",
     "BudgetSpentError": "dpfunc.engine.budget",
     "monitor": "dpfunc.monitoring.monitor",

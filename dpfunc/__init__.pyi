@@ -1,4 +1,5 @@
 from dpfunc import accounting as accounting
+from dpfunc import distributed as distributed
 from dpfunc import sampling as sampling
 from dpfunc.clipping.rules import AutoClip as AutoClip
 from dpfunc.clipping.rules import Clip as Clip
@@ -36,6 +37,7 @@ from dpfunc.random.subsets import permutation as permutation
 from dpfunc.random.subsets import subset as subset
 from dpfunc.step.compiled import compile as compile
 from dpfunc.step.private_grad import PrivateGrad as PrivateGrad
+from dpfunc.step.users import release_users as release_users
 
 __version__: str
 __all__: list[str]

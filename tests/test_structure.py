@@ -24,6 +24,7 @@ LADDER = [
     "modules.mending",
     "modules.checking",
     "modules",
+    "distributed",
     "step",
     "sampling",
     "noise",

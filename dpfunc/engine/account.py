@@ -6,9 +6,20 @@ from dpfunc import accounting
 from dpfunc.checks import is_count, require
 from dpfunc.engine.budget import Budget
 from dpfunc.engine.slips import StepsWithoutEngine, require_known_steps
-from dpfunc.naming import in_name_of
 from dpfunc.random.keys import Key
 from dpfunc.step.private_grad import PrivateGrad
+
+
+def require_saved(state: object) -> None:
+    """ValueError unless ``state`` is that of an engine."""
+    is_state = isinstance(state, dict) and {"private", "steps"} <= state.keys()
+    require(
+        is_state and is_count(state["steps"]),  # type: ignore[index]  # it is a dict
+        "PrivacyEngine.load_state_dict",
+        "the state_dict() of a PrivacyEngine",
+        sorted(state) if isinstance(state, dict) else type(state).__name__,
+        "save engine.state_dict() beside those of the model and the optimizer",
+    )
 
 
 class Account:
@@ -54,16 +65,7 @@ class Account:
         """What a checkpoint has to keep, beside the model, the optimizer and the key. No secret."""
         return {"steps": self._steps, "private": self._state}
 
-    @in_name_of("PrivacyEngine.load_state_dict")
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
-        names = sorted(state) if isinstance(state, dict) else type(state).__name__
-        require(
-            names == ["private", "steps"] and is_count(state["steps"]),
-            "PrivacyEngine.load_state_dict",
-            "the state_dict() of a PrivacyEngine",
-            names,
-            "save engine.state_dict() beside those of the model and the optimizer",
-        )
         self._state = self._private.resume(state["private"], key=self._key)
         self._steps = state["steps"]

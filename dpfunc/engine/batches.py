@@ -7,41 +7,63 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from dpfunc.distributed.records import records_of
 from dpfunc.persample.batches.batch import slices
 from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.random.keys import Key
-from dpfunc.sampling import poisson
 
 
 class Drawn(NamedTuple):
     """A microbatch of the Poisson batch of ``step``. ``last``: no other one follows.
 
     ``indices``: of the samples; a batch without any has one that only fills up, as models and
-    losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one.
+    losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one. ``shard``: of
+    the records, where a batch is cut into shards.
     """
 
     step: int
     indices: tuple[int, ...]
     mask: Tensor
     last: bool
+    shard: int = 0
 
 
 def drawn(
-    key: Key, step: int, *, size: int, rate: float, microbatch_size: int | None
+    key: Key,
+    step: int,
+    *,
+    size: int,
+    rate: float,
+    microbatch_size: int | None,
+    own: range = range(1),
 ) -> list[Drawn]:
-    """The microbatches of the batch of ``step``: a function of the key and the step alone."""
-    indices, _ = poisson(key, step, size=size, rate=rate)
-    return microbatches(step, [indices[part] for part in slices(len(indices), microbatch_size)])
+    """The microbatches of the batch of ``step``: a function of the key and the step alone.
+
+    ``own``: the shards of this process, ``range(r, shards, W)``; by default one of all records.
+    """
+    found: list[Drawn] = []
+    shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)
+    for shard, indices in zip(own, shards, strict=True):
+        parts = [indices[part] for part in slices(len(indices), microbatch_size)]
+        last = shard == own[-1]
+        found += microbatches(step, parts, shard=shard, last=last)
+    return found
 
 
-def microbatches(step: int, chosen: Sequence[Tensor]) -> list[Drawn]:
-    """One for the indices in each part of the batch of ``step``, where a part may be empty."""
+def microbatches(
+    step: int, chosen: Sequence[Tensor], *, shard: int = 0, last: bool = True
+) -> list[Drawn]:
+    """One for the indices in each part of the batch of ``step``, where a part may be empty.
+
+    ``last``: whether the batch ends with the last of them.
+    """
     return [
         Drawn(
             step,
             tuple(part.tolist()) or (0,),
             torch.full((max(1, len(part)),), len(part) > 0),
-            last=number == len(chosen) - 1,
+            last=last and number == len(chosen) - 1,
+            shard=shard,
         )
         for number, part in enumerate(chosen)
     ]
@@ -50,7 +72,8 @@ def microbatches(step: int, chosen: Sequence[Tensor]) -> list[Drawn]:
 class PoissonBatches(Sampler[list[int]]):
     """The ``batch_sampler`` of a DataLoader: so many Poisson batches each time it is iterated.
 
-    ``first_step``: tells where to begin. ``note``: gets each microbatch when it is drawn.
+    ``own``: see `drawn`. ``first_step``: tells where to begin. ``note``: gets each microbatch when
+    it is drawn.
     """
 
     def __init__(
@@ -61,6 +84,7 @@ class PoissonBatches(Sampler[list[int]]):
         rate: float,
         steps: int,
         microbatch_size: int | None,
+        own: range,
         first_step: Callable[[], int],
         note: Callable[[Drawn], None],
     ) -> None:
@@ -69,6 +93,7 @@ class PoissonBatches(Sampler[list[int]]):
         self._rate = rate
         self._steps = steps
         self._microbatch_size = microbatch_size
+        self._own = own
         self._first_step = first_step
         self._note = note
 
@@ -84,6 +109,7 @@ class PoissonBatches(Sampler[list[int]]):
                 size=self._size,
                 rate=self._rate,
                 microbatch_size=self._microbatch_size,
+                own=self._own,
             ):
                 self._note(part)
                 yield list(part.indices)

@@ -28,6 +28,12 @@ class Gathered(NamedTuple):
 
     part: Part
     mask: Tensor
+    shard: int
+
+    def counted(self) -> Part:
+        """The part without what only fills up, which adds nothing to its sum."""
+        norms = {name: norm[self.mask] for name, norm in self.part.norms.items()}
+        return Part(self.part.summed, norms, self.part.losses[self.mask])
 
 
 class Gathering:
@@ -99,15 +105,37 @@ class Gathering:
         part = self._private.clipped(grads, unknown, clip_state, microbatch.mask, scale)
         norms = global_norm(part.norms) / microbatch.divided_by  # of the losses as they are
         self._check.look(microbatch.program, self._params, norms, self.forward)
-        self._parts.append(Gathered(part, microbatch.mask))
+        self._parts.append(Gathered(part, microbatch.mask, microbatch.shard))
         self.close()
 
-    def whole(self) -> Gathered:
-        """All of the batch so far, joined."""
+    def whole(self) -> tuple[Part, Tensor]:
+        """All of the batch so far, joined, and its mask."""
         part = self._parts[0].part
         for other in self._parts[1:]:
             part = joined(part, other.part)
-        return Gathered(part, torch.cat([gathered.mask for gathered in self._parts]))
+        return part, torch.cat([gathered.mask for gathered in self._parts])
+
+    def by_shard(self, own: range) -> list[Part]:
+        """What was gathered of each shard, joined; RuntimeError where nothing was of one."""
+        shards: dict[int, Part] = {}
+        for gathered in self._parts:
+            part, before = gathered.counted(), shards.get(gathered.shard)
+            shards[gathered.shard] = part if before is None else joined(before, part)
+        require(
+            list(shards) == list(own),
+            "PrivacyEngine",
+            f"the parts of the shards {list(own)}, in order",
+            list(shards),
+            "pass every part that the loader hands out through the model",
+            error=RuntimeError,
+        )
+        return list(shards.values())
+
+    def last_of(self) -> tuple[Tensors, Tensor]:
+        """The norms of this process's samples, and their mask: for `clipped_share`."""
+        names = self._parts[0].part.norms
+        norms = {n: torch.cat([gathered.part.norms[n] for gathered in self._parts]) for n in names}
+        return norms, torch.cat([gathered.mask for gathered in self._parts])
 
     def close(self) -> None:
         """Let go of what was noted of the current samples."""

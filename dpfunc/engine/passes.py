@@ -30,13 +30,15 @@ class Microbatch:
     """The samples that the model sees now, and all that was noted of them.
 
     ``mask``: bool ``[B]``, False for a sample that only fills up. ``last``: of its batch.
-    ``divided_by``: what the loop divides its loss by, beside the reduction over samples.
+    ``divided_by``: what the loop divides its loss by, beside the reduction over samples. ``shard``:
+    of its batch.
     """
 
     mask: Tensor
     program: Program
     last: bool
     divided_by: int = 1
+    shard: int = 0
     record: Record = field(default_factory=Record)
     passes: list[Pass] = field(default_factory=list)
 

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from dpfunc.clipping.rules import Clip
-from dpfunc.engine.account import Account
+from dpfunc.distributed.processes import Group
+from dpfunc.engine.account import Account, require_saved
 from dpfunc.engine.attachment import Attachment
 from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
@@ -36,10 +37,10 @@ from dpfunc.engine.slips import (
     no_attribute,
     require_attached,
 )
+from dpfunc.engine.team import Team
 from dpfunc.naming import in_name_of, own_arguments
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
-from dpfunc.step.one_process import require_one_process
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import ClipRule, State, Tensors
 
@@ -76,6 +77,8 @@ class PrivacyEngine(Account):
     ``noise_multiplier`` or ``target_epsilon``: the noise, or the budget that it is found for; with
     both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
     ``on_budget_spent``: called once in the place of the error, with the engine; the loader ends.
+    ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
+    of a batch: docs/distributed.md.
 
     ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end.
 
@@ -107,8 +110,9 @@ class PrivacyEngine(Account):
         epochs: float | None = None,
         loss_reduction: str = "mean",
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
+        group: Group = None,
+        shards: int | None = None,
     ) -> None:
-        require_one_process("PrivacyEngine")
         require_options(max_grad_norm, clip, loss_reduction)
         self.sample_size, batch_size = sizes(data, sample_size, batch_size)
         budget = plan(
@@ -123,6 +127,7 @@ class PrivacyEngine(Account):
         self.loss_reduction = loss_reduction
         self._model = model
         self._params = require_trainable(model)
+        self._team = Team(group, shards, next(iter(self._params.values())).device)
         private = PrivateGrad(
             model,
             clip=Clip(max_grad_norm) if clip is None else clip,  # type: ignore[arg-type]  # one is
@@ -149,7 +154,7 @@ class PrivacyEngine(Account):
         RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
         before the step is an error; else it is None, for trainers that cope with it.
         """
-        require_one_process("PrivacyEngine")
+        self._team.require_still()
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
         self._gathering.guards = guard_gradients
@@ -200,6 +205,7 @@ class PrivacyEngine(Account):
             rate=self.budget.sample_rate,
             steps=self.budget.steps_per_epoch,
             microbatch_size=microbatch_size,
+            own=self._team.own,
             first_step=lambda: self._steps,
             note=queue.append,
         )
@@ -207,6 +213,7 @@ class PrivacyEngine(Account):
 
     def parts(self, count: int = 1) -> Parts:
         """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
+        self._team.require_alone("PrivacyEngine.parts")
         return Parts(self._key, self.sample_size, self.budget.sample_rate, count)
 
     def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
@@ -216,15 +223,16 @@ class PrivacyEngine(Account):
         themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
         the number of parts where it averages over them.
         """
-        require_attached(self._attachment, self._without)
-        self._gathering.finish(self._state["clip"])
-        require_in_turn(drawn.step, self._steps)
+        with self._team.telling():
+            require_attached(self._attachment, self._without)
+            self._gathering.finish(self._state["clip"])
+            require_in_turn(drawn.step, self._steps)
         self._gathering.close()
         if self._is_spent():
             return False
         mask = drawn.mask.to(next(iter(self._params.values())).device)
         program = Program(mask.device.type, len(mask), self._gathering.backward)
-        microbatch = Microbatch(mask, program, drawn.last, divided_by)
+        microbatch = Microbatch(mask, program, drawn.last, divided_by, drawn.shard)
         self._gathering.begin(microbatch, tensors)
         return True
 
@@ -242,7 +250,13 @@ class PrivacyEngine(Account):
         clipped = torch.stack([weight < 1 for weight in weights]).any(0)
         return float(clipped[mask].double().mean())
 
+    def state_dict(self) -> dict[str, Any]:
+        return super().state_dict() | {"shards": self._team.shards}
+
+    @in_name_of("PrivacyEngine.load_state_dict")
     def load_state_dict(self, state: dict[str, Any]) -> None:
+        require_saved(state)
+        self._team.require_shards(state.get("shards"))
         super().load_state_dict(state)
         self._gathering.forget()
 
@@ -250,17 +264,21 @@ class PrivacyEngine(Account):
 
     def before_step(self, optimizer: torch.optim.Optimizer, args: Any, kwargs: Any) -> None:
         """The hook that runs before ``optimizer.step()``."""
-        require_no_closure(args, kwargs)
-        require_unchanged(self._model, self._params)
-        require_optimizer(optimizer, self._params, self._model)
-        is_last = self._gathering.current().last
-        self._gathering.finish(self._state["clip"], must=True)
+        with self._team.telling():
+            require_no_closure(args, kwargs)
+            require_unchanged(self._model, self._params)
+            require_optimizer(optimizer, self._params, self._model)
+            is_last = self._gathering.current().last
+            self._gathering.finish(self._state["clip"], must=True)
         if not is_last or self._is_spent():
             return
-        part, mask = self._gathering.whole()
+        norms, mask = self._gathering.last_of()
+        self._last = norms, self._state["clip"], mask
         params = {name: param.detach() for name, param in self._params.items()}
-        self._last = part.norms, self._state["clip"], mask
-        grads, self._state, _ = self._private.release(part, params, self._state, mask)
+        run = {"sample_size": self.sample_size, "sample_rate": self.budget.sample_rate}
+        grads, self._state = self._team.release(
+            self._private, self._gathering, params, self._state, {**run, "step": self._steps}
+        )
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1

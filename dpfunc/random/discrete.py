@@ -48,11 +48,14 @@ def bernoulli(
         "pass a fraction",
     )
     sizes, count = whole_shape("bernoulli", shape)
-    words = bits(key, count, device=device)  # uniform on [-2**63, 2**63)
+    return decided(bits(key, count, device=device), probability=probability).reshape(sizes)
+
+
+def decided(words: Tensor, *, probability: float) -> Tensor:
+    """`bernoulli` of given words of `bits`, which are uniform on ``[-2**63, 2**63)``."""
     # probability * 2**64 is exact: multiplying by a power of two only moves the exponent.
     threshold = int(probability * 2.0**64) - 2**63
-    drawn = torch.ones_like(words, dtype=torch.bool) if probability == 1 else words < threshold
-    return drawn.reshape(sizes)
+    return torch.ones_like(words, dtype=torch.bool) if probability == 1 else words < threshold
 
 
 def discrete_laplace(

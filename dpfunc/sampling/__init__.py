@@ -7,3 +7,4 @@ Read first: `poisson.py`.
 
 from dpfunc.sampling.poisson import padded_size as padded_size
 from dpfunc.sampling.poisson import poisson as poisson
+from dpfunc.sampling.poisson import shard_of as shard_of

@@ -1,14 +1,18 @@
 """Poisson sampling: which records take part in a step, as indices and a mask."""
 
 import math
+from collections.abc import Iterator
 
 import torch
 from scipy import stats
 from torch import Tensor
 
 from dpfunc.checks import is_count, is_real, plain, require
-from dpfunc.random.discrete import bernoulli
-from dpfunc.random.keys import Key, fold_in, require_key
+from dpfunc.random.discrete import decided
+from dpfunc.random.keys import Key, bits, fold_in, require_key
+
+_BLOCK = 8  # records whose coins are in one block of the cipher
+_RUN = 2**16  # coins at a time, in a cache
 
 
 def poisson(
@@ -18,6 +22,7 @@ def poisson(
     size: int,
     rate: float,
     pad_to: int | None = None,
+    part: tuple[int, int] | None = None,
     device: torch.device | str = "cpu",
 ) -> tuple[Tensor, Tensor]:
     """Choose each of ``size`` records independently with probability ``rate``: indices and mask.
@@ -25,6 +30,8 @@ def poisson(
     Returns ``indices`` (int64 ``[M]``, ascending, on ``device``) and ``mask`` (bool ``[M]``).
     Without ``pad_to``, M is the number drawn and the mask is all True. With it, M is ``pad_to``:
     the rest is filled up with index 0 and mask False, so that every batch has one shape.
+    With ``part=(i, n)`` only the records of shard i of n come (`shard_of`): the n parts of a step
+    are disjoint, and together they are what comes without ``part``.
 
     Guarantee: the sampling that amplification by Poisson subsampling assumes (Abadi et al. 2016;
     Zhu and Wang 2019). Each record has a 64-bit coin of its own: the inclusion probability is
@@ -47,8 +54,9 @@ def poisson(
     _require_rate("poisson", size, rate)
     require_key("poisson", key)
     require(is_count(step), "poisson", "an int step >= 0", step, "count your steps from 0")
-    drawn = bernoulli(fold_in(key, "poisson sampling", step), (size,), probability=rate)
-    indices = drawn.nonzero().squeeze(1)
+    shard, shards = (0, 1) if part is None else _require_part(part)
+    coins = fold_in(key, "poisson sampling", step)
+    indices = torch.cat(list(_drawn_in_runs(coins, size, rate, shard, shards)))
     count = indices.shape[0]
     mask = torch.ones_like(indices, dtype=torch.bool)
     if pad_to is not None:
@@ -85,6 +93,57 @@ def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) 
     # isf(p) is the smallest k with P(count > k) <= p.
     quantile = stats.binom.isf(overflow_probability, size, rate)
     return min(size, math.ceil(quantile))
+
+
+def shard_of(index: Tensor, shards: int) -> Tensor:
+    """Which of ``shards`` shards a record is in: ``index // 8 % shards``, int64 like ``index``.
+
+    A rule that knows one record's number alone, and neither how many records there are nor how many
+    processes: a run on another number of processes has the same shards. Eight records in a row
+    share a block of the cipher that tosses their coins.
+
+    >>> shard_of(torch.arange(0, 48, 8), shards=4)
+    tensor([0, 1, 2, 3, 0, 1])
+    """
+    shards = plain(shards)
+    require(
+        is_count(shards) and shards >= 1, "shard_of", "an int shards >= 1", shards, "pass how many"
+    )
+    require(
+        isinstance(index, Tensor) and not index.is_floating_point() and not index.is_complex(),
+        "shard_of",
+        "a tensor of record numbers",
+        index.dtype if isinstance(index, Tensor) else type(index).__name__,
+        "pass the indices of sampling.poisson",
+        error=TypeError,
+    )
+    return torch.div(index, _BLOCK, rounding_mode="floor") % shards
+
+
+def _drawn_in_runs(key: Key, size: int, rate: float, shard: int, shards: int) -> Iterator[Tensor]:
+    """The records drawn, run after run, so that no more than a run's coins are in memory.
+
+    The cipher runs through all coins, as it is fast; the rest is done for the own ones alone.
+    """
+    run = _BLOCK * shards * max(1, _RUN // (_BLOCK * shards))
+    for start in range(0, size, run):
+        blocks = -(-min(run, size - start) // _BLOCK)
+        words = bits(key, _BLOCK * blocks, start=start).view(blocks, _BLOCK)[shard::shards]
+        block, place = decided(words, probability=rate).nonzero().unbind(1)
+        indices = start + (block * shards + shard) * _BLOCK + place
+        yield indices[indices < size]
+
+
+def _require_part(part: tuple[int, int]) -> tuple[int, int]:
+    both = tuple(map(plain, part)) if isinstance(part, tuple | list) else ()
+    require(
+        len(both) == 2 and all(map(is_count, both)) and both[0] < both[1],
+        "poisson",
+        "part=(i, n) with whole numbers 0 <= i < n",
+        part,
+        "pass the number of the shard and how many shards there are",
+    )
+    return both[0], both[1]
 
 
 def _require_rate(subject: str, size: int, rate: float) -> None:

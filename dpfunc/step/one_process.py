@@ -17,8 +17,8 @@ _WRAPPERS = {"DistributedDataParallel", "FullyShardedDataParallel", "FSDPModule"
 _DEPTH = 3  # of functions that close over functions
 
 
-def require_one_process(subject: str) -> None:
-    """RuntimeError where a process group of several processes is in use."""
+def require_one_process(subject: str, remedy: str) -> None:
+    """RuntimeError where a process group of several processes is in use; ``remedy`` says more."""
     distributed = torch.distributed
     initialised = distributed.is_available() and distributed.is_initialized()
     size = distributed.get_world_size() if initialised else 1
@@ -28,8 +28,7 @@ def require_one_process(subject: str) -> None:
         "one process",
         f"a process group of {size}",
         "each process would clip its own samples and add noise of its own, which is another "
-        "mechanism than the one that is accounted for; train in one process, without "
-        "torch.distributed.init_process_group",
+        f"mechanism than the one that is accounted for; {remedy}",
         error=RuntimeError,
     )
 

@@ -175,7 +175,7 @@ class PrivateGrad:
 
         RuntimeError where a process group of several processes is in use.
         """
-        require_one_process("PrivateGrad.update")
+        require_one_process("PrivateGrad.update", "use dpfunc.distributed.DataParallel")
         flat, rebuild = flattened("PrivateGrad.update", params)
         require_params(flat)
         _require_state(state)
@@ -201,7 +201,7 @@ class PrivateGrad:
         if self.engine == "dense" and not self._seen:
             require_used_by_one_sample(self.loss_fn, params, args, randomness=self.randomness)
             self._seen.append(True)
-        at_a_time = self._samples_at_a_time(params, args, state["clip"])
+        at_a_time = self.samples_at_a_time(params, args, state["clip"])
         part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         return self.release(part, params, state, mask)
 
@@ -269,7 +269,7 @@ class PrivateGrad:
         weights = masked(self.clip.weights(norms, clip_state), mask)
         return divided(weights, self.expected_batch_size)
 
-    def _samples_at_a_time(
+    def samples_at_a_time(
         self, params: Tensors, args: tuple[Any, ...], clip_state: State
     ) -> int | None:
         """``microbatch_size`` as a number; "auto" is counted once for each power of two."""

@@ -1,0 +1,10 @@
+"""One private step on many processes: the same release, bit for bit, on any number of them.
+
+In: a `PrivateGrad`, the processes of a group, and for each of them the batches of its shards.
+Out: on every process the private gradient that one process would have released.
+Read first: `data_parallel.py`.
+"""
+
+from dpfunc.distributed.agreement import agree as agree
+from dpfunc.distributed.data_parallel import DataParallel as DataParallel
+from dpfunc.distributed.sharded import shard as shard

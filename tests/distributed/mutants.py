@@ -1,0 +1,191 @@
+"""Mistakes that several processes make possible, planted one at a time, and what notices them.
+
+python -m tests.distributed.mutants
+"""
+
+import sys
+
+from tests.mutation import Mutant, main
+
+_ANY_NUMBER = "l13_processes::test_any_number_of_processes_releases_what_one_does"
+_RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
+_ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
+
+MUTANTS = [
+    Mutant(
+        "rank 0 alone adds noise",
+        "distributed/shared_release.py",
+        _RELEASE,
+        "sums = {n: v.to(params[n].dtype) + 0 for n, v in part.summed.values.items()}\n"
+        f"    {_RELEASE}\n"
+        "    grads = sums if processes.own > 0 else grads",
+        "l13_processes::test_the_noise_is_that_of_one_release",
+    ),
+    Mutant(
+        "every rank adds noise of its own",
+        "distributed/shared_release.py",
+        _ADDED,
+        "for place, value in enumerate(mine.total.values.values()):\n"
+        "        places = torch.arange(value.numel()).view_as(value) + 99 * processes.own + place\n"
+        "        value += (torch.sin(7919.0 * places) / mine.total.grid).round()\n"
+        f"    {_ADDED}",
+        "l13_processes::test_the_noise_is_that_of_one_release",
+    ),
+    Mutant(
+        "mean for sum",
+        "distributed/processes.py",
+        "part.copy_(summed.view_as(part))",
+        "part.copy_(summed.view_as(part) / self.count)",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "sums left where they were made",
+        "distributed/shared_release.py",
+        _ADDED,
+        "pass",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "records split by position",
+        "distributed/records.py",
+        "return [indices[shard == number] for number in own]",
+        "return list(indices.tensor_split(len(own))) if shards else [shard]",
+        "data_parallel::test_every_record_that_is_drawn_is_in_its_shard_on_one_process",
+    ),
+    Mutant(
+        "a shard on two processes",
+        "distributed/data_parallel.py",
+        "return range(processes.own, self.shards, processes.count)",
+        "return range(processes.own // 2, self.shards, processes.count)",
+        "data_parallel::test_every_record_that_is_drawn_is_in_its_shard_on_one_process",
+    ),
+    Mutant(
+        "a shard's records in the place of another's",
+        "distributed/data_parallel.py",
+        "sizes is None or found == sizes",
+        "sizes is None or sum(found) >= 0",
+        "data_parallel::test_wrong_batches",
+    ),
+    Mutant(
+        "the grid of a single sum",
+        "noise/exact_sums.py",
+        "bound / (parts * math.sqrt(size))",
+        "bound / math.sqrt(size)",
+        "exact_sums::test_no_assignment_of_records_to_parts_moves_the_sum_by_more",
+    ),
+    Mutant(
+        "the grid of one coordinate",
+        "noise/exact_sums.py",
+        "bound / (parts * math.sqrt(size))",
+        "bound / parts",
+        "exact_sums::test_no_assignment_of_records_to_parts_moves_the_sum_by_more",
+    ),
+    Mutant(
+        "parts that are not rounded",
+        "noise/exact_sums.py",
+        ".div_(grid).round_()",
+        ".div_(grid)",
+        "exact_sums::test_any_order_gives_the_same_bits",
+    ),
+    Mutant(
+        "a block of coins too far",
+        "sampling/poisson.py",
+        "start + (block * shards + shard) * _BLOCK + place",
+        "start + (block * shards + shard + (shards > 1)) * _BLOCK + place",
+        "parts::test_the_parts_are_the_sample_cut_by_shard",
+    ),
+    Mutant(
+        "nobody compares keys",
+        "distributed/shared_release.py",
+        '        "key, noise multiplier and state of the noise": state["noise"],\n',
+        "",
+        "l13_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+    ),
+    Mutant(
+        "an error that stays on its process",
+        "distributed/agreement.py",
+        'processes.tell({"failed": _reason(error)}, device)',
+        'processes.tell({"facts": {}, "counts": {"samples": 0, "largest": 0}}, device)',
+        "l13_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+    ),
+    Mutant(
+        "a clip rule that learns from its own process",
+        "distributed/shared_release.py",
+        'if state["clip"]:',
+        "if not norms:",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "norms in the order of the processes",
+        "distributed/norms.py",
+        "everyone.transpose(0, 1).flatten(0, 1)",
+        "everyone.flatten(0, 1)",
+        _ANY_NUMBER,
+    ),
+    Mutant(
+        "a shard's filler counted among its samples",
+        "engine/gathering.py",
+        "norms = {name: norm[self.mask] for",
+        "norms = {name: norm[self.mask | True] for",
+        "gathering::test_what_fills_up_does_not_count_and_shards_stay_apart",
+    ),
+    Mutant(
+        "every process draws the whole batch",
+        "engine/batches.py",
+        "shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)",
+        "shards = records_of(key, step, size=size, rate=rate, own=range(1), shards=1) * len(own)",
+        "l13b_engine::test_any_number_of_processes_releases_what_one_does",
+    ),
+    Mutant(
+        "a loop that fails alone",
+        "engine/team.py",
+        "if self.is_shared:\n                tell",
+        "if not self.is_shared:\n                tell",
+        "l13b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
+    ),
+    Mutant(
+        "the divisor is who answered",
+        "step/users.py",
+        "masked(clip.weights(norms, clip_state), mask), expected_users)",
+        "masked(clip.weights(norms, clip_state), mask), users)",
+        "users::test_the_mean_is_that_of_clipped_updates_over_a_constant",
+    ),
+    Mutant(
+        "a round that leaves the state",
+        "step/users.py",
+        '"noise": noise_state}',
+        '"noise": {**noise_state, "step": state["noise"]["step"]}}',
+        "users::test_rounds_have_fresh_noise_and_the_accountant_counts_them",
+    ),
+    Mutant(
+        "the noise of rows one place off",
+        "distributed/sharded.py",
+        "start = starts[name] + _first_row(param)",
+        "start = starts[name] + bool(_first_row(param)) + _first_row(param)",
+        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+    ),
+    Mutant(
+        "every process has the noise of the first rows",
+        "distributed/sharded.py",
+        "return min(each * mesh.get_local_rank(), param.shape[0])",
+        "return min(each * 0, param.shape[0])",
+        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+    ),
+    Mutant(
+        "what is whole on all processes counted by each",
+        "distributed/sharded.py",
+        ".to_local().mul_(total.grid)",
+        ".to_local().mul_(total.grid * (param.device_mesh.size() if param.dim() == 0 else 1))",
+        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+    ),
+    Mutant(
+        "a collective that depends on the data",
+        "distributed/processes.py",
+        "        for bucket in _buckets(tensors):",
+        "        for bucket in _buckets([part for part in tensors if part.any()]):",
+        _ANY_NUMBER,
+    ),
+]
+
+if __name__ == "__main__":
+    sys.exit(main(MUTANTS, "tests/**/test_{}.py"))
