@@ -9,6 +9,8 @@ optimiser makes have less of it (DP-FTRL, matrix factorisation; a survey: arXiv:
 Nothing here imports torch. `CorrelatedNoise` is the mechanism.
 """
 
+from dpfunc.correlated.calibrate import noise_multiplier as noise_multiplier
+from dpfunc.correlated.unamplified import unamplified as unamplified
 from dpfunc.strategies.make import banded as banded
 from dpfunc.strategies.make import buffered as buffered
 from dpfunc.strategies.make import dense as dense

@@ -2,14 +2,16 @@
 
 import math
 
-from dpfunc.accounting import Event, Gaussian
+from dpfunc.accounting import Gaussian
 from dpfunc.checks import is_real, plain, require
 from dpfunc.strategies.participation import Participation
 from dpfunc.strategies.records import Strategy
 from dpfunc.strategies.sensitivity import column_norm, sensitivity
 
 
-def unamplified(noise_multiplier: float, strategy: Strategy, participation: Participation) -> Event:
+def unamplified(
+    noise_multiplier: float, strategy: Strategy, participation: Participation
+) -> Gaussian:
     """All releases of a run together: ``Gaussian(noise_multiplier * column_norm / sensitivity)``.
 
     ``noise_multiplier`` is that of one participation: the noise Z has the deviation
