@@ -34,6 +34,7 @@ _HOMES = {
     "Clip": "dpfunc.clipping.rules",
     "ClipPerLayer": "dpfunc.clipping.rules",
     "GaussianNoise": "dpfunc.noise.gaussian",
+    "CorrelatedNoise": "dpfunc.noise.correlated",
     "explain_noise": "dpfunc.noise.lattice",
     "PrivateGrad": "dpfunc.step.private_grad",
     "compile": "dpfunc.step.compiled",
