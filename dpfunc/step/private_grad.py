@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from dpfunc.accounting import Event
@@ -18,9 +17,12 @@ from dpfunc.persample.definition.loss import Batched, LossFn, Randomness
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.random.keys import Key
+from dpfunc.sampling.scheme import Sampler
+from dpfunc.step.arguments import require_methods, whole_mask
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
+from dpfunc.step.sampled import require_theorem, sampled_event
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -54,6 +56,10 @@ class PrivateGrad:
     one sample (an entry of axis 0), provided that ``loss_fn`` reads nothing of the private data but
     its sample, that the key stays secret, and that ``expected_batch_size`` is a constant that does
     not depend on the private data. ``aux`` is not private.
+
+    ``sampler``: who takes part, where it is not `sampling.poisson` (`dpfunc.sampling`); draw each
+    batch with ``sampler.batch(key, step)``. The guarantee is then that of ``event(state)``, which
+    the sampler makes of the noise. A pair of both that nobody has bounded is refused here.
 
     ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
     sample draws). With "auto" it is the largest whose tensors fit ``memory_budget`` bytes, by
@@ -90,6 +96,7 @@ class PrivateGrad:
     clip: ClipRule
     noise: NoiseMechanism
     expected_batch_size: float
+    sampler: Sampler | None = None
     microbatch_size: int | Literal["auto"] | None = None
     memory_budget: int | None = None
     engine: str = "auto"
@@ -106,8 +113,8 @@ class PrivateGrad:
             error=TypeError,
         )
         require_plain_closure("PrivateGrad", self.loss_fn)
-        _require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
-        _require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
+        require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
+        require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
         size = self.expected_batch_size
         require(
             is_real(size) and 0 < size < math.inf,
@@ -116,6 +123,8 @@ class PrivateGrad:
             size,
             "pass sample_rate * dataset size, a constant of the run",
         )
+        if self.sampler is not None:
+            require_theorem(self.sampler, self.noise, size)
         self._check_microbatches()
         require(
             self.engine in ("auto", *ENGINES),
@@ -178,7 +187,7 @@ class PrivateGrad:
     ) -> tuple[Tensors, State, Aux]:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
-        mask = _whole_mask(mask, args)
+        mask = whole_mask(mask, args)
         at_a_time = self._samples_at_a_time(params, args, state["clip"])
         part = in_microbatches(clipped_sum, params, args, state["clip"], mask, at_a_time)
         return self.release(part, params, state, mask)
@@ -216,15 +225,25 @@ class PrivateGrad:
         >>> private.resume(state, key=key) == state, private.resume(state, key=dp.key()) == state
         (True, False)
         """
-        _require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
+        require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
         return {**state, "noise": self.noise.resume(state["noise"], key=key)}
 
-    def event(self, state: State, *, sample_rate: float) -> Event:
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released, for `accounting.epsilon`.
 
-        ``sample_rate`` is the rate that `sampling.poisson` drew the batches with.
+        ``sample_rate`` is the rate that `sampling.poisson` drew the batches with; with a
+        ``sampler``, which knows, it is left out.
         """
-        return self.noise.event(state["noise"], sample_rate=sample_rate)
+        require(
+            (self.sampler is None) != (sample_rate is None),
+            "PrivateGrad.event",
+            "a sample_rate, or a sampler that knows it",
+            sample_rate,
+            "pass the rate of sampling.poisson, or sampler= to PrivateGrad",
+        )
+        if self.sampler is not None:
+            return sampled_event(self.sampler, self.noise, state["noise"])
+        return self.noise.event(state["noise"], sample_rate=sample_rate or 0.0)
 
     def clipped_sum(
         self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
@@ -269,29 +288,3 @@ class PrivateGrad:
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         engine = automatic_grad if self.engine == "auto" else ENGINES[self.engine]
         return engine(self.loss_fn, randomness=self.randomness)
-
-
-def _whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:
-    """The mask ``[B]``, all True where none was given."""
-    size, device = batch_size(args), batch_device(args)
-    if mask is None:
-        return torch.ones(size, dtype=torch.bool, device=device)
-    require(
-        isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (size,),
-        "PrivateGrad.update",
-        f"a bool mask of shape ({size},)",
-        (mask.dtype, tuple(mask.shape)) if isinstance(mask, Tensor) else mask,
-        "pass the mask of sampling.poisson, True for samples that count",
-    )
-    return mask.to(device)
-
-
-def _require_methods(name: str, stage: object, methods: tuple[str, ...], example: str) -> None:
-    require(
-        all(callable(getattr(stage, method, None)) for method in methods),
-        "PrivateGrad",
-        f"a {name} stage with the methods {', '.join(methods)}",
-        type(stage).__name__,
-        f"pass {name}={example}",
-        error=TypeError,
-    )
