@@ -8,7 +8,7 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("accounting", "distributed", "sampling")
+_MODULES = ("accounting", "correlated", "distributed", "sampling")
 _HOMES = {
     "Key": "dpfunc.random.keys",
     "fold_in": "dpfunc.random.keys",
@@ -34,6 +34,7 @@ _HOMES = {
     "Clip": "dpfunc.clipping.rules",
     "ClipPerLayer": "dpfunc.clipping.rules",
     "GaussianNoise": "dpfunc.noise.gaussian",
+    "CorrelatedNoise": "dpfunc.noise.correlated",
     "explain_noise": "dpfunc.noise.lattice",
     "PrivateGrad": "dpfunc.step.private_grad",
     "compile": "dpfunc.step.compiled",

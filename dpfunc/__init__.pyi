@@ -1,4 +1,5 @@
 from dpfunc import accounting as accounting
+from dpfunc import correlated as correlated
 from dpfunc import distributed as distributed
 from dpfunc import sampling as sampling
 from dpfunc.clipping.rules import AutoClip as AutoClip
@@ -13,6 +14,7 @@ from dpfunc.modules.mending.fixing import fix_report as fix_report
 from dpfunc.modules.parameters import named_params as named_params
 from dpfunc.modules.parameters import set_grads_ as set_grads_
 from dpfunc.monitoring.monitor import monitor as monitor
+from dpfunc.noise.correlated import CorrelatedNoise as CorrelatedNoise
 from dpfunc.noise.gaussian import GaussianNoise as GaussianNoise
 from dpfunc.noise.lattice import explain_noise as explain_noise
 from dpfunc.persample.definition.dense import per_sample_grad as per_sample_grad

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import dpfunc as dp
-from dpfunc import accounting
+from dpfunc import accounting, correlated
 from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
 
 # By what a block of code says, the package without which it cannot run.
@@ -51,12 +51,16 @@ def test_every_tutorial_is_listed():
     assert all(f"({page.name})" in index for page in TUTORIALS)
 
 
+def callable_of(name):
+    return not name.startswith("_") and callable(getattr(correlated, name))
+
+
 def test_the_api_pages_have_every_public_name_once():
     listed = entries(ROOT / "docs/api.md")
     assert len(set(listed)) == len(listed)
-    names = {f"dpfunc.{name}" for name in dp.__all__} - {
-        f"dpfunc.{module}" for module in ("accounting", "distributed", "sampling")
-    }
+    modules = ("accounting", "correlated", "distributed", "sampling")
+    names = {f"dpfunc.{name}" for name in dp.__all__} - {f"dpfunc.{name}" for name in modules}
+    names |= {f"dpfunc.correlated.{name}" for name in vars(correlated) if callable_of(name)}
     assert names <= set(listed)
     public = {name for name in vars(accounting) if not name.startswith("_")}
     values = {name for name in public if callable(getattr(accounting, name))}

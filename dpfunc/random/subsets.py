@@ -1,4 +1,4 @@
-"""Permutations and subsets of a fixed size, exactly uniform, each a pure function of a key."""
+"""Permutations, subsets of a fixed size, indices: exactly uniform, pure functions of a key."""
 
 import torch
 from torch import Tensor
@@ -57,3 +57,31 @@ def subset(key: Key, size: int, *, count: int, device: torch.device | str = "cpu
         "pass how many to choose",
     )
     return permutation(key, size, device=device)[:count].sort().values
+
+
+def uniform_index(key: Key, size: int, *, below: int) -> Tensor:
+    """``size`` independent indices from 0 to ``below - 1``, exactly uniform: int64 ``[size]``.
+
+    Words of 63 bits modulo ``below``; the few words at the end that would make small indices
+    likelier are drawn again. Index i is made of word i: more of them leave the first as they were.
+
+    >>> from dpfunc.random.keys import key
+    >>> bool((uniform_index(key(0), 1000, below=3) < 3).all())
+    True
+    """
+    require(is_count(size), "uniform_index", "an int size >= 0", size, "pass how many to draw")
+    require(
+        is_count(below) and 1 <= below < 2**62,
+        "uniform_index",
+        "an int below >= 1",
+        below,
+        "pass how many there are to choose from",
+    )
+    most = 2**63 // below * below
+    words = bits(fold_in(key, "attempt", 0), size).bitwise_and_(2**63 - 1)
+    attempt = 0
+    while most <= 2**63 - 1 and bool((words >= most).any()):
+        attempt += 1
+        again = bits(fold_in(key, "attempt", attempt), size).bitwise_and_(2**63 - 1)
+        words = torch.where(words >= most, again, words)
+    return words.remainder_(below)

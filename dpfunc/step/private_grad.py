@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
-import torch
 from torch import Tensor
 
 from dpfunc.accounting import Event
-from dpfunc.checks import is_count, is_real, require
+from dpfunc.checks import is_real, require
 from dpfunc.clipping.weights import divided, masked
 from dpfunc.naming import in_name_of, own_fields
 from dpfunc.persample.automatic import automatic_grad
@@ -21,9 +20,17 @@ from dpfunc.persample.definition.used import require_used_by_one_sample
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
 from dpfunc.random.keys import Key
+from dpfunc.sampling.scheme import Sampler
+from dpfunc.step.arguments import (
+    require_methods,
+    require_microbatches,
+    require_state,
+    whole_mask,
+)
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
+from dpfunc.step.sampled import require_theorem, sampled_event
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -58,6 +65,10 @@ class PrivateGrad:
     one sample (an entry of axis 0), provided that ``loss_fn`` reads nothing of the private data but
     its sample, that the key stays secret, and that ``expected_batch_size`` is a constant that does
     not depend on the private data. ``aux`` is not private.
+
+    ``sampler``: who takes part, where it is not `sampling.poisson` (`dpfunc.sampling`); draw each
+    batch with ``sampler.batch(key, step)``. The guarantee is then that of ``event(state)``, which
+    the sampler makes of the noise. A pair of both that nobody has bounded is refused here.
 
     ``microbatch_size`` bounds memory and changes nothing but rounding (and which dropout mask a
     sample draws). With "auto" it is the largest whose tensors fit ``memory_budget`` bytes, by
@@ -94,6 +105,7 @@ class PrivateGrad:
     clip: ClipRule
     noise: NoiseMechanism
     expected_batch_size: float
+    sampler: Sampler | None = None
     microbatch_size: int | Literal["auto"] | None = None
     memory_budget: int | None = None
     engine: str = "auto"
@@ -111,8 +123,8 @@ class PrivateGrad:
             error=TypeError,
         )
         require_plain_closure("PrivateGrad", self.loss_fn)
-        _require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
-        _require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
+        require_methods("clip", self.clip, ("init", "weights", "update"), "Clip(max_norm)")
+        require_methods("noise", self.noise, ("init", "add", "event"), "GaussianNoise(...)")
         size = self.expected_batch_size
         require(
             is_real(size) and 0 < size < math.inf,
@@ -121,7 +133,11 @@ class PrivateGrad:
             size,
             "pass sample_rate * dataset size, a constant of the run",
         )
-        self._check_microbatches()
+        if self.sampler is not None:
+            require_theorem(self.sampler, self.noise, size)
+        require_microbatches(
+            self.microbatch_size, self.memory_budget, is_batched=isinstance(self.loss_fn, Batched)
+        )
         require(
             self.engine in ("auto", *ENGINES),
             "PrivateGrad",
@@ -131,30 +147,6 @@ class PrivateGrad:
         )
         with in_name_of("PrivateGrad"):
             self._engine()  # refuses a wrong randomness here rather than at the first step
-
-    def _check_microbatches(self) -> None:
-        size, budget = self.microbatch_size, self.memory_budget
-        require(
-            size is None or size == "auto" or (is_count(size) and size >= 1),
-            "PrivateGrad",
-            'microbatch_size >= 1, "auto" or None',
-            size,
-            "use None for the whole batch at once",
-        )
-        require(
-            size != "auto" or not isinstance(self.loss_fn, Batched),
-            "PrivateGrad",
-            'a loss of one sample with microbatch_size="auto"',
-            "a loss marked by batched",
-            "its Python code may depend on data, which the count goes without; choose a number",
-        )
-        require(
-            budget is None or (size == "auto" and is_count(budget)),
-            "PrivateGrad",
-            'memory_budget as a number of bytes, beside microbatch_size="auto"',
-            (budget, size),
-            'pass microbatch_size="auto", or leave memory_budget out',
-        )
 
     def init(self, params: Any) -> State:
         """The state before the first step. It holds no secret: keys stay in the mechanisms."""
@@ -178,7 +170,7 @@ class PrivateGrad:
         require_one_process("PrivateGrad.update", "use dpfunc.distributed.DataParallel")
         flat, rebuild = flattened("PrivateGrad.update", params)
         require_params(flat)
-        _require_state(state)
+        require_state(state)
         if rebuild is None:
             return self.update_by(self.clipped_sum, flat, batch, state, mask)
         inner = replace(self, loss_fn=of_flat(self.loss_fn, rebuild))
@@ -197,7 +189,7 @@ class PrivateGrad:
     ) -> tuple[Tensors, State, Aux]:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
-        mask = _whole_mask(mask, args)
+        mask = whole_mask(mask, args)
         if self.engine == "dense" and not self._seen:
             require_used_by_one_sample(self.loss_fn, params, args, randomness=self.randomness)
             self._seen.append(True)
@@ -238,15 +230,25 @@ class PrivateGrad:
         >>> private.resume(state, key=key) == state, private.resume(state, key=dp.key()) == state
         (True, False)
         """
-        _require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
+        require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
         return {**state, "noise": self.noise.resume(state["noise"], key=key)}
 
-    def event(self, state: State, *, sample_rate: float) -> Event:
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released, for `accounting.epsilon`.
 
-        ``sample_rate`` is the rate that `sampling.poisson` drew the batches with.
+        ``sample_rate`` is the rate that `sampling.poisson` drew the batches with; with a
+        ``sampler``, which knows, it is left out.
         """
-        return self.noise.event(state["noise"], sample_rate=sample_rate)
+        require(
+            (self.sampler is None) != (sample_rate is None),
+            "PrivateGrad.event",
+            "a sample_rate, or a sampler that knows it",
+            sample_rate,
+            "pass the rate of sampling.poisson, or sampler= to PrivateGrad",
+        )
+        if self.sampler is not None:
+            return sampled_event(self.sampler, self.noise, state["noise"])
+        return self.noise.event(state["noise"], sample_rate=sample_rate or 0.0)
 
     def clipped_sum(
         self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
@@ -291,40 +293,3 @@ class PrivateGrad:
     def _engine(self) -> Callable[..., tuple[PerSample, Tensor]]:
         engine = automatic_grad if self.engine == "auto" else ENGINES[self.engine]
         return engine(self.loss_fn, randomness=self.randomness)
-
-
-def _require_state(state: object) -> None:
-    require(
-        isinstance(state, dict) and state.keys() == {"clip", "noise"},
-        "PrivateGrad.update",
-        "the state that init(params) or the last update returned",
-        sorted(state) if isinstance(state, dict) else type(state).__name__,
-        "call state = private.init(params) before the first step",
-        error=TypeError,
-    )
-
-
-def _whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:
-    """The mask ``[B]``, all True where none was given."""
-    size, device = batch_size(args), batch_device(args)
-    if mask is None:
-        return torch.ones(size, dtype=torch.bool, device=device)
-    require(
-        isinstance(mask, Tensor) and mask.dtype == torch.bool and mask.shape == (size,),
-        "PrivateGrad.update",
-        f"a bool mask of shape ({size},)",
-        (mask.dtype, tuple(mask.shape)) if isinstance(mask, Tensor) else mask,
-        "pass the mask of sampling.poisson, True for samples that count",
-    )
-    return mask.to(device)
-
-
-def _require_methods(name: str, stage: object, methods: tuple[str, ...], example: str) -> None:
-    require(
-        all(callable(getattr(stage, method, None)) for method in methods),
-        "PrivateGrad",
-        f"a {name} stage with the methods {', '.join(methods)}",
-        type(stage).__name__,
-        f"pass {name}={example}",
-        error=TypeError,
-    )

@@ -16,6 +16,7 @@ import sys
 from pathlib import Path
 
 from tests import outside
+from tests.correlated import mutants as correlated_mutants
 from tests.mutation import Mutant, main
 
 MUTANTS = [
@@ -883,7 +884,9 @@ def run() -> int:
     options = parser.parse_args()
     if options.file is not None:
         return outside.main(options.file, workers=options.workers)
-    return main(MUTANTS, "tests/laws/test_{}_*.py")
+    return main(MUTANTS, "tests/laws/test_{}_*.py") | main(
+        correlated_mutants.MUTANTS, correlated_mutants.PATTERN
+    )
 
 
 if __name__ == "__main__":

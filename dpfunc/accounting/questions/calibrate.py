@@ -69,8 +69,12 @@ def noise_multiplier(
     def event(log_sigma: float) -> Event:
         return dp_sgd(noise_multiplier=math.exp(log_sigma), sample_rate=sample_rate, steps=steps)
 
-    frontier = Frontier(event, target, after, relation)
-    frontier.require_room("noise_multiplier")
+    return least_noise("noise_multiplier", Frontier(event, target, after, relation))
+
+
+def least_noise(subject: str, frontier: Frontier) -> float:
+    """The smallest noise multiplier that meets a target, where the event is of its logarithm."""
+    frontier.require_room(subject)
     if frontier.excess(-math.inf) <= 0:
         return 0.0
     most = math.log(_MOST_NOISE)
@@ -78,9 +82,9 @@ def noise_multiplier(
     found = frontier.boundary(guess, 1.0, (_LEAST_LOG_NOISE, most))
     require(
         found is not None,
-        "noise_multiplier",
+        subject,
         f"a target that a noise multiplier of {_MOST_NOISE:g} meets",
-        target,
+        frontier.target,
         "raise the target, or take fewer steps",
     )
     return math.exp(found)  # type: ignore[arg-type]  # see above

@@ -26,7 +26,7 @@ def release_by_torch(pieces: list[Piece], keys: Streams, scale: float, grid: flo
     """Release the items of ``pieces`` in place: see `dpfunc.noise.lattice.release_`."""
     device = pieces[0].items.device
     if device.type != "meta":
-        _require_accurate(device)
+        require_accurate(device)
     first, last = min(p.start for p in pieces), max(p.stop for p in pieces)
     groups = range(first // GROUP, -(-last // GROUP))
     step = _RUN.get(device.type, _DEVICE_RUN)
@@ -63,7 +63,7 @@ def _released(sums: Tensor, run: range, keys: Streams, scale: float, grid: float
 
 
 @cache
-def _require_accurate(device: torch.device) -> None:
+def require_accurate(device: torch.device) -> None:
     """Once a device: its elementary functions are what `BOUND` was proven for, on many words."""
     words = torch.arange(0, 2**32, 2**16 - 1).to(torch.int32)
     square, radius = (part.cpu().to(torch.float64) for part in radii(words.to(device)))

@@ -74,21 +74,35 @@ def corners(
     adding the offset and 1/2 by ``2**-52 (scale radius + 1)``: less than a quarter of `ERROR` in
     all. U = 0 has an infinite radius, which leaves its item open.
     """
+    ends = cells(radius, angle, bits, pairs.angle, scale)
+    items = []
+    with np.errstate(invalid="ignore"):
+        for (least, most), offset in zip(ends, pairs.offsets, strict=True):
+            whole = np.floor(least + offset + 0.5)
+            items.append(Item(whole, whole == np.floor(most + offset + 0.5)))
+    return items[0], items[1]
+
+
+def cells(
+    radius: Wholes, angle: Wholes, bits: tuple[int, int], words: Wholes, scale: float
+) -> tuple[tuple[Floats, Floats], tuple[Floats, Floats]]:
+    """Below and above ``scale * Z``, of the cosines and of the sines: see `corners`.
+
+    ``words``: the angle words, for the signs.
+    """
     unit, quarter = 2.0 ** -bits[0], math.pi / 2 * 2.0 ** -bits[1]
     with np.errstate(divide="ignore", invalid="ignore"):
         far = scale * np.sqrt(-2 * np.log(radius * unit))
         near = scale * np.sqrt(-2 * np.log((radius + 1) * unit))
         first, last = angle * quarter, (angle + 1) * quarter
         waves = (np.cos(last), np.cos(first)), (np.sin(first), np.sin(last))
-        signs = 1.0 - 2.0 * (pairs.angle >> 31), 1.0 - 2.0 * (pairs.angle >> 30 & 1)
+        signs = 1.0 - 2.0 * (words >> 31), 1.0 - 2.0 * (words >> 30 & 1)
         error = (far + 1) * ERROR
-        items = []
-        for (least, most), sign, offset in zip(waves, signs, pairs.offsets, strict=True):
+        found = []
+        for (least, most), sign in zip(waves, signs, strict=True):
             ends = sign * near * least, sign * far * most
-            low, high = np.minimum(*ends) + offset - error, np.maximum(*ends) + offset + error
-            whole = np.floor(low + 0.5)
-            items.append(Item(whole, whole == np.floor(high + 0.5)))
-    return items[0], items[1]
+            found.append((np.minimum(*ends) - error, np.maximum(*ends) + error))
+    return found[0], found[1]
 
 
 def by_further_bits(streams: Streams, pair: Pairs, scale: float) -> tuple[float, float]:

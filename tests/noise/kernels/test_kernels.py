@@ -153,12 +153,12 @@ def test_a_kernel_that_is_wrong_is_refused(monkeypatch):
 def test_inexact_functions_of_a_device_are_refused(monkeypatch):
     real = by_torch.waves
     monkeypatch.setattr(by_torch, "waves", lambda words: [w + 1e-5 for w in real(words)])
-    by_torch._require_accurate.cache_clear()
+    by_torch.require_accurate.cache_clear()
     try:
         with pytest.raises(RuntimeError, match="too inexact on cpu"):
             release_by_torch([Piece(torch.zeros(3), 0)], KEYS, SCALE, GRID)
     finally:
-        by_torch._require_accurate.cache_clear()
+        by_torch.require_accurate.cache_clear()
 
 
 def test_names_in_order_are_one_row_without_gaps():

@@ -233,5 +233,6 @@ def _require_small_between(
 
 def _log1p(g: Complex) -> Complex:
     x, y = g.real, g.imag
-    log: Complex = np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
+    size = np.maximum(x * (2 + x) + y * y, 2.0**-53 - 1)  # of nearly 0: the error of the sum
+    log: Complex = np.log1p(size) / 2 + 1j * np.arctan2(y, 1 + x)
     return log

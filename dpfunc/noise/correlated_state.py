@@ -1,0 +1,68 @@
+"""The checks that every release of correlated noise begins with."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from dpfunc.checks import require
+from dpfunc.types import State, Summed, Tensors
+
+FORMAT = 1  # of the state: which noise a step has
+_ENTRIES = {"step", "shapes", "bound", "memory", "run", "format"}
+
+
+def require_same_run(state: State, run: str, entries: int) -> None:
+    """ValueError unless the state is of this run, with so many entries of memory."""
+    require(
+        isinstance(state, dict)
+        and state.keys() == _ENTRIES
+        and state["format"] == FORMAT
+        and state["run"] == run,
+        "CorrelatedNoise",
+        "a state of this key, noise multiplier and strategy, from init or add",
+        "another",
+        "load the key that the run was started with, or begin a new run with init and compose "
+        "the events of both",
+    )
+    steps = [entry["step"] for entry in state["memory"]]
+    require(
+        len(steps) == entries,
+        "CorrelatedNoise",
+        f"memory of {entries} earlier steps",
+        f"that of {steps}",
+        "load the whole state: without it earlier noise is not taken back",
+    )
+
+
+def require_sum(summed: Summed) -> None:
+    """TypeError unless it is a `Summed` of real floating-point numbers."""
+    require(
+        isinstance(summed, Summed),
+        "CorrelatedNoise",
+        "a Summed, whose bound sets the scale of the noise",
+        type(summed).__name__,
+        "pass the result of dpfunc.weighted_sum(grads, weights)",
+        error=TypeError,
+    )
+    strange = {n: v.dtype for n, v in summed.values.items() if not v.is_floating_point()}
+    require(
+        not strange,
+        "CorrelatedNoise",
+        "sums of real floating-point numbers",
+        strange,
+        "give the real and the imaginary part to it as two real numbers (torch.view_as_real), or "
+        "cast whole numbers to float",
+        error=TypeError,
+    )
+
+
+@contextmanager
+def wiped(values: Tensors) -> Iterator[None]:
+    """Zeros in ``values`` at the end, also after an error."""
+    try:
+        yield
+    finally:
+        for value in values.values():
+            with torch.inference_mode(value.is_inference()):
+                value.detach().zero_()
