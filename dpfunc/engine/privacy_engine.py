@@ -16,6 +16,7 @@ from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
 from dpfunc.engine.checks import (
     require_detached,
+    require_no_query,
     require_optimizer,
     require_sized,
     require_trainable,
@@ -100,6 +101,7 @@ class PrivacyEngine:
             (max_grad_norm, clip),
             "pass one of them, such as max_grad_norm=1.0",
         )
+        require_no_query(clip)
         require(
             loss_reduction in ("mean", "sum"),
             "PrivacyEngine",
