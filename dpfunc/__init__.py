@@ -30,6 +30,7 @@ _HOMES = {
     "global_norm": "dpfunc.persample.factors.reduce",
     "leaf_norms": "dpfunc.persample.factors.reduce",
     "weighted_sum": "dpfunc.persample.factors.reduce",
+    "AdaptiveClip": "dpfunc.clipping.adaptive",
     "AutoClip": "dpfunc.clipping.rules",
     "Clip": "dpfunc.clipping.rules",
     "ClipPerLayer": "dpfunc.clipping.rules",

@@ -2,6 +2,7 @@ from dpfunc import accounting as accounting
 from dpfunc import correlated as correlated
 from dpfunc import distributed as distributed
 from dpfunc import sampling as sampling
+from dpfunc.clipping.adaptive import AdaptiveClip as AdaptiveClip
 from dpfunc.clipping.rules import AutoClip as AutoClip
 from dpfunc.clipping.rules import Clip as Clip
 from dpfunc.clipping.rules import ClipPerLayer as ClipPerLayer

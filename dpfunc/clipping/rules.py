@@ -13,13 +13,10 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_real, require
+from dpfunc.clipping.weights import SMALLEST_NORM
 from dpfunc.naming import own_fields
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.types import State, Tensors, Weights
-
-# Norms are at least float32: entries below 1e-19 square to zero and vanish from the norm. A bound
-# far above what can vanish keeps the guarantee exact; real gradients never come near.
-_SMALLEST = 1e-12
 
 _NO_CLIPPING = "use math.inf for no clipping"
 
@@ -27,9 +24,9 @@ _NO_CLIPPING = "use math.inf for no clipping"
 def _require_norm(subject: str, value: float, name: str, remedy: str) -> None:
     require(is_real(value) and value > 0, subject, f"{name} > 0", value, remedy)
     require(
-        value >= _SMALLEST,
+        value >= SMALLEST_NORM,
         subject,
-        f"{name} >= {_SMALLEST}",
+        f"{name} >= {SMALLEST_NORM}",
         value,
         "norms are computed in float32, where smaller ones underflow; scale the loss up",
     )

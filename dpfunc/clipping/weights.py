@@ -5,6 +5,10 @@ from torch import Tensor
 
 from dpfunc.types import Weights
 
+# Norms are at least float32: entries below 1e-19 square to zero and vanish from the norm. A bound
+# far above what can vanish keeps the guarantee exact; real gradients never come near.
+SMALLEST_NORM = 1e-12
+
 
 def masked(weights: Weights, mask: Tensor) -> Weights:
     """The same weights, zero where ``mask`` is False: such a sample is not part of the batch."""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import Any, NoReturn
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from dpfunc.engine.checks import (
     require_in_turn,
     require_microbatches,
     require_no_closure,
+    require_no_query,
     require_optimizer,
     require_options,
     require_sized,
@@ -114,6 +115,7 @@ class PrivacyEngine(Account):
         shards: int | None = None,
     ) -> None:
         require_options(max_grad_norm, clip, loss_reduction)
+        require_no_query(clip)
         self.sample_size, batch_size = sizes(data, sample_size, batch_size)
         budget = plan(
             sample_size=self.sample_size,
@@ -140,10 +142,8 @@ class PrivacyEngine(Account):
         self._attachment: Attachment | None = None
         self._last: tuple[Tensors, State, Tensor] | None = None
 
-    if not TYPE_CHECKING:  # a type checker is to see that a name is wrong
-
-        def __getattr__(self, name: str) -> None:
-            raise no_attribute(name)
+    def __getattr__(self, name: str) -> NoReturn:
+        raise no_attribute(name)
 
     @in_name_of("PrivacyEngine.attach")
     def attach(

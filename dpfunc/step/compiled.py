@@ -137,7 +137,7 @@ class CompiledGrad:
         """The state to go on from, see `PrivateGrad.resume`."""
         return self.private.resume(state, key=key)
 
-    def event(self, state: State, *, sample_rate: float) -> Event:
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released, see `PrivateGrad.event`."""
         return self.private.event(state, sample_rate=sample_rate)
 

@@ -30,7 +30,7 @@ from dpfunc.step.arguments import (
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
-from dpfunc.step.sampled import require_theorem, sampled_event
+from dpfunc.step.sampled import event_of, require_theorem, require_told
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -133,8 +133,7 @@ class PrivateGrad:
             size,
             "pass sample_rate * dataset size, a constant of the run",
         )
-        if self.sampler is not None:
-            require_theorem(self.sampler, self.noise, size)
+        require_theorem(self.sampler, self.noise, self.clip, size)
         require_microbatches(
             self.microbatch_size, self.memory_budget, is_batched=isinstance(self.loss_fn, Batched)
         )
@@ -205,10 +204,11 @@ class PrivateGrad:
         For loops that come to their `Part` in another way than by calling ``loss_fn``. The sum of
         the part is gone afterwards: the release may take its memory.
         """
+        clip_state = self.clip.update(part.norms, mask, state["clip"])
+        require_told(self.clip, state["clip"], clip_state)
         add = getattr(self.noise, "add_", self.noise.add)  # in the memory of the sum
         noisy, noise_state = add(part.summed, state["noise"])
         grads = {name: noisy[name].to(param.dtype) for name, param in params.items()}
-        clip_state = self.clip.update(part.norms, mask, state["clip"])
         aux = Aux(part.losses, global_norm(part.norms))
         return grads, {"clip": clip_state, "noise": noise_state}, aux
 
@@ -231,7 +231,10 @@ class PrivateGrad:
         (True, False)
         """
         require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
-        return {**state, "noise": self.noise.resume(state["noise"], key=key)}
+        clip_state = state["clip"]
+        if hasattr(self.clip, "resume"):  # a rule that draws noise has fresh noise in a branch, too
+            clip_state = self.clip.resume(clip_state, key=key)
+        return {"clip": clip_state, "noise": self.noise.resume(state["noise"], key=key)}
 
     def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released, for `accounting.epsilon`.
@@ -239,16 +242,7 @@ class PrivateGrad:
         ``sample_rate`` is the rate that `sampling.poisson` drew the batches with; with a
         ``sampler``, which knows, it is left out.
         """
-        require(
-            (self.sampler is None) != (sample_rate is None),
-            "PrivateGrad.event",
-            "a sample_rate, or a sampler that knows it",
-            sample_rate,
-            "pass the rate of sampling.poisson, or sampler= to PrivateGrad",
-        )
-        if self.sampler is not None:
-            return sampled_event(self.sampler, self.noise, state["noise"])
-        return self.noise.event(state["noise"], sample_rate=sample_rate or 0.0)
+        return event_of(self.sampler, self.noise, self.clip, state["noise"], sample_rate)
 
     def clipped_sum(
         self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor

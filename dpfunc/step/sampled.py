@@ -1,20 +1,133 @@
 """One source for what a run costs: the noise knows how much, the sampler who takes part.
 
-The event is made of both. It is asked for once when a `PrivateGrad` is made, so that a pair without
-a theorem is refused before the first step.
+The event is made of both, and of what a clip rule learns. It is asked for once when a `PrivateGrad`
+is made, so that a pair without a theorem is refused before the first step.
 """
 
 import math
 from typing import Any
 
+import torch
+
 from dpfunc.accounting import Event
-from dpfunc.checks import require
+from dpfunc.checks import is_real, require
+from dpfunc.sampling.afresh import Poisson
+from dpfunc.sampling.cyclic import CyclicPoisson
 from dpfunc.sampling.scheme import Sampler
-from dpfunc.types import NoiseMechanism, State
+from dpfunc.types import ClipRule, NoiseMechanism, State
 
 
-def require_theorem(sampler: Any, noise: NoiseMechanism, expected_batch_size: float) -> None:
-    """ValueError unless it is known what this sampler and this noise cost together."""
+def require_theorem(
+    sampler: Any, noise: NoiseMechanism, clip: ClipRule, expected_batch_size: float
+) -> None:
+    """ValueError unless it is known what these cost together."""
+    if sampler is not None:
+        _require_sampler(sampler, expected_batch_size)
+    query = getattr(clip, "query_multiplier", math.inf)
+    require(
+        is_real(query) and query > 0,
+        "PrivateGrad",
+        "a clip rule with a query_multiplier > 0",
+        query,
+        "the noise over the sensitivity of what the rule learns, math.inf for nothing private",
+        error=TypeError,
+    )
+    if sampler is None and query == math.inf:
+        return
+    require(
+        hasattr(noise, "noise_multiplier"),
+        "PrivateGrad",
+        "a noise mechanism with a noise_multiplier beside a sampler, or a clip rule that learns",
+        type(noise).__name__,
+        "pass dpfunc.GaussianNoise or dpfunc.CorrelatedNoise",
+        error=TypeError,
+    )
+    strategy = getattr(noise, "strategy", None)
+    steps = 1 if strategy is None else strategy.steps
+    if query < math.inf:
+        require(
+            getattr(clip, "key", None) == getattr(noise, "key", None),
+            "PrivateGrad",
+            "a clip rule with the key of the noise",
+            "another",
+            "pass the same key to both: a run has one",
+        )
+        # Counts are not correlated: one participation of both is one Gaussian release, and so are
+        # orthogonal ones; what a strategy costs without amplification is something else.
+        alone = strategy is None or strategy.bands == 1
+        require(
+            alone or isinstance(sampler, CyclicPoisson),
+            "PrivateGrad",
+            "cyclic Poisson samples for a clip rule that learns beside correlated noise",
+            type(sampler).__name__,
+            "pass sampler=dpfunc.sampling.CyclicPoisson(...)",
+        )
+    if sampler is not None:
+        sampler.event(joint_multiplier(noise, clip), steps=steps, strategy=strategy)
+
+
+def joint_multiplier(noise: Any, clip: ClipRule) -> float:
+    """Of the gradient and of what the clip rule asks of the same samples, as one release.
+
+    Two Gaussian releases of s and q on the same records are one of z, ``1 / z**2 = 1 / s**2 +
+    1 / q**2``: both shifts are one vector (Andrew et al. 2021, arXiv:1905.03871, theorem 1).
+    """
+    own, query = float(noise.noise_multiplier), getattr(clip, "query_multiplier", math.inf)
+    if query == math.inf or own == 0:
+        return own
+    return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)
+
+
+def event_of(
+    sampler: Sampler | None,
+    noise: Any,
+    clip: ClipRule,
+    state: State,
+    sample_rate: float | None,
+) -> Event:
+    """What the steps up to ``state``, that of the noise, released."""
+    require(
+        (sampler is None) != (sample_rate is None),
+        "PrivateGrad.event",
+        "a sample_rate, or a sampler that knows it",
+        sample_rate,
+        "pass the rate of sampling.poisson, or sampler= to PrivateGrad",
+    )
+    if sampler is None:
+        plain: Event = noise.event(state, sample_rate=sample_rate)
+        if getattr(clip, "query_multiplier", math.inf) == math.inf:
+            return plain
+        sampler = Poisson(size=1, rate=sample_rate or 0.0)
+    strategy = getattr(noise, "strategy", None)
+    return sampler.event(joint_multiplier(noise, clip), steps=state["step"], strategy=strategy)
+
+
+def require_told(clip: ClipRule, before: State, after: State) -> None:
+    """TypeError for a rule whose state moves, and that does not say what it learns from."""
+    require(
+        hasattr(clip, "query_multiplier") or _alike(before, after),
+        "PrivateGrad",
+        "a clip rule with a query_multiplier, as its update changes its state",
+        type(clip).__name__,
+        "say how private what it learns is: noise over sensitivity, or math.inf for a rule that "
+        "reads no norms",
+        error=TypeError,
+    )
+
+
+def _alike(left: Any, right: Any) -> bool:
+    if left is right:
+        return True
+    if isinstance(left, torch.Tensor) or isinstance(right, torch.Tensor):
+        return False
+    if isinstance(left, dict) and isinstance(right, dict):
+        return left.keys() == right.keys() and all(_alike(left[k], right[k]) for k in left)
+    if isinstance(left, list | tuple) and isinstance(right, list | tuple):
+        return len(left) == len(right) and all(map(_alike, left, right))
+    return bool(left == right)
+
+
+def _require_sampler(sampler: Any, expected_batch_size: float) -> None:
     methods = ("batch", "participation", "event")
     require(
         all(callable(getattr(sampler, method, None)) for method in methods),
@@ -25,27 +138,9 @@ def require_theorem(sampler: Any, noise: NoiseMechanism, expected_batch_size: fl
         error=TypeError,
     )
     require(
-        hasattr(noise, "noise_multiplier"),
-        "PrivateGrad",
-        "a noise mechanism with a noise_multiplier beside a sampler",
-        type(noise).__name__,
-        "pass dpfunc.GaussianNoise or dpfunc.CorrelatedNoise",
-        error=TypeError,
-    )
-    require(
         math.isclose(expected_batch_size, sampler.expected_batch_size, rel_tol=1e-6),
         "PrivateGrad",
         f"expected_batch_size={sampler.expected_batch_size}, that of the sampler",
         expected_batch_size,
         "pass sampler.expected_batch_size",
-    )
-    strategy = getattr(noise, "strategy", None)
-    steps = 1 if strategy is None else strategy.steps
-    sampler.event(noise.noise_multiplier, steps=steps, strategy=strategy)  # type: ignore[attr-defined]
-
-
-def sampled_event(sampler: Sampler, noise: Any, state: State) -> Event:
-    """What the steps up to the noise's ``state`` released."""
-    return sampler.event(
-        noise.noise_multiplier, steps=state["step"], strategy=getattr(noise, "strategy", None)
     )

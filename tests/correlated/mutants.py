@@ -26,8 +26,8 @@ MUTANTS = [
     Mutant(
         "the oldest band forgotten",
         "noise/feedback.py",
-        "return [noise, *memory][: strategy.bands - 1]",
-        "return [noise, *memory][: strategy.bands - 2]",
+        "weights: tuple[float, ...] = strategy.coefficients[1:]",
+        "weights: tuple[float, ...] = strategy.coefficients[1:-1] or (0.0,)",
         "l12_correlated::test_what_is_left_of_the_noise_is_independent",
     ),
     Mutant(
@@ -256,6 +256,62 @@ MUTANTS = [
         'key_here = fold_in(key, "allocation", epoch, place)',
         'key_here = fold_in(key, "allocation", 0 * epoch, place)',
         "samplers::test_allocations_are_uniform_subsets_and_fresh_in_every_epoch",
+    ),
+    Mutant(
+        "the count of a clip rule for free",
+        "step/sampled.py",
+        "return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)",
+        "return own",
+        "adaptive::test_the_ledger_has_both",
+    ),
+    Mutant(
+        "half the noise of a count",
+        "clipping/adaptive.py",
+        "scale=self.query_multiplier))",
+        "scale=self.count_noise))",
+        "adaptive::test_the_count_and_its_noise_are_exact",
+    ),
+    Mutant(
+        "the share of the batch that came",
+        "clipping/adaptive.py",
+        "(count + noise) / (2 * self.expected_batch_size)",
+        "(count + noise) / (2 * max(1, int(mask.sum())))",
+        "adaptive::test_the_count_and_its_noise_are_exact",
+    ),
+    Mutant(
+        "padding counted",
+        "clipping/adaptive.py",
+        "count = 2 * int((below & mask).sum()) - int(mask.sum())",
+        "count = 2 * int(below.sum()) - len(mask)",
+        "adaptive::test_one_sample_moves_the_count_by_one_whatever_it_is",
+    ),
+    Mutant(
+        "a rule that learns in secret",
+        "step/private_grad.py",
+        'require_told(self.clip, state["clip"], clip_state)',
+        "pass",
+        "adaptive::test_a_rule_that_learns_without_telling_is_refused_before_anything_is_released",
+    ),
+    Mutant(
+        "counts beside any strategy",
+        "step/sampled.py",
+        "alone or isinstance(sampler, CyclicPoisson),",
+        "alone or sampler is not None,",
+        "adaptive::test_with_correlated_noise_under_cyclic_samples_alone",
+    ),
+    Mutant(
+        "a branch with the noise of the run",
+        "clipping/adaptive.py",
+        "if key == self.key:",
+        "if key is not None:",
+        "adaptive::test_a_branch_has_fresh_noise_and_a_resumed_run_the_same",
+    ),
+    Mutant(
+        "a pair without a theorem accepted",
+        "step/sampled.py",
+        "sampler.event(joint_multiplier(noise, clip), steps=steps, strategy=strategy)\n\n\ndef",
+        "pass\n\n\ndef",
+        "sampled::test_a_pair_without_a_theorem_is_refused_before_the_first_step",
     ),
 ]
 

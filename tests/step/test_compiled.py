@@ -1,5 +1,6 @@
 """`dp.compile`: the same step from one graph. What a graph may bake in, it must not."""
 
+import math
 import warnings
 from dataclasses import dataclass
 
@@ -110,6 +111,8 @@ def test_tensors_that_the_loss_closes_over_are_read_at_every_step():
 @dataclass(frozen=True)
 class Growing:
     """A clip rule whose threshold moves: a float, a count and a tensor make up its state."""
+
+    query_multiplier = math.inf
 
     def init(self):
         return {"max_norm": 0.1, "steps": 1, "more": (torch.tensor(0.01), True)}

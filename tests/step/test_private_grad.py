@@ -157,6 +157,8 @@ def test_a_rule_and_a_mechanism_of_ones_own():
     class Sign:
         """Weight 1 / norm: every gradient becomes a unit vector."""
 
+        query_multiplier = math.inf
+
         def init(self):
             return {"seen": 0}
 
