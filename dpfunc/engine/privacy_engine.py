@@ -68,7 +68,7 @@ class PrivacyEngine:
     both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
     ``on_budget_spent``: called in the place of the error, with the engine; the loader then ends.
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
-    of a batch: docs/distributed.md.
+    of a batch, with the weights of the first process: docs/distributed.md.
 
     Dropout masks come from torch's generator: do not seed it with a number that others know.
 
@@ -148,9 +148,9 @@ class PrivacyEngine:
         RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
         before the step is an error; else it is None, for trainers that cope with it.
         """
-        self._team.require_still()
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
+        self._team.begin(self._model)
         self._gathering.guards = guard_gradients
         self._attachment = Attachment(self, self._model, self._params, self._gathering, optimizer)
         return self
