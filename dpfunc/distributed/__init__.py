@@ -8,3 +8,4 @@ Read first: `data_parallel.py`.
 from dpfunc.distributed.agreement import agree as agree
 from dpfunc.distributed.data_parallel import DataParallel as DataParallel
 from dpfunc.distributed.sharded import shard as shard
+from dpfunc.distributed.sharing import shared_key as shared_key

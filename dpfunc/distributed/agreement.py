@@ -75,8 +75,9 @@ def in_agreement(
         )
     for difference in _differences([told["facts"] for told in everyone]):
         raise RuntimeError(
-            f"{subject}: expected {difference}; start every process with the same key, data, model "
-            "and state. Nothing has been released."
+            f"{subject}: expected {difference}; start every process with the same key "
+            "(dpfunc.distributed.shared_key makes one for all), data, model and state. Nothing has "
+            "been released."
         )
     return result, [told["counts"] for told in everyone]
 

@@ -1,4 +1,4 @@
-"""The processes of a group, as a step sees them: who they are, and three ways to talk.
+"""The processes of a group, as a step sees them: who they are, and four ways to talk.
 
 Without a process group there is one process, and talking is nothing: the same code runs on a laptop
 and on a cluster.
@@ -80,6 +80,11 @@ class Processes:
             dist.all_reduce(row, group=self.group)
             for part, summed in zip(bucket, row.split([p.numel() for p in bucket]), strict=True):
                 part.copy_(summed.view_as(part))
+
+    def follow_first_(self, tensor: Tensor) -> None:
+        """``tensor``, contiguous, gets the numbers that the first process has; one collective."""
+        if self.count > 1:
+            dist.broadcast(tensor, group=self.group, group_src=0)
 
 
 def _initialised() -> bool:

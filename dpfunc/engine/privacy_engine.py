@@ -79,7 +79,7 @@ class PrivacyEngine(Account):
     both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
     ``on_budget_spent``: called once in the place of the error, with the engine; the loader ends.
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
-    of a batch: docs/distributed.md.
+    of a batch, with the weights of the first process: docs/distributed.md.
 
     ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end.
 
@@ -154,9 +154,9 @@ class PrivacyEngine(Account):
         RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
         before the step is an error; else it is None, for trainers that cope with it.
         """
-        self._team.require_still()
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
+        self._team.begin(self._model)
         self._gathering.guards = guard_gradients
         self._without.end()
         self._attachment = Attachment(self, self._model, self._params, self._gathering, optimizer)

@@ -4,11 +4,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
+from torch import nn
 
 from dpfunc.checks import is_count, plain, require
 from dpfunc.distributed.agreement import tell_failure
 from dpfunc.distributed.processes import Group, Processes
 from dpfunc.distributed.shared_release import Contribution, contribution, release_together
+from dpfunc.distributed.sharing import share_weights_
 from dpfunc.engine.gathering import Gathering
 from dpfunc.step.one_process import require_one_process
 from dpfunc.step.private_grad import PrivateGrad
@@ -54,10 +56,15 @@ class Team:
         """Whether the sums are rounded and added up by shards."""
         return self.shards is not None
 
-    def require_still(self) -> None:
-        """RuntimeError where other processes have come that the engine does not know of."""
+    def begin(self, model: nn.Module) -> None:
+        """All processes have one model from here on: that of the first.
+
+        RuntimeError where other processes have come that the engine does not know of.
+        """
         if self._group is None:
             require_one_process(_SUBJECT, "make the engine anew, with a group")
+        elif self._processes.count > 1:
+            share_weights_("PrivacyEngine.attach", model, self._processes)
 
     def require_alone(self, subject: str) -> None:
         """RuntimeError where the engine has a group: what ``subject`` serves knows of none."""

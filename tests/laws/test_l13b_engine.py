@@ -122,8 +122,6 @@ def one_loop(change):
     rank = dist.get_rank()
     model, _, _, data = problem()
     odd = rank == 1
-    if change == "weights" and odd:
-        next(model.parameters()).data[0, 0] += 1.0
     if change == "a wrapped model":
         model = DistributedDataParallel(model)
     options = {}
@@ -134,6 +132,8 @@ def one_loop(change):
     if change == "shards":
         options["shards"] = 5
     engine, optimizer = engine_for(model, **options)
+    if change == "weights" and odd:
+        next(model.parameters()).data[0, 0] += 1.0
     data = TensorDataset(*data)
     if change == "a data set for each process":
         data = torch.utils.data.Subset(data, range(rank, SIZE, 2))
@@ -184,6 +184,34 @@ def test_what_each_wrong_use_says_and_that_nothing_is_released():
     for case, ours, theirs in zip(WRONG, first[1:], second[1:], strict=True):
         assert WRONG[case] in ours, (case, ours)
         assert "released" not in (ours, theirs), case
+
+
+def weights_after_attach():
+    rank = dist.get_rank()
+    model, _, _, _ = problem()
+    for tensor in model.parameters():
+        tensor.data += rank
+    model.register_buffer("odd", torch.full((2, 2), float(rank)).T)
+    engine_for(model)
+    everything = [*model.parameters(), *model.buffers()]
+    return dp.distributed.shared_key().secret_bytes, torch.cat([t.flatten() for t in everything])
+
+
+def another_model():
+    model, _, _, _ = problem("mlp" if dist.get_rank() else "convolutions")
+    engine_for(model)
+
+
+def test_all_begin_with_the_weights_of_the_first_and_may_share_a_key():
+    (key, first), (same, second) = run(weights_after_attach, 2)
+    model, _, _, _ = problem()
+    own = torch.cat([param.detach().flatten() for param in model.parameters()])
+    assert torch.equal(first.detach(), torch.cat([own, torch.zeros(4)]))
+    assert torch.equal(first, second)
+    assert key == same
+    assert key != run(weights_after_attach, 1)[0][0]
+    said = run(another_model, 2)
+    assert all("PrivacyEngine.attach: expected the same names, shapes" in each for each in said)
 
 
 def without_group():
