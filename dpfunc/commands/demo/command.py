@@ -22,18 +22,25 @@ network without, and compare. By default the noise is calibrated so that the ste
 the budget; with --noise-multiplier, training stops early when the next step would exceed it.
 Each record's presence is what (epsilon, delta) protects; the loss on screen is not private."""
 
+_STEPS, _RATE = 40, 0.1  # half a minute on a laptop
+_FULL_STEPS, _FULL_RATE = 100, 0.25
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of the ``demo`` command."""
     option = parser.add_argument
     option("--epsilon", type=float, default=3.0, help="privacy budget (default %(default)s)")
     option("--delta", type=float, default=1e-5, help="(default %(default)s)")
-    option("--steps", type=int, default=100, help="most steps to take (default %(default)s)")
+    option(
+        "--full",
+        action="store_true",
+        help=f"a run of minutes and a better model: {_FULL_STEPS} steps at rate {_FULL_RATE:g}",
+    )
+    option("--steps", type=int, help=f"most steps to take (default {_STEPS})")
     option(
         "--sample-rate",
         type=float,
-        default=0.25,
-        help="probability that a record is in a step's batch (default %(default)s)",
+        help=f"probability that a record is in a step's batch (default {_RATE:g})",
     )
     option("--noise-multiplier", type=float, help="default: calibrated to the budget and the steps")
     option(
@@ -62,12 +69,27 @@ def run(options: argparse.Namespace) -> int:
     plain = _watch("non-private", train_plain(_model(key, data), data, plan, key), plan)
     print(table(private, plain, plan.delta))
     plot(private, plain, plan.target_epsilon, options.plot)
+    print(_meaning(private[-1].epsilon, plan.delta))
     print(f"Accuracy and epsilon over the steps: {options.plot}")
     return 0
 
 
+def _meaning(epsilon: float, delta: float) -> str:
+    """What the budget promises to each person in the data, in one sentence."""
+    factor = math.exp(epsilon) if epsilon < 700 else math.inf
+    return (
+        f"Epsilon {epsilon:.3g} means: whoever sees the private model can raise or lower the odds "
+        f"that a given image was trained on by a factor of {factor:.3g} at most, but for a "
+        f"probability of {delta:g}."
+    )
+
+
 def _plan(options: argparse.Namespace) -> Plan:
     """The plan, with the noise calibrated; ValueError where the budget cannot be met."""
+    if options.steps is None:
+        options.steps = _FULL_STEPS if options.full else _STEPS
+    if options.sample_rate is None:
+        options.sample_rate = _FULL_RATE if options.full else _RATE
     target = {"target_epsilon": options.epsilon, "delta": options.delta}
     require(options.steps >= 1, "--steps", "at least 1", options.steps, "try 100")
     require(

@@ -16,6 +16,7 @@ def test_a_short_run_ends_with_a_table_and_a_plot(tmp_path, capsys):
     assert "private (DP-SGD)" in out
     assert "non-private" in out
     assert "budget epsilon 3 at delta 1e-05" in out
+    assert "means: whoever sees the private model" in out
     assert plot.read_bytes()[:4] == b"\x89PNG"
 
 
@@ -85,3 +86,25 @@ def test_the_network_has_the_published_size_and_comes_from_the_key():
     assert sum(p.numel() for p in params.values()) == 26_010
     assert all(torch.equal(p, dp.named_params(again)[n]) for n, p in params.items())
     assert not torch.equal(params["0.weight"], dp.named_params(other)["0.weight"])
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], "sample rate 0.1, budget"),
+        (["--full"], "sample rate 0.25, budget"),
+        (["--full", "--sample-rate", "0.02"], "sample rate 0.02, budget"),
+    ],
+)
+def test_the_length_of_a_run(options, expected, tmp_path, capsys, monkeypatch):
+    plans = []
+
+    def seen(_model, _data, plan, _key):
+        plans.append(plan)
+        yield training.Progress(plan.steps, 0.5, 0.5, 3.0)
+
+    monkeypatch.setattr("dpfunc.commands.demo.command.train_private", seen)
+    monkeypatch.setattr("dpfunc.commands.demo.command.train_plain", seen)
+    assert main(["demo", *options, "--seed", "1", "--plot", str(tmp_path / "plot.png")]) == 0
+    assert expected in capsys.readouterr().out
+    assert {plan.steps for plan in plans} == {100 if "--full" in options else 40}
