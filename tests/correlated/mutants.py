@@ -192,7 +192,7 @@ MUTANTS = [
         "sampling/cyclic.py",
         "times = -(-steps // self.cycle)\n        return",
         "times = steps // self.cycle\n        return",
-        "events::test_a_stopped_run_costs_no_more_than_the_whole",
+        "events::test_what_has_begun_counts",
     ),
     Mutant(
         "bands beyond the cycle",
