@@ -27,12 +27,12 @@ def own_gradients(views_of):
 
 
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
-@pytest.mark.parametrize("count", [1, 3])
-def test_a_record_is_clipped_once_as_the_mean_of_its_views(engine, count):
+@pytest.mark.parametrize(("count", "max_norm"), [(1, 0.1), (3, 0.1), (3, 100.0)])
+def test_a_record_is_clipped_once_as_the_mean_of_its_views(engine, count, max_norm):
     recorder = Recorder()
     private = dp.PrivateGrad(
         dp.views(loss_fn, count),
-        clip=dp.Clip(0.1),
+        clip=dp.Clip(max_norm),
         noise=recorder,
         expected_batch_size=1,
         engine=engine,
@@ -42,10 +42,10 @@ def test_a_record_is_clipped_once_as_the_mean_of_its_views(engine, count):
     for grad in own_gradients(count):
         norm = torch.stack([g.norm() for g in grad.values()]).norm()
         for name in expected:
-            expected[name] += grad[name] * min(1.0, 0.1 / norm)
+            expected[name] += grad[name] * min(1.0, max_norm / norm)
     for name, value in recorder.seen[0].values.items():
         torch.testing.assert_close(value, expected[name], rtol=1e-4, atol=1e-5)
-    assert recorder.seen[0].bound == pytest.approx(0.1)
+    assert recorder.seen[0].bound == pytest.approx(max_norm)
 
 
 def test_it_stays_factored():
