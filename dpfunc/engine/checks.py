@@ -193,8 +193,15 @@ def require_sized(dataset: Any, sample_size: int, options: dict[str, Any]) -> No
     )
 
 
-def require_no_query(clip: ClipRule | None) -> None:
-    """Refuse a rule that learns from norms: the engine's budget counts the gradient alone."""
+def require_one_rule(max_grad_norm: float | None, clip: ClipRule | None) -> None:
+    """One of them; no rule that learns from norms: the engine's budget counts gradients alone."""
+    require(
+        (max_grad_norm is None) != (clip is None),
+        "PrivacyEngine",
+        "max_grad_norm, or a clip rule",
+        (max_grad_norm, clip),
+        "pass one of them, such as max_grad_norm=1.0",
+    )
     require(
         getattr(clip, "query_multiplier", math.inf) == math.inf,
         "PrivacyEngine",

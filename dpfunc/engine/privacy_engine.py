@@ -16,7 +16,7 @@ from dpfunc.engine.batches import Drawn, PoissonBatches, PoissonLoader
 from dpfunc.engine.budget import plan
 from dpfunc.engine.checks import (
     require_detached,
-    require_no_query,
+    require_one_rule,
     require_optimizer,
     require_sized,
     require_trainable,
@@ -94,14 +94,7 @@ class PrivacyEngine:
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
     ) -> None:
         require_one_process("PrivacyEngine")
-        require(
-            (max_grad_norm is None) != (clip is None),
-            "PrivacyEngine",
-            "max_grad_norm, or a clip rule",
-            (max_grad_norm, clip),
-            "pass one of them, such as max_grad_norm=1.0",
-        )
-        require_no_query(clip)
+        require_one_rule(max_grad_norm, clip)
         require(
             loss_reduction in ("mean", "sum"),
             "PrivacyEngine",
