@@ -27,6 +27,7 @@ _HOMES = {
     "explain": "dpfunc.persample.explain",
     "factored_grad": "dpfunc.persample.factored",
     "batched": "dpfunc.persample.definition.loss",
+    "views": "dpfunc.persample.definition.views",
     "global_norm": "dpfunc.persample.factors.reduce",
     "leaf_norms": "dpfunc.persample.factors.reduce",
     "weighted_sum": "dpfunc.persample.factors.reduce",

@@ -21,6 +21,7 @@ from dpfunc.noise.lattice import explain_noise as explain_noise
 from dpfunc.persample.definition.dense import per_sample_grad as per_sample_grad
 from dpfunc.persample.definition.dense import per_sample_grad_and_loss as per_sample_grad_and_loss
 from dpfunc.persample.definition.loss import batched as batched
+from dpfunc.persample.definition.views import views as views
 from dpfunc.persample.explain import explain as explain
 from dpfunc.persample.factored import factored_grad as factored_grad
 from dpfunc.persample.factors.reduce import global_norm as global_norm

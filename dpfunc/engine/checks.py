@@ -12,7 +12,7 @@ from dpfunc.checks import is_count, require
 from dpfunc.engine.hooks import closure_of
 from dpfunc.modules.checking.looking import look
 from dpfunc.step.one_process import require_unwrapped
-from dpfunc.types import ClipRule, Tensors
+from dpfunc.types import Tensors
 
 _SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
 
@@ -63,6 +63,13 @@ def require_options(max_grad_norm: object, clip: object, loss_reduction: object)
         "max_grad_norm, or a clip rule",
         (max_grad_norm, clip),
         "pass one of them, such as max_grad_norm=1.0",
+    )
+    require(  # the engine's budget counts gradients alone
+        getattr(clip, "query_multiplier", math.inf) == math.inf,
+        "PrivacyEngine",
+        "a clip rule that learns nothing",
+        type(clip).__name__,
+        "use dpfunc.PrivateGrad, whose event counts what the rule learns as well",
     )
     require(
         loss_reduction in ("mean", "sum"),
@@ -254,15 +261,4 @@ def require_sized(dataset: Any, sample_size: int, options: dict[str, Any]) -> No
         f"a dataset of sample_size = {sample_size} samples",
         len(dataset),
         "give the engine the size of this dataset",
-    )
-
-
-def require_no_query(clip: ClipRule | None) -> None:
-    """Refuse a rule that learns from norms: the engine's budget counts the gradient alone."""
-    require(
-        getattr(clip, "query_multiplier", math.inf) == math.inf,
-        "PrivacyEngine",
-        "a clip rule that learns nothing",
-        type(clip).__name__,
-        "use dpfunc.PrivateGrad, whose event counts what the rule learns as well",
     )

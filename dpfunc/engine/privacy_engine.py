@@ -19,7 +19,6 @@ from dpfunc.engine.checks import (
     require_in_turn,
     require_microbatches,
     require_no_closure,
-    require_no_query,
     require_optimizer,
     require_options,
     require_sized,
@@ -115,7 +114,6 @@ class PrivacyEngine(Account):
         shards: int | None = None,
     ) -> None:
         require_options(max_grad_norm, clip, loss_reduction)
-        require_no_query(clip)
         self.sample_size, batch_size = sizes(data, sample_size, batch_size)
         budget = plan(
             sample_size=self.sample_size,

@@ -125,7 +125,7 @@ MUTANTS = [
         "rounding of buffers ten times too small",
         "noise/feedback.py",
         "buffers = most * 2.0**-52 * (1 + count * slowest) / slowest**2",
-        "buffers = most * 2.0**-58 * (1 + count * slowest) / slowest",
+        "buffers, most = 0.0, most * slowest",
         "l12_correlated::test_rounding_of_buffers_is_below_its_bound",
     ),
     Mutant(
@@ -192,7 +192,7 @@ MUTANTS = [
         "sampling/cyclic.py",
         "times = -(-steps // self.cycle)\n        return",
         "times = steps // self.cycle\n        return",
-        "events::test_a_stopped_run_costs_no_more_than_the_whole",
+        "events::test_what_has_begun_counts",
     ),
     Mutant(
         "bands beyond the cycle",
@@ -263,6 +263,13 @@ MUTANTS = [
         "return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)",
         "return own",
         "adaptive::test_the_ledger_has_both",
+    ),
+    Mutant(
+        "the sum of the views, not their mean",
+        "persample/definition/views.py",
+        "return losses.mean()",
+        "return losses.sum()",
+        "views::test_a_record_is_clipped_once_as_the_mean_of_its_views",
     ),
     Mutant(
         "half the noise of a count",

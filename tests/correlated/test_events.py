@@ -118,6 +118,14 @@ def test_a_stopped_run_costs_no_more_than_the_whole(sampler):
         assert costs == sorted(costs)
 
 
+def test_what_has_begun_counts():
+    """A record may have taken part in a cycle or an epoch that is not over."""
+    assert SAMPLERS["cyclic"].event(S, steps=9) == Poisson(0.6, Gaussian(S)) * 3
+    assert SAMPLERS["Allocation"].event(S, steps=9) == RandomAllocation(2, 8, Gaussian(S)) * 2
+    assert SAMPLERS["Shuffled"].event(S, steps=7) == ShuffledEvent(Gaussian(S)) * 2
+    close(SAMPLERS["bins"].event(S, steps=9), RandomAllocation(1, 8, Gaussian(S / math.sqrt(2))))
+
+
 def test_shuffled_data_are_refused_under_adding_a_record():
     """Trap 9: with a strategy, too."""
     event = SAMPLERS["Shuffled"].event(S, steps=24, strategy=STRATEGIES["fractional"])
