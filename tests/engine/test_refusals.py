@@ -65,7 +65,7 @@ def test_batch_norm_with_its_path():
         ({"batch_size": 61}, "0 < batch_size <= sample_size = 60"),
         ({"max_grad_norm": None}, "max_grad_norm, or a clip rule"),
         ({"clip": dp.Clip(1.0)}, "max_grad_norm, or a clip rule"),
-        ({"max_grad_norm": -1.0}, "Clip: expected max_norm > 0"),
+        ({"max_grad_norm": -1.0}, "PrivacyEngine: expected max_grad_norm > 0"),
         ({"loss_reduction": "none"}, 'loss_reduction "mean" or "sum"'),
         ({"noise_multiplier": -1.0}, "a finite noise_multiplier >= 0"),
     ],
