@@ -167,3 +167,12 @@ def test_sums_in_any_memory_order_are_added_up():
         assert torch.equal(rank[0], 2 * torch.arange(6.0).view(2, 3).T)
         assert rank[1].tolist() == [2, 2]
         assert float(rank[2]) == 6
+
+
+def test_the_sums_are_sent_whatever_is_in_them(monkeypatch):
+    sent = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda row, group: sent.append(len(row)))
+    monkeypatch.setattr(One, "world", 2)
+    for number in (0.0, 1.0):
+        One().add_up_([torch.full((3,), number), torch.full((2, 2), number)])
+    assert sent == [7, 7]
