@@ -76,7 +76,7 @@ class Processes:
         if self.count == 1:
             return
         for bucket in _buckets(tensors):
-            row = torch.cat([part.view(-1) for part in bucket])
+            row = torch.cat([part.reshape(-1) for part in bucket])  # some are transposed
             dist.all_reduce(row, group=self.group)
             for part, summed in zip(bucket, row.split([p.numel() for p in bucket]), strict=True):
                 part.copy_(summed.view_as(part))

@@ -15,33 +15,34 @@ from torch import distributed as dist
 
 _SERVER = multiprocessing.get_context("forkserver")
 _SERVER.set_forkserver_preload(["tests.distributed.warm"])
-PATIENCE = 60  # seconds
+PATIENCE = 180  # seconds: others may use the machine
 
 
-def run(function, world, *args):
+def run(function, world, *args, patience=PATIENCE):
     """``function(*args)`` in ``world`` processes of one group: what it returned, by rank.
 
-    An error comes as ``"TypeError: its words"`` in the place of a result.
+    ``patience``: seconds until a process counts as one that hangs. An error comes as
+    ``"TypeError: its words"`` in the place of a result.
     """
     with tempfile.TemporaryDirectory() as folder:
         ends, processes = [], []
         for rank in range(world):
             ours, theirs = _SERVER.Pipe(duplex=False)
-            meeting = (rank, world, f"{folder}/meeting", theirs)
+            meeting = (rank, world, f"{folder}/meeting", theirs, patience)
             process = _SERVER.Process(target=_main, args=(meeting, function, args), daemon=True)
             process.start()
             theirs.close()
             ends.append(ours)
             processes.append(process)
-        results = [_received(end) for end in ends]
+        results = [_received(end, patience) for end in ends]
         for process in processes:
             process.join(PATIENCE)
             assert process.exitcode is not None, "a process hangs"
     return results
 
 
-def _received(end):
-    assert end.poll(PATIENCE), "a process hangs"
+def _received(end, patience):
+    assert end.poll(patience), "a process hangs"
     try:
         return pickle.loads(end.recv_bytes())
     except (EOFError, ConnectionResetError):
@@ -49,11 +50,11 @@ def _received(end):
 
 
 def _main(meeting, function, args):
-    rank, world, file, end = meeting
+    rank, world, file, end, seconds = meeting
     torch.set_num_threads(1)
     os.environ["GLOO_SOCKET_IFNAME"] = "lo"
     store = dist.FileStore(file, world)
-    patience = timedelta(seconds=PATIENCE)
+    patience = timedelta(seconds=seconds)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=patience)
     try:
         result = function(*args)

@@ -9,6 +9,7 @@ import dpfunc as dp
 from dpfunc.distributed import DataParallel, agree, data_parallel, shared_release
 from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Processes, _buckets
+from tests.distributed.processes import run
 from tests.distributed.runs import KEY, SHARDS, private_for, problem, train
 
 
@@ -153,3 +154,25 @@ def test_norms_come_back_in_the_order_of_the_shards():
     again = gathered_norms(norms, 3, Processes())
     for there, here in zip(norms, again, strict=True):
         assert all(torch.equal(there[name], here[name]) for name in there)
+
+
+def transposed_sums():
+    tensors = [torch.arange(6.0).view(2, 3).T, torch.ones(2), torch.tensor(3.0)]
+    Processes().add_up_(tensors)
+    return tensors
+
+
+def test_sums_in_any_memory_order_are_added_up():
+    for rank in run(transposed_sums, 2):
+        assert torch.equal(rank[0], 2 * torch.arange(6.0).view(2, 3).T)
+        assert rank[1].tolist() == [2, 2]
+        assert float(rank[2]) == 6
+
+
+def test_the_sums_are_sent_whatever_is_in_them(monkeypatch):
+    sent = []
+    monkeypatch.setattr(torch.distributed, "all_reduce", lambda row, group: sent.append(len(row)))
+    monkeypatch.setattr(One, "world", 2)
+    for number in (0.0, 1.0):
+        One().add_up_([torch.full((3,), number), torch.full((2, 2), number)])
+    assert sent == [7, 7]

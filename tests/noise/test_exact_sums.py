@@ -44,7 +44,7 @@ def test_the_grid_is_the_largest_power_of_two_that_is_fine_enough(bound, size, p
 
 
 def test_any_order_gives_the_same_bits():
-    values = dp.normal(dp.key(1), (40, 300), dtype=torch.float32) / 40
+    values = dp.normal(dp.key(1), (40, 300), dtype=torch.float64) / 40
     grid = exact_grid(1.0, size=300, parts=40)
     straight = rounded(values, grid)
     assert torch.equal(rounded(values.flip(0), grid), straight)
