@@ -6,7 +6,7 @@ import re
 import pytest
 
 import dpfunc as dp
-from dpfunc import accounting
+from dpfunc import accounting, audit
 from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
 
 # By what a block of code says, the package without which it cannot run.
@@ -54,8 +54,11 @@ def test_every_tutorial_is_listed():
 def test_the_api_pages_have_every_public_name_once():
     listed = entries(ROOT / "docs/api.md")
     assert len(set(listed)) == len(listed)
-    names = {f"dpfunc.{name}" for name in dp.__all__} - {"dpfunc.accounting", "dpfunc.sampling"}
+    modules = {"dpfunc.accounting", "dpfunc.audit", "dpfunc.sampling"}
+    names = {f"dpfunc.{name}" for name in dp.__all__} - modules
     assert names <= set(listed)
+    in_audit = {f"dpfunc.audit.{name}" for name in audit.__all__}
+    assert in_audit == set(entries(ROOT / "docs/api_audit.md"))
     public = {name for name in vars(accounting) if not name.startswith("_")}
     values = {name for name in public if callable(getattr(accounting, name))}
     assert values == {name.rpartition(".")[2] for name in entries(ROOT / "docs/api_accounting.md")}

@@ -3,12 +3,15 @@
 import pytest
 
 from tests.accounting import event_mutants
+from tests.audit import audit_mutants
 from tests.laws import mutants
 from tests.mutation import ROOT
 
 
 @pytest.mark.parametrize(
-    "mutant", [*mutants.MUTANTS, *event_mutants.MUTANTS], ids=lambda m: m.mistake
+    "mutant",
+    [*mutants.MUTANTS, *event_mutants.MUTANTS, *audit_mutants.MUTANTS],
+    ids=lambda m: m.mistake,
 )
 def test_its_line_is_there_once(mutant):
     assert (ROOT / "dpfunc" / mutant.file).read_text().count(mutant.right) == 1

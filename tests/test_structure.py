@@ -20,6 +20,8 @@ LADDER = [
     "commands",
     "integrations",
     "monitoring",
+    "audit",
+    "audit.statistics",
     "engine",
     "modules.mending",
     "modules.checking",

@@ -1,0 +1,165 @@
+"""Break the audits on purpose, one line at a time, and show which tests go red.
+
+    python -m tests.audit.audit_mutants
+
+Each mutant is a mistake that would make an audit say what it cannot know, or overlook a leak.
+"""
+
+import sys
+
+from tests.mutation import Mutant, main
+
+L12 = "l12_audits::test_a_true_claim_is_seldom_refuted"
+
+UNIT = [
+    Mutant(
+        "a threshold from the scores that it counts",
+        "audit/statistics/rank_test.py",
+        'np.searchsorted(inside, outside[n_out - k], "right")',
+        'np.searchsorted(inside, inside[n_in - k], "right")',
+        "answers::test_a_threshold_is_chosen_by_the_other_side",
+    ),
+    Mutant(
+        "bounds of thresholds that are not paid for",
+        "audit/statistics/rank_test.py",
+        "level = alpha / len(tests)",
+        "level = alpha",
+        "answers::test_a_bound_is_where_the_p_value_crosses_alpha",
+    ),
+    Mutant(
+        "equal scores counted as above",
+        "audit/statistics/rank_test.py",
+        'np.searchsorted(inside, outside[n_out - k], "right")',
+        'np.searchsorted(inside, outside[n_out - k], "left")',
+        "answers::test_equal_scores_tell_nothing",
+    ),
+    Mutant(
+        "cells of the rate at their lower ends",
+        "audit/statistics/rank_test.py",
+        "return ends, np.maximum(masses, 0.0)",
+        "return np.append(0.0, ends[:-1]), np.maximum(masses, 0.0)",
+        "reference::test_the_rank_test_of_an_epsilon",
+    ),
+    Mutant(
+        "free guesses of fixed numbers counted once",
+        "audit/statistics/path_test.py",
+        "beta + 2 * canaries * delta * max(0.0, gain)",
+        "beta + canaries * delta * max(0.0, gain)",
+        "reference::test_guesses_fixed_beforehand",
+    ),
+    Mutant(
+        "m delta forgotten in the p-value",
+        "audit/statistics/path_test.py",
+        "2 * min(betas) * _UP + len(found.turns) * delta",
+        "2 * min(betas) * _UP",
+        "answers::test_every_canary_costs_its_delta",
+    ),
+    Mutant(
+        "m delta forgotten in the quick decision",
+        "audit/statistics/path_test.py",
+        "room = (alpha - len(found.turns) * delta) / (2 * _UP)",
+        "room = alpha / (2 * _UP)",
+        "answers::test_the_quick_decision_costs_its_delta",
+    ),
+    Mutant(
+        "two families for the price of one",
+        "audit/statistics/path_test.py",
+        "room = (alpha - len(found.turns) * delta) / (2 * _UP)",
+        "room = alpha - len(found.turns) * delta",
+        "answers::test_the_quick_decision_is_the_p_values",
+    ),
+    Mutant(
+        "a p-value that is not monotone, bisected",
+        "audit/statistics/path_test.py",
+        "while p_at(count * step) <= alpha:\n        count += 1",
+        "count = max(n for n in range(5) if p_at(n * step) <= alpha) + 1",
+        "answers::test_one_run_stops_at_the_first_claim_that_holds",
+    ),
+    Mutant(
+        '"in" guessed beyond the top half',
+        "audit/statistics/path_test.py",
+        "Paths(tuple(np.cumsum(from_top).tolist())",
+        "Paths(tuple(np.cumsum(is_in[np.lexsort((is_in, -values))]).tolist())",
+        "answers::test_the_top_half_alone_is_guessed_to_be_in",
+    ),
+    Mutant(
+        "guesses that were tried for free, against a whole curve",
+        "audit/statistics/whole_curve.py",
+        "return min(1.0, len(tried) * min(levels))",
+        "return min(1.0, min(levels))",
+        "answers::test_numbers_of_guesses_are_paid_for",
+    ),
+    Mutant(
+        "a step of the recursion over the curve left out",
+        "audit/statistics/whole_curve.py",
+        "for i in range(right - 1, -1, -1):",
+        "for i in range(right - 1, 0, -2):",
+        "reference::test_the_largest_mu_refuted_by_one_run",
+    ),
+    Mutant(
+        "abstaining is free",
+        "audit/statistics/sequential.py",
+        "gain = right - self._slopes * wrong - self._deltas / 2",
+        "gain = right - self._slopes * wrong - (right | wrong) * self._deltas / 2",
+        "sequential::test_abstaining_costs_half_of_delta",
+    ),
+    Mutant(
+        "a mu called an epsilon",
+        "audit/statistics/answers.py",
+        'f"mu, {_ranks(tests)}"',
+        'f"epsilon, {_ranks(tests)}"',
+        "answers::test_a_result_says_all_that_belongs_to_it",
+    ),
+    Mutant(
+        "dealt halves let through",
+        "audit/statistics/scores.py",
+        "n_in != n_out or total < _FEW or scores.fair_coins",
+        "True",
+        "answers::test_what_proves_nothing_is_refused_with_the_reason",
+    ),
+    Mutant(
+        "negative slopes that claim too much",
+        "audit/statistics/claims.py",
+        "return 1 - math.exp(-epsilon) * (1 - delta)",
+        "return 1 - math.exp(-epsilon)",
+        "answers::test_a_claim_is_above_the_true_curve_and_close",
+    ),
+    Mutant(
+        "equal scores in the order that suits",
+        "audit/statistics/path_test.py",
+        "from_top = is_in[np.lexsort((is_in, -values))][:half]",
+        "from_top = is_in[np.lexsort((~is_in, -values))][:half]",
+        "answers::test_equal_scores_tell_nothing",
+    ),
+]
+
+LAW = [
+    Mutant(
+        "thresholds that are not paid for",
+        "audit/statistics/rank_test.py",
+        "len(tests) * min(p_value(test, claim) for test in tests)",
+        "min(p_value(test, claim) for test in tests)",
+        f"{L12}[ranks-nothing-told]",
+    ),
+    Mutant(
+        "the number of guesses chosen by the coins",
+        "audit/statistics/path_test.py",
+        "return tuple((k, path[k - 1]) for k in _grid(len(path)))",
+        "best = max(_grid(len(path)), key=lambda k: (2 * path[k - 1] - k) / k**0.5)\n"
+        "    return ((best, path[best - 1]),)",
+        f"{L12}[path-nothing-told]",
+    ),
+    Mutant(
+        "a bet that knows its outcome",
+        "audit/statistics/sequential.py",
+        "wanted = np.where(state.squares > 0, state.won / state.squares, 0.0)",
+        "wanted = np.where(gain > 0, 9.0, 0.0)",
+        "l12_audits::test_stopping_when_one_likes_is_paid_for",
+    ),
+]
+
+MUTANTS = [*UNIT, *LAW]
+
+if __name__ == "__main__":
+    survived = main(UNIT, "tests/audit/**/test_{}.py")
+    sys.exit(main(LAW, "tests/laws/test_{}.py") or survived)
