@@ -158,8 +158,68 @@ LAW = [
     ),
 ]
 
-MUTANTS = [*UNIT, *LAW]
+SELECTION = [
+    Mutant(
+        "the shift from the order that is asked about",
+        "accounting/questions/selection.py",
+        "other = _OTHER.get(self.relation, self.relation)",
+        "other = self.relation",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "the shift once, whatever the shape",
+        "accounting/questions/selection.py",
+        "return (1 + self.selection.shape) * self._tangent(other) * _UP",
+        "return self._tangent(other) * _UP",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "delta not multiplied by the runs",
+        "accounting/questions/selection.py",
+        "upper = min(1.0, question.mean * found.upper * _UP)",
+        "upper = min(1.0, found.upper * _UP)",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "a chord extended beyond its point",
+        "accounting/questions/selection.py",
+        "if epsilon <= at\n",
+        "if epsilon <= 2 * at\n",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "a tangent that is not proven",
+        "accounting/questions/selection.py",
+        "while excess(e) > 0 and e < high:",
+        "e *= 0.9\n        while excess(e) > 1 and e < high:",
+        "selection::test_noise_by_the_theorem",
+    ),
+    Mutant(
+        "a slope of delta taken for the probability that it bounds",
+        "accounting/questions/selection.py",
+        "first = here.lower + x[1] * least, min(1.0, here.upper + x[1] * most)",
+        "first = here.lower + x[1] * most * 1.3, min(1.0, here.upper + x[1] * most)",
+        "selection::test_what_is_attained_is_attained",
+    ),
+    Mutant(
+        "a factor of the moments forgotten",
+        "accounting/engines/renyi/divergence.py",
+        "+ log_mean(selection) / (order - 1)",
+        "+ 0.0",
+        "selection::test_the_moments_are_those_of_papernot_and_steinke",
+    ),
+    Mutant(
+        "the number of runs one too few",
+        "sampling/number_of_runs.py",
+        "return context.mpf([least, k])",
+        "return context.mpf([least, k]) - (1 if least > 1 else 0)",
+        "number_of_runs::test_the_law_is_the_truncated_negative_binomial",
+    ),
+]
+
+MUTANTS = [*UNIT, *LAW, *SELECTION]
 
 if __name__ == "__main__":
     survived = main(UNIT, "tests/audit/**/test_{}.py")
-    sys.exit(main(LAW, "tests/laws/test_{}.py") or survived)
+    survived += main(LAW, "tests/laws/test_{}.py") + main(SELECTION, "tests/**/test_{}.py")
+    sys.exit(survived > 0)

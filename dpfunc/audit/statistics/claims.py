@@ -20,7 +20,7 @@ from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.events.algebra import require_event
 from dpfunc.accounting.pairs.largest_loss import sum_of_largest
-from dpfunc.accounting.questions.answers import has_moments_alone
+from dpfunc.accounting.questions.facts import has_moments_alone
 from dpfunc.audit.statistics.scores import Array
 from dpfunc.checks import require
 
