@@ -15,6 +15,7 @@ NEEDED = {
     "Trainer, TrainingArguments": "accelerate",
     "from peft import": "peft",
     "import lightning": "lightning",
+    "from opacus": "opacus",
 }
 
 PNG = b"\x89PNG\r\n\x1a\n"

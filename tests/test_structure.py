@@ -21,6 +21,7 @@ LADDER = [
     "integrations",
     "monitoring",
     "audit",
+    "audit.steps",
     "audit.statistics",
     "engine",
     "modules.mending",

@@ -17,6 +17,13 @@ _HOMES = {
     "gaussian_epsilon": "statistics.answers",
     "mu_lower_bound": "statistics.answers",
     "test_claim": "statistics.answers",
+    "Finding": "steps.report",
+    "Report": "steps.report",
+    "check_noise": "steps.noise_check",
+    "check_sampler": "steps.sampler_check",
+    "check_step": "steps.step_check",
+    "of_private_grad": "steps.adapters",
+    "replay": "steps.replay",
     "Sequential": "statistics.sequential",
     "SequentialState": "statistics.sequential",
 }

@@ -6,5 +6,12 @@ from dpfunc.audit.statistics.scores import Result as Result
 from dpfunc.audit.statistics.scores import Scores as Scores
 from dpfunc.audit.statistics.sequential import Sequential as Sequential
 from dpfunc.audit.statistics.sequential import SequentialState as SequentialState
+from dpfunc.audit.steps.adapters import of_private_grad as of_private_grad
+from dpfunc.audit.steps.noise_check import check_noise as check_noise
+from dpfunc.audit.steps.replay import replay as replay
+from dpfunc.audit.steps.report import Finding as Finding
+from dpfunc.audit.steps.report import Report as Report
+from dpfunc.audit.steps.sampler_check import check_sampler as check_sampler
+from dpfunc.audit.steps.step_check import check_step as check_step
 
 __all__: list[str]

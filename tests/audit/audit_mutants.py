@@ -158,6 +158,72 @@ LAW = [
     ),
 ]
 
+STEPS = [
+    Mutant(
+        "a movement that is not compared with the bound",
+        "audit/steps/step_check.py",
+        "if size > self.bound * (1 + self.tol):",
+        "if size > 99 * self.bound * (1 + self.tol):",
+        "step_check::test_a_leaf_without_clipping_is_a_violation",
+    ),
+    Mutant(
+        "a NaN that passes",
+        "audit/steps/step_check.py",
+        "if not math.isfinite(size):",
+        "if math.isinf(size):",
+        "step_check::test_a_release_that_a_nan_takes_over_is_not_finite",
+    ),
+    Mutant(
+        "an error with the record that passes",
+        "audit/steps/step_check.py",
+        'self.find("violation", where, f"{_name(after)} with it and none without")',
+        "continue",
+        "step_check::test_an_error_that_a_record_causes_is_a_violation",
+    ),
+    Mutant(
+        "a contribution that is not compared with the gradient",
+        "audit/steps/step_check.py",
+        "if off > _OFF:",
+        "if off > 1000 * _OFF:",
+        "step_check::test_padding_that_is_ignored_gives_a_wrong_gradient",
+    ),
+    Mutant(
+        "a replay on parameters of its own",
+        "audit/steps/replay.py",
+        "second = RecordingNoise([summed.values for summed in first.seen])",
+        "second = RecordingNoise()",
+        "replay::test_both_trainings_visit_the_same_parameters",
+    ),
+    Mutant(
+        "bounds that are not compared",
+        "audit/steps/replay.py",
+        "if one.bound != other.bound:",
+        "if one.bound < 0:",
+        "replay::test_what_knows_the_data_is_found",
+    ),
+    Mutant(
+        "noise of other steps that is not compared",
+        "audit/steps/noise_check.py",
+        'findings += _repeats(f"{name}, steps", [row[name] for row in rows], alpha)',
+        "pass",
+        "noise_check::test_other_noise_is_accused",
+    ),
+    Mutant(
+        "too little noise that passes",
+        "audit/steps/noise_check.py",
+        "if not low <= total <= high * _LARGER:",
+        "if not total <= high * _LARGER:",
+        "noise_check::test_other_noise_is_accused",
+    ),
+    Mutant(
+        "sizes of batches that are not looked at",
+        "audit/steps/sampler_check.py",
+        "expected = size * rate * (1 - rate)",
+        "expected = max(size * rate * (1 - rate), float(((sizes - size * rate) ** 2).mean()))",
+        "sampler_check::test_what_is_not_poisson_is_accused",
+    ),
+]
+
 SELECTION = [
     Mutant(
         "the shift from the order that is asked about",
@@ -217,9 +283,9 @@ SELECTION = [
     ),
 ]
 
-MUTANTS = [*UNIT, *LAW, *SELECTION]
+MUTANTS = [*UNIT, *STEPS, *LAW, *SELECTION]
 
 if __name__ == "__main__":
-    survived = main(UNIT, "tests/audit/**/test_{}.py")
+    survived = main([*UNIT, *STEPS], "tests/audit/**/test_{}.py")
     survived += main(LAW, "tests/laws/test_{}.py") + main(SELECTION, "tests/**/test_{}.py")
     sys.exit(survived > 0)
