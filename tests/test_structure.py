@@ -21,6 +21,7 @@ LADDER = [
     "integrations",
     "monitoring",
     "audit",
+    "audit.canaries",
     "audit.steps",
     "audit.statistics",
     "engine",

@@ -11,6 +11,13 @@ that names are imported when they are first used.
 from importlib import import_module
 
 _HOMES = {
+    "Canaries": "canaries.gradient_canaries",
+    "ReleaseAudit": "canaries.release",
+    "audit_release": "canaries.release",
+    "coins": "canaries.gradient_canaries",
+    "gradient_canaries": "canaries.gradient_canaries",
+    "real_numbers": "canaries.gradient_canaries",
+    "release_scores": "canaries.release",
     "Result": "statistics.scores",
     "Scores": "statistics.scores",
     "epsilon_lower_bound": "statistics.answers",

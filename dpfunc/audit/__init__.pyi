@@ -1,3 +1,10 @@
+from dpfunc.audit.canaries.gradient_canaries import Canaries as Canaries
+from dpfunc.audit.canaries.gradient_canaries import coins as coins
+from dpfunc.audit.canaries.gradient_canaries import gradient_canaries as gradient_canaries
+from dpfunc.audit.canaries.gradient_canaries import real_numbers as real_numbers
+from dpfunc.audit.canaries.release import ReleaseAudit as ReleaseAudit
+from dpfunc.audit.canaries.release import audit_release as audit_release
+from dpfunc.audit.canaries.release import release_scores as release_scores
 from dpfunc.audit.statistics.answers import epsilon_lower_bound as epsilon_lower_bound
 from dpfunc.audit.statistics.answers import gaussian_epsilon as gaussian_epsilon
 from dpfunc.audit.statistics.answers import mu_lower_bound as mu_lower_bound

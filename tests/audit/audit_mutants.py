@@ -218,9 +218,34 @@ STEPS = [
     Mutant(
         "sizes of batches that are not looked at",
         "audit/steps/sampler_check.py",
-        "expected = size * rate * (1 - rate)",
-        "expected = max(size * rate * (1 - rate), float(((sizes - size * rate) ** 2).mean()))",
+        'found.append(_wrong("batch sizes", what))',
+        "pass",
         "sampler_check::test_what_is_not_poisson_is_accused",
+    ),
+]
+
+CANARIES = [
+    Mutant(
+        "scores that forget when the canary was sampled",
+        "audit/canaries/release.py",
+        "np.logaddexp(never, gain).sum(0)",
+        "gain.sum(0)",
+        "l13_canaries::test_a_score_is_the_privacy_loss",
+    ),
+    Mutant(
+        'coins that are "exactly half"',
+        "audit/canaries/gradient_canaries.py",
+        'return bernoulli(fold_in(key, "audit coins"), (count,), probability=0.5)',
+        "words = bernoulli(fold_in(key, 'audit coins'), (count // 2,), probability=0.5)\n"
+        "    return torch.stack([words, ~words], 1).flatten()",
+        "l13_canaries::test_coins_are_fair_and_each_ones_own",
+    ),
+    Mutant(
+        "the largest of four p-values in the place of the least",
+        "audit/canaries/release.py",
+        "_TESTS * min(p_values.values())",
+        "_TESTS * max(p_values.values())",
+        "l13_canaries::test_the_mu_of_plain_noise_is_nearly_found",
     ),
 ]
 
@@ -283,9 +308,11 @@ SELECTION = [
     ),
 ]
 
-MUTANTS = [*UNIT, *STEPS, *LAW, *SELECTION]
+MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION]
 
 if __name__ == "__main__":
     survived = main([*UNIT, *STEPS], "tests/audit/**/test_{}.py")
-    survived += main(LAW, "tests/laws/test_{}.py") + main(SELECTION, "tests/**/test_{}.py")
+    survived += main([*LAW, *CANARIES], "tests/laws/test_{}.py") + main(
+        SELECTION, "tests/**/test_{}.py"
+    )
     sys.exit(survived > 0)
