@@ -1,5 +1,6 @@
 from dpfunc import accounting as accounting
 from dpfunc import audit as audit
+from dpfunc import queries as queries
 from dpfunc import sampling as sampling
 from dpfunc.clipping.rules import AutoClip as AutoClip
 from dpfunc.clipping.rules import Clip as Clip

@@ -29,6 +29,7 @@ LADDER = [
     "modules.checking",
     "modules",
     "step",
+    "queries",
     "sampling",
     "noise",
     "noise.kernels",

@@ -249,6 +249,44 @@ CANARIES = [
     ),
 ]
 
+QUERIES = [
+    Mutant(
+        "a mean without the root of 2",
+        "queries/bounded_sums.py",
+        "math.sqrt(2) * half\n",
+        "half\n",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "a clamp forgotten",
+        "queries/bounded_sums.py",
+        "(values - middle).clamp(-half, half)",
+        "(values - middle)",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "clamped before it is centred, in float32",
+        "queries/bounded_sums.py",
+        "(values - middle).clamp(-half, half)",
+        "values.float().clamp(least, most).sub(middle).double()",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "NaN let through",
+        "queries/bounded_sums.py",
+        "torch.where(values.isnan(), 0.0, values.clamp(least, most))",
+        "values.clamp(least, most)",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "bounds of several queries not added",
+        "queries/bounded_sums.py",
+        "math.hypot(*(query.bound for query in queries.values()))",
+        "max(query.bound for query in queries.values())",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+]
+
 SELECTION = [
     Mutant(
         "the shift from the order that is asked about",
@@ -308,7 +346,7 @@ SELECTION = [
     ),
 ]
 
-MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION]
+MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
 
 if __name__ == "__main__":
     survived = main([*UNIT, *STEPS], "tests/audit/**/test_{}.py")
