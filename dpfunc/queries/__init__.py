@@ -11,3 +11,4 @@ from dpfunc.queries.bounded_sums import histogram as histogram
 from dpfunc.queries.bounded_sums import mean as mean
 from dpfunc.queries.bounded_sums import together as together
 from dpfunc.queries.bounded_sums import total as total
+from dpfunc.queries.noisy_quantile import quantile as quantile

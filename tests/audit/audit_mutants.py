@@ -251,6 +251,13 @@ CANARIES = [
 
 QUERIES = [
     Mutant(
+        "the exponent of a quantile not halved",
+        "queries/noisy_quantile.py",
+        "half = context.mpf(epsilon) / 2",
+        "half = context.mpf(epsilon)",
+        "noisy_quantile::test_the_steps_of_the_distribution_are_where_they_belong",
+    ),
+    Mutant(
         "a mean without the root of 2",
         "queries/bounded_sums.py",
         "math.sqrt(2) * half\n",
