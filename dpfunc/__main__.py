@@ -14,6 +14,7 @@ _COMMANDS = {
     "epsilon": ("dpfunc.commands.epsilon", "what a run of DP-SGD, or any event, costs"),
     "noise": ("dpfunc.commands.noise", "the least noise that keeps a run within a budget"),
     "steps": ("dpfunc.commands.steps", "how many steps a budget allows"),
+    "audit": ("dpfunc.commands.audit", "check what one record does to the step of any library"),
     "plan": ("dpfunc.commands.plan", "noise, batch size and steps for a budget, compared"),
 }
 

@@ -6,7 +6,7 @@ import re
 import pytest
 
 import dpfunc as dp
-from dpfunc import accounting, correlated
+from dpfunc import accounting, audit, correlated
 from tests.pages import FENCE, PAGES, ROOT, TUTORIALS, entries, figures, run
 
 # By what a block of code says, the package without which it cannot run.
@@ -15,6 +15,7 @@ NEEDED = {
     "Trainer, TrainingArguments": "accelerate",
     "from peft import": "peft",
     "import lightning": "lightning",
+    "from opacus": "opacus",
 }
 
 PNG = b"\x89PNG\r\n\x1a\n"
@@ -58,10 +59,12 @@ def callable_of(name):
 def test_the_api_pages_have_every_public_name_once():
     listed = entries(ROOT / "docs/api.md")
     assert len(set(listed)) == len(listed)
-    modules = ("accounting", "correlated", "distributed", "sampling")
+    modules = ("accounting", "audit", "correlated", "distributed", "queries", "sampling")
     names = {f"dpfunc.{name}" for name in dp.__all__} - {f"dpfunc.{name}" for name in modules}
     names |= {f"dpfunc.correlated.{name}" for name in vars(correlated) if callable_of(name)}
     assert names <= set(listed)
+    in_audit = {f"dpfunc.audit.{name}" for name in audit.__all__}
+    assert in_audit == set(entries(ROOT / "docs/api_audit.md"))
     public = {name for name in vars(accounting) if not name.startswith("_")}
     values = {name for name in public if callable(getattr(accounting, name))}
     assert values == {name.rpartition(".")[2] for name in entries(ROOT / "docs/api_accounting.md")}

@@ -3,6 +3,7 @@
 import pytest
 
 from tests.accounting import event_mutants
+from tests.audit import audit_mutants
 from tests.correlated import mutants as correlated_mutants
 from tests.distributed import mutants as process_mutants
 from tests.laws import mutants
@@ -16,6 +17,7 @@ from tests.mutation import ROOT
         *event_mutants.MUTANTS,
         *process_mutants.MUTANTS,
         *correlated_mutants.MUTANTS,
+        *audit_mutants.MUTANTS,
     ],
     ids=lambda m: m.mistake,
 )

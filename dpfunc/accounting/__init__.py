@@ -37,6 +37,7 @@ from dpfunc.accounting.events.schemes import Shuffled as Shuffled
 from dpfunc.accounting.events.schemes import TruncatedPoisson as TruncatedPoisson
 from dpfunc.accounting.events.schemes import WithoutReplacement as WithoutReplacement
 from dpfunc.accounting.events.schemes import WithReplacement as WithReplacement
+from dpfunc.accounting.events.selection import PrivateSelection as PrivateSelection
 from dpfunc.accounting.events.serialise import from_json as from_json
 from dpfunc.accounting.events.serialise import to_json as to_json
 from dpfunc.accounting.questions.answers import delta as delta

@@ -10,6 +10,7 @@ from dpfunc.sampling.afresh import Poisson as Poisson
 from dpfunc.sampling.afresh import TruncatedPoisson as TruncatedPoisson
 from dpfunc.sampling.batches import Batches as Batches
 from dpfunc.sampling.cyclic import CyclicPoisson as CyclicPoisson
+from dpfunc.sampling.number_of_runs import runs_to_make as runs_to_make
 from dpfunc.sampling.passes import Allocation as Allocation
 from dpfunc.sampling.passes import BallsInBins as BallsInBins
 from dpfunc.sampling.passes import Shuffled as Shuffled

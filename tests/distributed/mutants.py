@@ -7,7 +7,7 @@ import sys
 
 from tests.mutation import Mutant, main
 
-_ANY_NUMBER = "l13_processes::test_any_number_of_processes_releases_what_one_does"
+_ANY_NUMBER = "l15_processes::test_any_number_of_processes_releases_what_one_does"
 _RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
 
@@ -19,7 +19,7 @@ MUTANTS = [
         "sums = {n: v.to(params[n].dtype) + 0 for n, v in part.summed.values.items()}\n"
         f"    {_RELEASE}\n"
         "    grads = sums if processes.own > 0 else grads",
-        "l13_processes::test_the_noise_is_that_of_one_release",
+        "l15_processes::test_the_noise_is_that_of_one_release",
     ),
     Mutant(
         "every rank adds noise of its own",
@@ -29,7 +29,7 @@ MUTANTS = [
         "        places = torch.arange(value.numel()).view_as(value) + 99 * processes.own + place\n"
         "        value += (torch.sin(7919.0 * places) / mine.total.grid).round()\n"
         f"    {_ADDED}",
-        "l13_processes::test_the_noise_is_that_of_one_release",
+        "l15_processes::test_the_noise_is_that_of_one_release",
     ),
     Mutant(
         "mean for sum",
@@ -99,14 +99,14 @@ MUTANTS = [
         "distributed/shared_release.py",
         '        "key, noise multiplier and state of the noise": state["noise"],\n',
         "",
-        "l13_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+        "l15_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
     ),
     Mutant(
         "an error that stays on its process",
         "distributed/agreement.py",
         'processes.tell({"failed": _reason(error)}, device)',
         'processes.tell({"facts": {}, "counts": {"samples": 0, "largest": 0}}, device)',
-        "l13_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+        "l15_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
     ),
     Mutant(
         "a clip rule that learns from its own process",
@@ -134,14 +134,14 @@ MUTANTS = [
         "engine/batches.py",
         "shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)",
         "shards = records_of(key, step, size=size, rate=rate, own=range(1), shards=1) * len(own)",
-        "l13b_engine::test_any_number_of_processes_releases_what_one_does",
+        "l15b_engine::test_any_number_of_processes_releases_what_one_does",
     ),
     Mutant(
         "a loop that fails alone",
         "engine/team.py",
         "if self.is_shared:\n                tell",
         "if not self.is_shared:\n                tell",
-        "l13b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
+        "l15b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
     ),
     Mutant(
         "the divisor is who answered",
@@ -162,21 +162,21 @@ MUTANTS = [
         "distributed/sharded.py",
         "start = starts[name] + _first_row(param)",
         "start = starts[name] + bool(_first_row(param)) + _first_row(param)",
-        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+        "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
         "every process has the noise of the first rows",
         "distributed/sharded.py",
         "return min(each * mesh.get_local_rank(), param.shape[0])",
         "return min(each * 0, param.shape[0])",
-        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+        "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
         "what is whole on all processes counted by each",
         "distributed/sharded.py",
         ".to_local().mul_(total.grid)",
         ".to_local().mul_(total.grid * (param.device_mesh.size() if param.dim() == 0 else 1))",
-        "l13c_sharded::test_rows_on_many_processes_are_the_whole_release",
+        "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
         "a collective that depends on the data",

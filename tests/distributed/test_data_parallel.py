@@ -1,4 +1,4 @@
-"""Arguments, edges and what each process gets: the release is tested by law L13."""
+"""Arguments, edges and what each process gets: the release is tested by law L15."""
 
 import math
 

@@ -40,6 +40,7 @@ from dpfunc.accounting.events.schemes import (
     WithoutReplacement,
     WithReplacement,
 )
+from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
 from dpfunc.accounting.pairs.finite_loss import NOTHING_PRIVATE
 from dpfunc.accounting.pairs.privacy_loss import Pair
@@ -146,7 +147,7 @@ def is_attained(leaf: Event, relation: Relation) -> bool:
     """
     values = relation in ("zero_out", "replace_one")
     match leaf:
-        case ExponentialMechanism() | TruncatedPoisson() | Shuffled():
+        case ExponentialMechanism() | TruncatedPoisson() | Shuffled() | PrivateSelection():
             return False
         case RandomAllocation(participations):
             return participations == 1

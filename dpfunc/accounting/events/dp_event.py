@@ -24,6 +24,7 @@ from dpfunc.accounting.events.schemes import (
     WithoutReplacement,
     WithReplacement,
 )
+from dpfunc.accounting.events.selection import PrivateSelection
 
 # The name of each kind over there, and of its fields in the order of ours.
 _NAMES: dict[type[Event], tuple[str, ...]] = {
@@ -53,6 +54,7 @@ _NAMES: dict[type[Event], tuple[str, ...]] = {
         "source_dataset_size",
         "event",
     ),
+    PrivateSelection: ("RepeatAndSelectDpEvent", "event", "mean", "shape"),
     Repeat: ("SelfComposedDpEvent", "event", "count"),
     Compose: ("ComposedDpEvent", "events"),
 }
@@ -65,8 +67,8 @@ _TRUNCATED_FIELDS = ("sampling_probability", "truncated_batch_size", "dataset_si
 def from_dp_event(dp_event: Any) -> Event:
     """The event that a ``dp_accounting.DpEvent``, or its NamedTuple form, describes.
 
-    ValueError for one that has no counterpart here (tree aggregation, repeat-and-select,
-    unsupported). The neighbouring relation is not part of a DpEvent: ask under the same one.
+    ValueError for one that has no counterpart here (tree aggregation, unsupported). The
+    neighbouring relation is not part of a DpEvent: ask under the same one.
 
     >>> from collections import namedtuple
     >>> GaussianDpEvent = namedtuple("GaussianDpEvent", ["noise_multiplier"])

@@ -26,9 +26,10 @@ from dpfunc.accounting.events.schemes import (
     WithoutReplacement,
     WithReplacement,
 )
+from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.checks import require
 
-Leaf = Mechanism | Scheme
+Leaf = Mechanism | Scheme | PrivateSelection
 
 _MOST_NOISE = 1e100  # more is accounted as this much, an upper bound: its square must not overflow
 
@@ -82,6 +83,8 @@ def _canonical(event: Event) -> Leaf | None:
             return None if noisy is None else Poisson(rate, noisy)
         case TruncatedPoisson() | WithoutReplacement() | WithReplacement():
             return None if _noisy(event.event) is None else event
+        case PrivateSelection(inner):
+            return event if _flatten(inner, 1, 1) else None
         case RandomAllocation() | Shuffled():
             return None if _noisy(event.event) is None else event
     require(isinstance(event, Mechanism), "accounting", "an event of dpfunc", event, "use those")

@@ -1,7 +1,6 @@
 """The questions: epsilon of an event at a delta, and delta at an epsilon; proven intervals."""
 
 import math
-from typing import get_args
 
 from dpfunc.accounting.domination.composition import Composition, is_attained, pairs
 from dpfunc.accounting.domination.release import Relation
@@ -13,11 +12,18 @@ from dpfunc.accounting.engines.renyi.subsampled_gaussian import rdp_epsilon, rdp
 from dpfunc.accounting.events.algebra import Event
 from dpfunc.accounting.events.dp_sgd import phases
 from dpfunc.accounting.events.leaves import leaves
-from dpfunc.accounting.events.mechanisms import ZCDP, Gaussian
-from dpfunc.accounting.events.schemes import Group, Poisson
+from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.accounting.pairs.gaussian import gaussian_epsilon, gaussian_log_delta
 from dpfunc.accounting.pairs.largest_loss import infinite_probability, sum_of_largest
 from dpfunc.accounting.pairs.privacy_loss import ULP, log_rounding
+from dpfunc.accounting.questions.facts import (
+    chance_of_inclusion,
+    has_moments_alone,
+    is_of_gaussians,
+    least_noise,
+    require_options,
+)
+from dpfunc.accounting.questions.selection import Asked, selected_delta, selected_epsilon
 from dpfunc.checks import is_real, plain, require
 
 _NO_NOISE = 1e-100  # below this squares overflow, and there is no noise to speak of
@@ -39,7 +45,7 @@ def epsilon(
     >>> round(epsilon(Gaussian(1.0), delta=1e-5), 6)
     4.377178
     """
-    return epsilon_bounds(event, delta=delta, relation=relation, tol=tol, method=method).upper
+    return _epsilon_bounds(event, delta, relation, tol, method, both=False).upper
 
 
 def delta(
@@ -56,7 +62,7 @@ def delta(
     >>> round(delta(Gaussian(1.0), epsilon=1.0), 6)
     0.126937
     """
-    return delta_bounds(event, epsilon=epsilon, relation=relation, tol=tol, method=method).upper
+    return _delta_bounds(event, epsilon, relation, tol, method, both=False).upper
 
 
 def epsilon_bounds(
@@ -94,9 +100,18 @@ def epsilon_bounds(
     >>> f"{upper:.6f}", upper - lower < 1e-9
     ('1.828237', True)
     """
+    return _epsilon_bounds(event, delta, relation, tol, method, both=True)
+
+
+def _epsilon_bounds(
+    event: Event, delta: float, relation: Relation, tol: float, method: Method, *, both: bool
+) -> Bounds:
+    """`epsilon_bounds`; the lower end may be missing unless ``both`` are wanted."""
     delta, tol = plain(delta), plain(tol)
     require_delta("epsilon", delta)
-    _require_options(tol, method)
+    require_options(tol, method)
+    if isinstance(event, PrivateSelection):
+        return selected_epsilon(event, delta, relation, _asked(event, tol, method), both=both)
     if has_moments_alone(event):
         return Bounds(0.0, _renyi_epsilon(event, relation, delta), "renyi")
     compositions = pairs(event, relation)
@@ -143,9 +158,18 @@ def delta_bounds(
     >>> f"{upper:.4e}", upper / lower - 1 < 1e-9
     ('2.6656e-06', True)
     """
+    return _delta_bounds(event, epsilon, relation, tol, method, both=True)
+
+
+def _delta_bounds(
+    event: Event, epsilon: float, relation: Relation, tol: float, method: Method, *, both: bool
+) -> Bounds:
+    """`delta_bounds`; the lower end may be missing unless ``both`` are wanted."""
     epsilon, tol = plain(epsilon), plain(tol)
     require(is_real(epsilon) and epsilon >= 0, "delta", "an epsilon >= 0", epsilon, "use 1.0")
-    _require_options(tol, method)
+    require_options(tol, method)
+    if isinstance(event, PrivateSelection):
+        return selected_delta(event, epsilon, relation, _asked(event, tol, method), both=both)
     if has_moments_alone(event):
         log_delta = renyi_log_delta(event, epsilon=epsilon, relation=relation)
         return Bounds(0.0, _probability_above(log_delta), "renyi")
@@ -165,6 +189,19 @@ def delta_bounds(
     is_exact = all(is_attained(leaf, relation) for leaf, _ in leaves(event))
     least = math.nextafter(math.exp(lower - log_rounding(lower)), 0.0) if is_exact else 0.0
     return Bounds(least, min(most, rounded), worst.engine)
+
+
+def _asked(event: PrivateSelection, tol: float, method: Method) -> Asked:
+    """The questions about one run that a selection leads to."""
+    inner = event.event
+    return Asked(
+        lambda e, relation: delta_bounds(
+            inner, epsilon=e, relation=relation, tol=tol, method=method
+        ),
+        lambda d, relation: epsilon_bounds(
+            inner, delta=d, relation=relation, tol=tol, method=method
+        ),
+    )
 
 
 def _probability_above(logarithm: float) -> float:
@@ -214,27 +251,9 @@ def require_delta(subject: str, delta: float) -> None:
     )
 
 
-def chance_of_inclusion(event: Event) -> float:
-    """The probability that the record is ever read, rounded up: a delta that holds at epsilon 0."""
-    never = 0.0
-    for leaf, times in (read := leaves(event)):
-        if not isinstance(leaf, Poisson):
-            return 1.0
-        if len(read) == times == 1:
-            return leaf.sample_rate
-        never += times * math.log1p(-leaf.sample_rate)
-    return min(1.0, -math.expm1(never) * (1 + 1e-12))
-
-
-def least_noise(event: Event) -> float:
-    """The smallest noise multiplier of all Gaussian releases."""
-    gaussians = [leaf.event if isinstance(leaf, Poisson) else leaf for leaf, _ in leaves(event)]
-    return min((g.noise_multiplier for g in gaussians if isinstance(g, Gaussian)), default=math.inf)
-
-
 def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
     """What holds without an engine: sampling never costs privacy, and the best order's Renyi DP."""
-    if not _is_of_gaussians(event):
+    if not is_of_gaussians(event):
         return math.inf
     mu = _unsampled_mu(event, relation)
     without_sampling = gaussian_epsilon(mu, math.log(delta))[1]
@@ -244,7 +263,7 @@ def _loose_epsilon(event: Event, relation: Relation, delta: float) -> float:
 
 
 def _loose_log_delta(event: Event, relation: Relation, epsilon: float) -> float:
-    if not _is_of_gaussians(event):
+    if not is_of_gaussians(event):
         return 0.0
     without_sampling = gaussian_log_delta(_unsampled_mu(event, relation), epsilon)[1]
     if relation == "replace_one" or least_noise(event) < _LEAST_NOISE:
@@ -256,17 +275,6 @@ def _renyi_epsilon(event: Event, relation: Relation, delta: float) -> float:
     if delta >= 1 or not leaves(event):
         return 0.0
     return renyi_epsilon(event, delta=delta, relation=relation) if delta > 0 else math.inf
-
-
-def has_moments_alone(event: Event) -> bool:
-    """Whether a part of the event is known by its Renyi divergences only."""
-    parts = (leaf.event if isinstance(leaf, Group) else leaf for leaf, _ in leaves(event))
-    return any(isinstance(part, ZCDP) for part in parts)
-
-
-def _is_of_gaussians(event: Event) -> bool:
-    parts = [leaf.event if isinstance(leaf, Poisson) else leaf for leaf, _ in leaves(event)]
-    return all(isinstance(part, Gaussian) for part in parts)
 
 
 def _at_delta_0(composition: Composition) -> Bounds:
@@ -283,14 +291,3 @@ def _unsampled_mu(event: Event, relation: Relation) -> float:
         return math.inf
     moved = 2.0 if relation == "replace_one" else 1.0
     return moved * math.sqrt(math.fsum(n / sigma / sigma for sigma, _, n in phases(event)))
-
-
-def _require_options(tol: float, method: str) -> None:
-    require(is_real(tol) and 0 < tol <= 1, "accounting", "a tol in (0, 1]", tol, "use 1e-5")
-    require(
-        method in get_args(Method),
-        "accounting",
-        f"a method among {', '.join(get_args(Method))}",
-        method,
-        "use auto",
-    )

@@ -15,7 +15,8 @@ from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.engines.contour.integral import rough_epsilon
 from dpfunc.accounting.events.algebra import Event, Repeat, require_event
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
-from dpfunc.accounting.questions.answers import epsilon, has_moments_alone, require_delta
+from dpfunc.accounting.questions.answers import epsilon, require_delta
+from dpfunc.accounting.questions.facts import has_moments_alone
 from dpfunc.accounting.questions.step_counts import Engines, ends_of_counts
 from dpfunc.checks import is_count, is_real, plain, require
 

@@ -16,6 +16,7 @@ import math
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.events.algebra import Compose, Event
 from dpfunc.accounting.events.dp_sgd import dp_sgd
+from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.accounting.questions.frontier import Frontier, last_within
 from dpfunc.accounting.questions.targets import Target, one_target
 from dpfunc.checks import is_count, plain, require
@@ -37,6 +38,7 @@ def noise_multiplier(
     target_tradeoff: tuple[float, float] | None = None,
     sample_rate: float,
     steps: int,
+    best_of: tuple[float, float] | None = None,
     after: Event = _NOTHING,
     relation: Relation = "add_or_remove",
 ) -> float:
@@ -44,7 +46,8 @@ def noise_multiplier(
 
     0 where no noise is needed (``steps == 0``, ``sample_rate == 0``, ``delta == 1``, or the record
     is read so rarely that this meets the target). ValueError where a noise multiplier of 1e6 does
-    not meet the target, or ``after`` alone does not.
+    not meet the target, or ``after`` alone does not. ``best_of=(mean_runs, shape)``: the run is one
+    of several of which the best is released, a `PrivateSelection`, and the answer is for each.
 
     >>> from dpfunc.accounting import epsilon
     >>> sigma = noise_multiplier(target_epsilon=3.0, delta=1e-5, sample_rate=0.01, steps=1000)
@@ -66,19 +69,27 @@ def noise_multiplier(
         "noise_multiplier", target_epsilon, delta, target_advantage, target_tradeoff
     )
 
-    def event(log_sigma: float) -> Event:
+    def run(log_sigma: float) -> Event:
         return dp_sgd(noise_multiplier=math.exp(log_sigma), sample_rate=sample_rate, steps=steps)
 
-    return least_noise("noise_multiplier", Frontier(event, target, after, relation))
+    def event(log_sigma: float) -> Event:
+        return PrivateSelection(run(log_sigma), *best_of) if best_of else run(log_sigma)
+
+    frontier = Frontier(event, target, after, relation)
+    begin = Frontier(run, target, after, relation)  # a guess is made for plain runs alone
+    return least_noise("noise_multiplier", frontier, begin)
 
 
-def least_noise(subject: str, frontier: Frontier) -> float:
-    """The smallest noise multiplier that meets a target, where the event is of its logarithm."""
+def least_noise(subject: str, frontier: Frontier, begin: Frontier | None = None) -> float:
+    """The smallest noise multiplier that meets a target, where the event is of its logarithm.
+
+    ``begin``: an easier question, whose answer the search begins with.
+    """
     frontier.require_room(subject)
     if frontier.excess(-math.inf) <= 0:
         return 0.0
     most = math.log(_MOST_NOISE)
-    guess = frontier.guess(-1.0, (-7.0, most))
+    guess = (begin or frontier).guess(-1.0, (-7.0, most))
     found = frontier.boundary(guess, 1.0, (_LEAST_LOG_NOISE, most))
     require(
         found is not None,

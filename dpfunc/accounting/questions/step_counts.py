@@ -21,7 +21,7 @@ from dpfunc.accounting.events.algebra import Event, Repeat
 from dpfunc.accounting.events.leaves import leaves
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
-from dpfunc.accounting.questions.answers import (
+from dpfunc.accounting.questions.facts import (
     chance_of_inclusion,
     has_moments_alone,
     least_noise,

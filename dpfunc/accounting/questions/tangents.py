@@ -16,7 +16,7 @@ from dpfunc.accounting.events.algebra import Event
 from dpfunc.accounting.pairs.largest_loss import sum_of_largest
 from dpfunc.accounting.questions.answers import delta as delta_of
 from dpfunc.accounting.questions.answers import epsilon as epsilon_of
-from dpfunc.accounting.questions.answers import has_moments_alone
+from dpfunc.accounting.questions.facts import has_moments_alone
 
 SWAPPED: dict[Relation, Relation] = {"add": "remove", "remove": "add"}
 

@@ -8,6 +8,7 @@ mixtures, or a dominating pair of bounded loss cut down to atoms from above.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 
 import numpy as np
 from scipy.optimize import minimize_scalar
@@ -21,6 +22,7 @@ from dpfunc.accounting.events.algebra import Event
 from dpfunc.accounting.events.leaves import leaves
 from dpfunc.accounting.events.mechanisms import ZCDP
 from dpfunc.accounting.events.schemes import Group
+from dpfunc.accounting.events.selection import PrivateSelection, log_mean
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
 from dpfunc.accounting.pairs.atoms import upper_atoms
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
@@ -118,7 +120,35 @@ def _divergence(leaf: Event, order: float, relation: Relation, way: Order) -> fl
         case Group(records, ZCDP(rho, xi)):  # Bun and Steinke 2016, proposition 27
             harmonic = math.fsum(1 / k for k in range(1, records + 1))
             return records * xi * harmonic + records**2 * rho * order
+        case PrivateSelection():
+            return _of_the_best(leaf, order, relation)
     return _log_moment(dominating_pair(leaf, relation, way), order) / (order - 1)
+
+
+def _of_the_best(selection: PrivateSelection, order: float, relation: Relation) -> float:
+    """Papernot and Steinke 2022 (arXiv:2110.03620), theorem 2, at the best second order.
+
+    A Poisson number of runs has no such bound in terms of divergences alone.
+    """
+    event = selection.event
+    if selection.shape == math.inf:
+        raise ValueError(
+            f"rdp: no bound on the moments is proven for {selection!r}; ask for epsilon, by itself."
+        )
+    one_run = rdp(event, order=order, relation=relation)
+    return one_run + _of_ranking(selection, relation) + log_mean(selection) / (order - 1)
+
+
+@lru_cache(maxsize=64)
+def _of_ranking(selection: PrivateSelection, relation: Relation) -> float:
+    """The terms of the second order, the least that is found."""
+    log_gamma = math.log(selection.gamma)
+
+    def terms(other: float) -> float:
+        divergence = rdp(selection.event, order=other, relation=relation)
+        return (1 + selection.shape) * ((1 - 1 / other) * divergence - log_gamma / other)
+
+    return min(best(terms), -(1 + selection.shape) * log_gamma)
 
 
 def _log_moment(pair: Pair, order: float) -> float:

@@ -1,4 +1,4 @@
-"""L13, for parameters that are cut into rows: each process releases its own, and all are one."""
+"""L15, for parameters that are cut into rows: each process releases its own, and all are one."""
 
 import pytest
 import torch

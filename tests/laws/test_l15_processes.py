@@ -1,4 +1,4 @@
-"""L13: on any number of processes the same step releases the same numbers, bit for bit."""
+"""L15: on any number of processes the same step releases the same numbers, bit for bit."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""L13, for loops: an engine on any number of processes releases the same, bit for bit."""
+"""L15, for loops: an engine on any number of processes releases the same, bit for bit."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""L13, for GPT-2 with tied embeddings and for LoRA: a nightly law, as the models take long."""
+"""L15, for GPT-2 with tied embeddings and for LoRA: a nightly law, as the models take long."""
 
 import pytest
 import torch

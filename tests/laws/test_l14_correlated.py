@@ -1,4 +1,4 @@
-"""L12: correlated noise is a function of the Gaussian mechanism of real numbers, and of no more.
+"""L14: correlated noise is a function of the Gaussian mechanism of real numbers, and of no more.
 
 The oracles read the documented format of the random bits (`exact_release`), compute with fractions
 and 120 digits, and call nothing of `dpfunc.noise`.

@@ -1,0 +1,363 @@
+"""Break the audits on purpose, one line at a time, and show which tests go red.
+
+    python -m tests.audit.audit_mutants
+
+Each mutant is a mistake that would make an audit say what it cannot know, or overlook a leak.
+"""
+
+import sys
+
+from tests.mutation import Mutant, main
+
+L12 = "l12_audits::test_a_true_claim_is_seldom_refuted"
+
+UNIT = [
+    Mutant(
+        "a threshold from the scores that it counts",
+        "audit/statistics/rank_test.py",
+        'np.searchsorted(inside, outside[n_out - k], "right")',
+        'np.searchsorted(inside, inside[n_in - k], "right")',
+        "answers::test_a_threshold_is_chosen_by_the_other_side",
+    ),
+    Mutant(
+        "bounds of thresholds that are not paid for",
+        "audit/statistics/rank_test.py",
+        "level = alpha / len(tests)",
+        "level = alpha",
+        "answers::test_a_bound_is_where_the_p_value_crosses_alpha",
+    ),
+    Mutant(
+        "equal scores counted as above",
+        "audit/statistics/rank_test.py",
+        'np.searchsorted(inside, outside[n_out - k], "right")',
+        'np.searchsorted(inside, outside[n_out - k], "left")',
+        "answers::test_equal_scores_tell_nothing",
+    ),
+    Mutant(
+        "cells of the rate at their lower ends",
+        "audit/statistics/rank_test.py",
+        "return ends, np.maximum(masses, 0.0)",
+        "return np.append(0.0, ends[:-1]), np.maximum(masses, 0.0)",
+        "reference::test_the_rank_test_of_an_epsilon",
+    ),
+    Mutant(
+        "free guesses of fixed numbers counted once",
+        "audit/statistics/path_test.py",
+        "beta + 2 * canaries * delta * max(0.0, gain)",
+        "beta + canaries * delta * max(0.0, gain)",
+        "reference::test_guesses_fixed_beforehand",
+    ),
+    Mutant(
+        "m delta forgotten in the p-value",
+        "audit/statistics/path_test.py",
+        "2 * min(betas) * _UP + len(found.turns) * delta",
+        "2 * min(betas) * _UP",
+        "answers::test_every_canary_costs_its_delta",
+    ),
+    Mutant(
+        "m delta forgotten in the quick decision",
+        "audit/statistics/path_test.py",
+        "room = (alpha - len(found.turns) * delta) / (2 * _UP)",
+        "room = alpha / (2 * _UP)",
+        "answers::test_the_quick_decision_costs_its_delta",
+    ),
+    Mutant(
+        "two families for the price of one",
+        "audit/statistics/path_test.py",
+        "room = (alpha - len(found.turns) * delta) / (2 * _UP)",
+        "room = alpha - len(found.turns) * delta",
+        "answers::test_the_quick_decision_is_the_p_values",
+    ),
+    Mutant(
+        "a p-value that is not monotone, bisected",
+        "audit/statistics/path_test.py",
+        "while p_at(count * step) <= alpha:\n        count += 1",
+        "count = max(n for n in range(5) if p_at(n * step) <= alpha) + 1",
+        "answers::test_one_run_stops_at_the_first_claim_that_holds",
+    ),
+    Mutant(
+        '"in" guessed beyond the top half',
+        "audit/statistics/path_test.py",
+        "Paths(tuple(np.cumsum(from_top).tolist())",
+        "Paths(tuple(np.cumsum(is_in[np.lexsort((is_in, -values))]).tolist())",
+        "answers::test_the_top_half_alone_is_guessed_to_be_in",
+    ),
+    Mutant(
+        "guesses that were tried for free, against a whole curve",
+        "audit/statistics/whole_curve.py",
+        "return min(1.0, len(tried) * min(levels))",
+        "return min(1.0, min(levels))",
+        "answers::test_numbers_of_guesses_are_paid_for",
+    ),
+    Mutant(
+        "a step of the recursion over the curve left out",
+        "audit/statistics/whole_curve.py",
+        "for i in range(right - 1, -1, -1):",
+        "for i in range(right - 1, 0, -2):",
+        "reference::test_the_largest_mu_refuted_by_one_run",
+    ),
+    Mutant(
+        "abstaining is free",
+        "audit/statistics/sequential.py",
+        "gain = right - self._slopes * wrong - self._deltas / 2",
+        "gain = right - self._slopes * wrong - (right | wrong) * self._deltas / 2",
+        "sequential::test_abstaining_costs_half_of_delta",
+    ),
+    Mutant(
+        "a mu called an epsilon",
+        "audit/statistics/answers.py",
+        'f"mu, {_ranks(tests)}"',
+        'f"epsilon, {_ranks(tests)}"',
+        "answers::test_a_result_says_all_that_belongs_to_it",
+    ),
+    Mutant(
+        "dealt halves let through",
+        "audit/statistics/scores.py",
+        "n_in != n_out or total < _FEW or scores.fair_coins",
+        "True",
+        "answers::test_what_proves_nothing_is_refused_with_the_reason",
+    ),
+    Mutant(
+        "negative slopes that claim too much",
+        "audit/statistics/claims.py",
+        "return 1 - math.exp(-epsilon) * (1 - delta)",
+        "return 1 - math.exp(-epsilon)",
+        "answers::test_a_claim_is_above_the_true_curve_and_close",
+    ),
+    Mutant(
+        "equal scores in the order that suits",
+        "audit/statistics/path_test.py",
+        "from_top = is_in[np.lexsort((is_in, -values))][:half]",
+        "from_top = is_in[np.lexsort((~is_in, -values))][:half]",
+        "answers::test_equal_scores_tell_nothing",
+    ),
+]
+
+LAW = [
+    Mutant(
+        "thresholds that are not paid for",
+        "audit/statistics/rank_test.py",
+        "len(tests) * min(p_value(test, claim) for test in tests)",
+        "min(p_value(test, claim) for test in tests)",
+        f"{L12}[ranks-nothing-told]",
+    ),
+    Mutant(
+        "the number of guesses chosen by the coins",
+        "audit/statistics/path_test.py",
+        "return tuple((k, path[k - 1]) for k in _grid(len(path)))",
+        "best = max(_grid(len(path)), key=lambda k: (2 * path[k - 1] - k) / k**0.5)\n"
+        "    return ((best, path[best - 1]),)",
+        f"{L12}[path-nothing-told]",
+    ),
+    Mutant(
+        "a bet that knows its outcome",
+        "audit/statistics/sequential.py",
+        "wanted = np.where(state.squares > 0, state.won / state.squares, 0.0)",
+        "wanted = np.where(gain > 0, 9.0, 0.0)",
+        "l12_audits::test_stopping_when_one_likes_is_paid_for",
+    ),
+]
+
+STEPS = [
+    Mutant(
+        "a movement that is not compared with the bound",
+        "audit/steps/step_check.py",
+        "if size > self.bound * (1 + self.tol):",
+        "if size > 99 * self.bound * (1 + self.tol):",
+        "step_check::test_a_leaf_without_clipping_is_a_violation",
+    ),
+    Mutant(
+        "a NaN that passes",
+        "audit/steps/step_check.py",
+        "if not math.isfinite(size):",
+        "if math.isinf(size):",
+        "step_check::test_a_release_that_a_nan_takes_over_is_not_finite",
+    ),
+    Mutant(
+        "an error with the record that passes",
+        "audit/steps/step_check.py",
+        'self.find("violation", where, f"{_name(after)} with it and none without")',
+        "continue",
+        "step_check::test_an_error_that_a_record_causes_is_a_violation",
+    ),
+    Mutant(
+        "a contribution that is not compared with the gradient",
+        "audit/steps/step_check.py",
+        "if off > _OFF:",
+        "if off > 1000 * _OFF:",
+        "step_check::test_padding_that_is_ignored_gives_a_wrong_gradient",
+    ),
+    Mutant(
+        "a replay on parameters of its own",
+        "audit/steps/replay.py",
+        "second = RecordingNoise([summed.values for summed in first.seen])",
+        "second = RecordingNoise()",
+        "replay::test_both_trainings_visit_the_same_parameters",
+    ),
+    Mutant(
+        "bounds that are not compared",
+        "audit/steps/replay.py",
+        "if one.bound != other.bound:",
+        "if one.bound < 0:",
+        "replay::test_what_knows_the_data_is_found",
+    ),
+    Mutant(
+        "noise of other steps that is not compared",
+        "audit/steps/noise_check.py",
+        'findings += _repeats(f"{name}, steps", [row[name] for row in rows], alpha)',
+        "pass",
+        "noise_check::test_other_noise_is_accused",
+    ),
+    Mutant(
+        "too little noise that passes",
+        "audit/steps/noise_check.py",
+        "if not low <= total <= high * _LARGER:",
+        "if not total <= high * _LARGER:",
+        "noise_check::test_other_noise_is_accused",
+    ),
+    Mutant(
+        "sizes of batches that are not looked at",
+        "audit/steps/sampler_check.py",
+        'found.append(_wrong("batch sizes", what))',
+        "pass",
+        "sampler_check::test_what_is_not_poisson_is_accused",
+    ),
+]
+
+CANARIES = [
+    Mutant(
+        "scores that forget when the canary was sampled",
+        "audit/canaries/release.py",
+        "np.logaddexp(never, gain).sum(0)",
+        "gain.sum(0)",
+        "l13_canaries::test_a_score_is_the_privacy_loss",
+    ),
+    Mutant(
+        'coins that are "exactly half"',
+        "audit/canaries/gradient_canaries.py",
+        'return bernoulli(fold_in(key, "audit coins"), (count,), probability=0.5)',
+        "words = bernoulli(fold_in(key, 'audit coins'), (count // 2,), probability=0.5)\n"
+        "    return torch.stack([words, ~words], 1).flatten()",
+        "l13_canaries::test_coins_are_fair_and_each_ones_own",
+    ),
+    Mutant(
+        "the largest of four p-values in the place of the least",
+        "audit/canaries/release.py",
+        "_TESTS * min(p_values.values())",
+        "_TESTS * max(p_values.values())",
+        "l13_canaries::test_the_mu_of_plain_noise_is_nearly_found",
+    ),
+]
+
+QUERIES = [
+    Mutant(
+        "the exponent of a quantile not halved",
+        "queries/noisy_quantile.py",
+        "half = context.mpf(epsilon) / 2",
+        "half = context.mpf(epsilon)",
+        "noisy_quantile::test_the_steps_of_the_distribution_are_where_they_belong",
+    ),
+    Mutant(
+        "a mean without the root of 2",
+        "queries/bounded_sums.py",
+        "math.sqrt(2) * half\n",
+        "half\n",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "a clamp forgotten",
+        "queries/bounded_sums.py",
+        "(values - middle).clamp(-half, half)",
+        "(values - middle)",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "clamped before it is centred, in float32",
+        "queries/bounded_sums.py",
+        "(values - middle).clamp(-half, half)",
+        "values.float().clamp(least, most).sub(middle).double()",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "NaN let through",
+        "queries/bounded_sums.py",
+        "torch.where(values.isnan(), 0.0, values.clamp(least, most))",
+        "values.clamp(least, most)",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+    Mutant(
+        "bounds of several queries not added",
+        "queries/bounded_sums.py",
+        "math.hypot(*(query.bound for query in queries.values()))",
+        "max(query.bound for query in queries.values())",
+        "bounded_sums::test_a_record_moves_the_values_by_the_bound_at_most",
+    ),
+]
+
+SELECTION = [
+    Mutant(
+        "the shift from the order that is asked about",
+        "accounting/questions/selection.py",
+        "other = _OTHER.get(self.relation, self.relation)",
+        "other = self.relation",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "the shift once, whatever the shape",
+        "accounting/questions/selection.py",
+        "return (1 + self.selection.shape) * self._tangent(other) * _UP",
+        "return self._tangent(other) * _UP",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "delta not multiplied by the runs",
+        "accounting/questions/selection.py",
+        "upper = min(1.0, question.mean * found.upper * _UP)",
+        "upper = min(1.0, found.upper * _UP)",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "a chord extended beyond its point",
+        "accounting/questions/selection.py",
+        "if epsilon <= at\n",
+        "if epsilon <= 2 * at\n",
+        "selection::test_no_ranking_exceeds_the_bound",
+    ),
+    Mutant(
+        "a tangent that is not proven",
+        "accounting/questions/selection.py",
+        "while excess(e) > 0 and e < high:",
+        "e *= 0.9\n        while excess(e) > 1 and e < high:",
+        "selection::test_noise_by_the_theorem",
+    ),
+    Mutant(
+        "a slope of delta taken for the probability that it bounds",
+        "accounting/questions/selection.py",
+        "first = here.lower + x[1] * least, min(1.0, here.upper + x[1] * most)",
+        "first = here.lower + x[1] * most * 1.3, min(1.0, here.upper + x[1] * most)",
+        "selection::test_what_is_attained_is_attained",
+    ),
+    Mutant(
+        "a factor of the moments forgotten",
+        "accounting/engines/renyi/divergence.py",
+        "+ log_mean(selection) / (order - 1)",
+        "+ 0.0",
+        "selection::test_the_moments_are_those_of_papernot_and_steinke",
+    ),
+    Mutant(
+        "the number of runs one too few",
+        "sampling/number_of_runs.py",
+        "return context.mpf([least, k])",
+        "return context.mpf([least, k]) - (1 if least > 1 else 0)",
+        "number_of_runs::test_the_law_is_the_truncated_negative_binomial",
+    ),
+]
+
+MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
+
+if __name__ == "__main__":
+    survived = main([*UNIT, *STEPS], "tests/audit/**/test_{}.py")
+    survived += main([*LAW, *CANARIES], "tests/laws/test_{}.py") + main(
+        SELECTION, "tests/**/test_{}.py"
+    )
+    sys.exit(survived > 0)
