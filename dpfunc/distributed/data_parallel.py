@@ -136,6 +136,13 @@ class DataParallel:
         chance of a record. `update` compares the draws of all processes, where this object has
         made them.
         """
+        require(
+            self.private.sampler is None,
+            "DataParallel.batches",
+            "a PrivateGrad without a sampler: this draws with sampling.poisson",
+            type(self.private.sampler).__name__,
+            "draw with sampler.batch(key, step), and give each shard its own by sampling.shard_of",
+        )
         drawn = records_of(key, step, size=size, rate=rate, own=self.own_shards, shards=self.shards)
         told = fold_in(key, "agree", f"{size} {float(rate).hex()}").secret_bytes.hex()[:16]
         if len(self._drawn) == _DRAWS:

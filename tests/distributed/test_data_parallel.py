@@ -68,6 +68,19 @@ def one_step(parallel, state=None, change=list):
     return parallel.update(params, change([(x[i], y[i]) for i in drawn]), state)
 
 
+def test_the_batches_of_a_sampler_are_not_drawn_by_another():
+    sampler = dp.sampling.CyclicPoisson(size=100, rate=0.2, cycle=2)
+    private = dp.PrivateGrad(
+        lambda params, x: (params["w"] * x).sum(),
+        clip=dp.Clip(0.5),
+        noise=dp.GaussianNoise(1.0, key=KEY),
+        expected_batch_size=sampler.expected_batch_size,
+        sampler=sampler,
+    )
+    with pytest.raises(ValueError, match="expected a PrivateGrad without a sampler"):
+        DataParallel(private, shards=2).batches(KEY, 0, size=100, rate=0.1)
+
+
 def test_wrong_batches():
     parallel = DataParallel(private_for(problem()[2]), shards=4)
     with pytest.raises(ValueError, match="expected a list of 4 batches, one for each of this"):

@@ -105,6 +105,34 @@ def test_what_is_cut_in_another_way_is_refused():
         assert "expected parameters that are all sharded, or none" in said[1]
 
 
+class Unsaid(dp.Clip):
+    """It learns from norms, and does not say at what price."""
+
+    def init(self):
+        return {"norm": 1.0}
+
+    def update(self, norms, mask, state):
+        return {"norm": float(dp.global_norm(norms).max())}
+
+
+def learning_unsaid():
+    mesh = dist.init_device_mesh("cpu", (1,))
+    private = dp.PrivateGrad(
+        lambda params, x: (params["w"] * x).sum(),
+        clip=Unsaid(0.5),
+        noise=dp.GaussianNoise(1.0, key=KEY),
+        expected_batch_size=2,
+    )
+    parallel = DataParallel(private, shards=1)
+    cut = shard({"w": torch.zeros(2)}, mesh)
+    parallel.update(cut, [3 * torch.eye(2)], parallel.init(cut))
+
+
+def test_a_rule_that_learns_and_does_not_say_what_is_refused():
+    (said,) = run(learning_unsaid, 1)
+    assert "TypeError: PrivateGrad: expected a clip rule with a query_multiplier" in said
+
+
 def test_a_mesh_of_two_dimensions():
     class Mesh:
         ndim = 2

@@ -87,6 +87,20 @@ def test_wrong_arguments():
         release({"w": torch.ones(2, 3), "b": torch.ones(3, 3)})
 
 
+def test_a_rule_that_learns_of_the_users_is_refused():
+    """The event of the noise would say nothing about the count that such a rule asks for."""
+    learning = dp.AdaptiveClip(1.0, count_noise=0.1, expected_batch_size=4, key=KEY)
+    with pytest.raises(ValueError, match="release_users: expected a clip rule that learns nothing"):
+        release(updates_of(4), clip=learning)
+
+    class Silent(dp.Clip):
+        def update(self, norms, mask, state):
+            return {"norm": float(next(iter(norms.values())).max())}
+
+    with pytest.raises(TypeError, match="expected a clip rule with a query_multiplier"):
+        release(updates_of(4), clip=Silent(1.0))
+
+
 def test_federated_averaging_learns():
     """Users drawn anew in each round train on their own records, and the server never sees them."""
     true = dp.normal(dp.key(4), (6,))

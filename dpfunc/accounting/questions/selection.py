@@ -68,7 +68,8 @@ def selected_epsilon(
         upper = max(0.0, min((upper, *chords)) * _UP)
     if not both:
         return Bounds(0.0, upper, inner.engine)
-    least = one_run.epsilon(delta, relation).lower
+    # Where no outcome is ranked above another, a run is released as it is, if there is any.
+    least = one_run.epsilon(min(1.0, delta / question.chance), relation).lower
     reached = max((least, *(_reached_epsilon(way, delta, inner.upper) for way in question.ways)))
     return Bounds(min(reached, upper), upper, inner.engine)
 
@@ -89,7 +90,7 @@ def selected_delta(
         upper = min((upper, *chords))
     if not both:
         return Bounds(0.0, upper, found.engine)
-    least = one_run.delta(epsilon, relation).lower
+    least = question.chance * one_run.delta(epsilon, relation).lower
     near = max(epsilon - question.shift, 1e-3)
     reached = max((least, *(_reached_delta(way, epsilon, near) for way in question.ways)))
     return Bounds(min(reached, upper), upper, found.engine)
@@ -110,6 +111,11 @@ class _Question:
     @cached_property
     def mean(self) -> float:
         return max(self.selection.mean_runs, math.exp(log_mean(self.selection)))
+
+    @property
+    def chance(self) -> float:
+        """That there is a run at all, rounded down."""
+        return -math.expm1(-self.selection.mean_runs) / _UP if self.is_poisson else 1.0
 
     @property
     def odds(self) -> float:
@@ -154,7 +160,7 @@ class _Question:
 
     def of_one_run(self, delta: float) -> Bounds:
         """What one run needs where the best of K has this delta."""
-        return self.one_run.epsilon(delta / (self.mean * _UP), self.relation)
+        return self.one_run.epsilon(min(1.0, delta / (self.mean * _UP)), self.relation)
 
     def epsilon_above(self, delta: float) -> float:
         """By the theorem alone."""
@@ -195,9 +201,10 @@ def _by_moments(question: _Question, delta: float) -> float:
     if not question.is_poisson or delta == 0:
         return math.inf
     event, mean, relation = question.selection.event, question.mean, question.relation
+    other = _OTHER.get(relation, relation)  # the ranking loses in the other order
 
     def epsilon(order: float) -> float:
-        lost = question.one_run.delta(-math.log1p(-1 / order), relation).upper
+        lost = question.one_run.delta(-math.log1p(-1 / order), other).upper
         divergence = rdp(event, order=order, relation=relation)
         total = divergence + mean * lost + max(0.0, math.log(mean)) / (order - 1)
         return epsilon_at_order(total, order, delta)
@@ -222,13 +229,14 @@ class _Way:
         Under the second it is minus the slope of delta in ``exp(epsilon)``, which falls: it is
         between the slopes of the chords on either side.
         """
-        step = _SLOPE * max(epsilon, 1e-2)
+        step = min(_SLOPE * max(epsilon, 1e-2), epsilon)
         places = (epsilon - step, epsilon, epsilon + step)
         below, here, above = (self.question.one_run.delta(e, order) for e in places)
-        x = [math.exp(e) for e in places]
-        least = max(0.0, (here.lower - above.upper) / (x[2] - x[1]))
-        most = min(1.0, max(0.0, (below.upper - here.lower) / (x[1] - x[0])))
-        first = here.lower + x[1] * least, min(1.0, here.upper + x[1] * most)
+        x = math.exp(epsilon)
+        up, down = (x * abs(math.expm1(e - epsilon)) for e in (places[2], places[0]))
+        least = max(0.0, (here.lower - above.upper) / (up * _UP))
+        most = min(1.0, max(0.0, (below.upper - here.lower) / down * _UP))
+        first = here.lower + x * least, min(1.0, here.upper + x * most)
         return Weights(first, (least, most))
 
     def released(self, before: float, weight: float) -> float:

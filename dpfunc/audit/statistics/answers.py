@@ -4,7 +4,13 @@ from dpfunc.accounting import Event, Gaussian
 from dpfunc.accounting import epsilon as epsilon_of
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.audit.statistics import path_test, rank_test, whole_curve
-from dpfunc.audit.statistics.claims import Claim, GaussianClaim, approximate_claim, claim_of
+from dpfunc.audit.statistics.claims import (
+    Claim,
+    GaussianClaim,
+    approximate_claim,
+    claim_of,
+    require_both_orders,
+)
 from dpfunc.audit.statistics.scores import (
     Result,
     Scores,
@@ -61,6 +67,7 @@ def epsilon_lower_bound(
     2.07
     """
     subject = "epsilon_lower_bound"
+    require_both_orders(subject, relation)
     delta, guesses = plain(delta), plain(guesses)
     alpha = 1 - require_confidence(subject, confidence)
     require(
@@ -125,6 +132,7 @@ def mu_lower_bound(
     1.15
     """
     subject = "mu_lower_bound"
+    require_both_orders(subject, relation)
     guesses = plain(guesses)
     alpha = 1 - require_confidence(subject, confidence)
     if setting == "independent":

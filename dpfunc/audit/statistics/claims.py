@@ -84,13 +84,7 @@ def claim_of(subject: str, event: Event, relation: Relation) -> Tangents:
     of them, because there the curve of a promise or of randomised response has its corner.
     """
     require_event(subject, event)
-    require(
-        relation not in ("add", "remove"),
-        subject,
-        "a relation with both orders of the data sets",
-        relation,
-        'use "add_or_remove": a guess "out" is bounded by the order that a guess "in" is not',
-    )
+    require_both_orders(subject, relation)
     if isinstance(event, ApproxDP):
         return approximate_claim(event.epsilon, event.delta)
     top = epsilon_of(event, delta=_LEAST_DELTA, relation=relation, tol=0.1)
@@ -103,6 +97,17 @@ def claim_of(subject: str, event: Event, relation: Relation) -> Tangents:
     return Tangents(
         (*epsilons, *(-e for e in epsilons)),
         (*deltas, *(_mirrored(e, d) for e, d in zip(epsilons, deltas, strict=True))),
+    )
+
+
+def require_both_orders(subject: str, relation: Relation) -> None:
+    """Refuse a relation that bounds guesses of one kind alone."""
+    require(
+        relation not in ("add", "remove"),
+        subject,
+        "a relation with both orders of the data sets",
+        relation,
+        'use "add_or_remove": a guess "out" is bounded by the order that a guess "in" is not',
     )
 
 

@@ -62,7 +62,9 @@ def path_p(found: Paths, epsilon: float, delta: float) -> float:
 def fixed_p(canaries: int, guesses: int, right: int, epsilon: float, delta: float) -> float:
     """The p-value for a number of guesses fixed before the run: theorem 5.2 of the paper.
 
-    ``beta + 2 m delta max_i (P[Bin(r, q) >= v - i] - beta) / i``.
+    ``beta + 2 m delta max_i (P[Bin(r, q) >= v - i] - beta) / i``; 1 where that is above 1/2. There
+    it may be below the truth: who keeps off the one outcome "all wrong" of three guesses, at
+    epsilon 0, has a right one with probability ``7/8 + 7/8 delta``, and not ``7/8 + 6/8 delta``.
     """
     q = _chance(epsilon)
     beta = float(tail(guesses, np.array([right]), q)[0])
@@ -70,7 +72,11 @@ def fixed_p(canaries: int, guesses: int, right: int, epsilon: float, delta: floa
         return min(1.0, beta * _UP)
     freed = np.arange(1, right + 1)
     gain = float(((tail(guesses, right - freed, q) - beta) / freed).max())
-    return min(1.0, (beta + 2 * canaries * delta * max(0.0, gain)) * _UP)
+    return _at_most_half((beta + 2 * canaries * delta * max(0.0, gain)) * _UP)
+
+
+def _at_most_half(p: float) -> float:
+    return p if p <= 0.5 else 1.0
 
 
 def largest_refuted(p_at: Callable[[float], float], alpha: float, *, step: float = _STEP) -> float:

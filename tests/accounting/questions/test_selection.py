@@ -168,6 +168,54 @@ def test_moments_are_above_what_rankings_have():
                 assert found <= bound + 1e-9
 
 
+def test_the_ranking_counts_in_the_other_order():
+    """A record that comes shows in an outcome that was next to impossible: ranked first."""
+    with_it, without, mean, order = (0.9, 0.1), (1 - 1e-9, 1e-9), 100.0, 50.0
+    geometric = PrivateSelection(Pair(with_it, without), mean, 1)
+    a, b = (released(np.array(p), [0, 1], geometric.gamma, 1) for p in (without, with_it))
+    moment = math.log((a**order * b ** (1 - order)).sum()) / (order - 1)
+    assert moment <= accounting.rdp(geometric, order=order, relation="add")
+    poisson = PrivateSelection(Pair(with_it, without), mean, math.inf)
+    epsilon = accounting.epsilon(poisson, delta=1e-6, relation="add")
+    no_run_or_the_last = [math.exp(-mean * p[1]) for p in (without, with_it)]
+    assert no_run_or_the_last[0] - math.exp(epsilon) * no_run_or_the_last[1] <= 1e-6
+
+
+@pytest.mark.parametrize("mean", [0.05, 0.5, 1.0, 3.0])
+def test_without_a_run_there_is_nothing_to_see(mean):
+    """Of a Poisson number: the lower end is below the best of all rankings, chance included."""
+    p, q = np.array([0.9, 0.05, 0.05]), np.array([0.02, 0.08, 0.9])
+    selection = PrivateSelection(Pair(tuple(p), tuple(q)), mean, math.inf)
+
+    def law(masses, ranking):
+        upto = np.cumsum(masses[ranking])
+        return np.diff(np.exp(mean * (np.minimum(upto, 1.0) - 1)), prepend=math.exp(-mean))
+
+    def delta(epsilon):
+        by_rank = (
+            np.maximum(law(p, list(r)) - math.exp(epsilon) * law(q, list(r)), 0.0).sum()
+            for r in itertools.permutations(range(3))
+        )
+        by_chance = -math.expm1(-mean) * np.maximum(p - math.exp(epsilon) * q, 0.0).sum()
+        return max(*by_rank, by_chance)
+
+    for epsilon in (0.1, 0.5, 2.0, 3.5):
+        bounds = accounting.delta_bounds(selection, epsilon=epsilon, relation="remove")
+        assert bounds.lower <= delta(epsilon) + 1e-9 <= bounds.upper + 2e-9
+        lower, upper = accounting.epsilon_bounds(selection, delta=0.03, relation="remove")
+        assert upper == 0 or delta(upper) <= 0.03 + 1e-9
+        assert lower == 0 or delta(lower * (1 - 1e-6)) >= 0.03 - 1e-9
+
+
+def test_a_run_that_tells_next_to_nothing():
+    for shape in (0, 1, math.inf):
+        selection = PrivateSelection(Gaussian(1e7), 3, shape)
+        lower, upper = accounting.epsilon_bounds(selection, delta=1e-9)
+        assert 0 <= lower <= upper < 1e-5
+        lower, upper = accounting.delta_bounds(selection, epsilon=1e-9)
+        assert 0 <= lower <= upper < 1e-5
+
+
 def test_delta_near_1_is_below_its_chords():
     selection = PrivateSelection(Gaussian(2.0), 10, 1)
     assert accounting.delta(selection, epsilon=0.0) < 0.95

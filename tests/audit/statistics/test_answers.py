@@ -1,5 +1,6 @@
 """The three questions: power, what inverts what, and what is refused with the reason."""
 
+import itertools
 import json
 import subprocess
 import sys
@@ -254,6 +255,14 @@ HALVES = audit.Scores(range(100), range(100))
             "both orders",
         ),
         (
+            lambda: audit.mu_lower_bound(SCORES, confidence=0.95, relation="remove"),
+            "mu_lower_bound: expected a relation with both orders",
+        ),
+        (
+            lambda: audit.epsilon_lower_bound(SCORES, delta=0.0, confidence=0.95, relation="add"),
+            "epsilon_lower_bound: expected a relation with both orders",
+        ),
+        (
             lambda: audit.mu_lower_bound(SCORES, confidence=0.95, setting="one_run", guesses=500),
             "from 1 to 200",
         ),
@@ -264,6 +273,16 @@ HALVES = audit.Scores(range(100), range(100))
 def test_what_proves_nothing_is_refused_with_the_reason(ask, reason):
     with pytest.raises(ValueError, match=reason):
         ask()
+
+
+def test_fixed_guesses_that_are_next_to_never_all_wrong():
+    """A release of three bits b has the probability f[number of them that are right]."""
+    delta = 0.05
+    f = [1 / 8 - 7 / 8 * delta, *[1 / 8 + delta / 8] * 3]
+    others = itertools.product((0, 1), repeat=2)  # which of the other bits are right
+    apart = sum(abs(f[sum(right)] - f[sum(right) + 1]) for right in others)
+    assert apart == pytest.approx(delta)  # in total variation, where one coin is another
+    assert path_test.fixed_p(3, 3, 1, 0.0, delta) >= 1 - f[0]
 
 
 def test_a_mu_as_an_epsilon_is_that_of_gaussian_noise():

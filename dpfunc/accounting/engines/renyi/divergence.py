@@ -33,6 +33,7 @@ from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError, Pair
 from dpfunc.checks import is_real, plain, require
 
 _NODES = 4000
+_SWAPPED: dict[Relation, Relation] = {"add": "remove", "remove": "add"}
 _UP = 1 + 1e-12  # rounding of a sum of positive terms, with a margin
 
 
@@ -141,11 +142,16 @@ def _of_the_best(selection: PrivateSelection, order: float, relation: Relation) 
 
 @lru_cache(maxsize=64)
 def _of_ranking(selection: PrivateSelection, relation: Relation) -> float:
-    """The terms of the second order, the least that is found."""
+    """The terms of the second order, the least that is found.
+
+    Of two data sets they have the divergence of the second from the first: the ranking is bounded
+    from the other side than the outcome.
+    """
     log_gamma = math.log(selection.gamma)
+    swapped = _SWAPPED.get(relation, relation)
 
     def terms(other: float) -> float:
-        divergence = rdp(selection.event, order=other, relation=relation)
+        divergence = rdp(selection.event, order=other, relation=swapped)
         return (1 + selection.shape) * ((1 - 1 / other) * divergence - log_gamma / other)
 
     return min(best(terms), -(1 + selection.shape) * log_gamma)
