@@ -20,6 +20,7 @@ from dpfunc.noise.exact_sums import OnGrid, add_, as_sum, exact_grid, most_sampl
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.step.microbatch import Part
 from dpfunc.step.private_grad import Aux, PrivateGrad
+from dpfunc.step.sampled import require_told
 from dpfunc.types import State, Tensors
 
 
@@ -108,11 +109,12 @@ def release_sharded(
     """
     mine, norms = _agreed(subject, private, processes, whole, state, work)
     whole.clear()
+    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
+    clip_state = private.clip.update(norms, mask, state["clip"])
+    require_told(private.clip, state["clip"], clip_state)
     rows = own_rows(mine.total, params)
     bound = mine.total.bound
     grads, noise_state = released_rows(private.noise, rows, params, state["noise"], bound)
-    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
-    clip_state = private.clip.update(norms, mask, state["clip"])
     return grads, {"clip": clip_state, "noise": noise_state}, mine.aux()
 
 

@@ -11,6 +11,7 @@ from dpfunc.clipping.weights import divided, masked
 from dpfunc.persample.batches.batch import batch_size
 from dpfunc.persample.factors.reduce import leaf_norms, weighted_sum
 from dpfunc.step.microbatch import Part, in_microbatches
+from dpfunc.step.sampled import require_told
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors
 
 
@@ -48,6 +49,7 @@ def release_users(
     | nobody answered: ``[0, *shape]`` | noise alone over ``expected_users``; take the round |
     | an update with a NaN or infinite number | adds zero |
     | names with other numbers of users | ValueError |
+    | a clip rule that learns, as `AdaptiveClip` | ValueError: the event would not count it |
 
     >>> import torch, dpfunc as dp
     >>> clip, noise = dp.Clip(1.0), dp.GaussianNoise(0.0, key=dp.key())
@@ -71,6 +73,13 @@ def release_users(
         "stack what the users sent: torch.stack([update[name] for update in received])",
         error=TypeError,
     )
+    require(
+        getattr(clip, "query_multiplier", math.inf) == math.inf,
+        "release_users",
+        "a clip rule that learns nothing",
+        type(clip).__name__,
+        "use a fixed norm, dpfunc.Clip(max_norm): what a rule learns is in no event of the noise",
+    )
 
     def clipped_sum(
         _params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
@@ -84,10 +93,12 @@ def release_users(
     mask = torch.ones(users, dtype=torch.bool, device=next(iter(updates.values())).device)
     one_by_one = 1
     part = in_microbatches(clipped_sum, {}, (updates,), state["clip"], mask, one_by_one)
+    clip_state = clip.update(part.norms, mask, state["clip"])
+    require_told(clip, state["clip"], clip_state)
     add = getattr(noise, "add_", noise.add)  # in the memory of the sum
     noisy, noise_state = add(part.summed, state["noise"])
     mean = {
         name: noisy[name].to(torch.promote_types(update.dtype, torch.float32))
         for name, update in updates.items()
     }
-    return mean, {"clip": clip.update(part.norms, mask, state["clip"]), "noise": noise_state}
+    return mean, {"clip": clip_state, "noise": noise_state}
