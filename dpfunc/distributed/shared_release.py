@@ -109,11 +109,11 @@ def release_sharded(
     """
     mine, norms = _agreed(subject, private, processes, whole, state, work)
     whole.clear()
+    rows = own_rows(mine.total, params)
+    bound = mine.total.bound
     mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
     clip_state = private.clip.update(norms, mask, state["clip"])
     require_told(private.clip, state["clip"], clip_state)
-    rows = own_rows(mine.total, params)
-    bound = mine.total.bound
     grads, noise_state = released_rows(private.noise, rows, params, state["noise"], bound)
     return grads, {"clip": clip_state, "noise": noise_state}, mine.aux()
 
