@@ -27,6 +27,7 @@ from dpfunc.distributed.shared_release import (
 )
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size
 from dpfunc.random.keys import Key, fold_in
+from dpfunc.sampling.afresh import Poisson
 from dpfunc.step.microbatch import Part, in_microbatches
 from dpfunc.step.private_grad import Aux, PrivateGrad
 from dpfunc.types import State, Tensors
@@ -135,13 +136,17 @@ class DataParallel:
         ``key`` and ``step`` comes exactly once. ``size``: that of the whole data set, ``rate``: the
         chance of a record. `update` compares the draws of all processes, where this object has
         made them.
+
+        ValueError beside a ``sampler`` of ``private`` that is another than this one.
         """
+        sampler = self.private.sampler
         require(
-            self.private.sampler is None,
+            sampler is None or sampler == Poisson(size=size, rate=rate),
             "DataParallel.batches",
-            "a PrivateGrad without a sampler: this draws with sampling.poisson",
-            type(self.private.sampler).__name__,
-            "draw with sampler.batch(key, step), and give each shard its own by sampling.shard_of",
+            "a PrivateGrad without a sampler, or with these Poisson samples",
+            sampler,
+            "draw with the sampler itself, whose event counts its own samples, and cut each batch "
+            "by dpfunc.sampling.shard_of",
         )
         drawn = records_of(key, step, size=size, rate=rate, own=self.own_shards, shards=self.shards)
         told = fold_in(key, "agree", f"{size} {float(rate).hex()}").secret_bytes.hex()[:16]

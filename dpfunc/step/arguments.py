@@ -7,6 +7,7 @@ from torch import Tensor
 
 from dpfunc.checks import is_count, require
 from dpfunc.persample.batches.batch import batch_device, batch_size
+from dpfunc.types import Tensors
 
 
 def whole_mask(mask: Tensor | None, args: tuple[Any, ...]) -> Tensor:
@@ -58,6 +59,18 @@ def require_microbatches(size: object, budget: object, *, is_batched: bool) -> N
         'memory_budget as a number of bytes, beside microbatch_size="auto"',
         (budget, size),
         'pass microbatch_size="auto", or leave memory_budget out',
+    )
+
+
+def require_numbers(params: Tensors, args: tuple[Any, ...]) -> None:
+    """ValueError where samples have numbers and parameters have none."""
+    absent = [name for name, param in params.items() if param.is_meta]
+    require(
+        not absent or batch_device(args).type == "meta",
+        "PrivateGrad.update",
+        "parameters with numbers, as the batch has",
+        f"{absent[:3]} on the meta device",
+        'materialise the module with module.to_empty(device="cpu"), and load or initialise it',
     )
 
 

@@ -24,13 +24,14 @@ from dpfunc.sampling.scheme import Sampler
 from dpfunc.step.arguments import (
     require_methods,
     require_microbatches,
+    require_numbers,
     require_state,
     whole_mask,
 )
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
-from dpfunc.step.sampled import event_of, require_theorem, require_told
+from dpfunc.step.sampled import event_of, require_branch, require_theorem, require_told
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -188,6 +189,7 @@ class PrivateGrad:
     ) -> tuple[Tensors, State, Aux]:
         """`update` with another way to run the data half of a step, such as `compile`'s."""
         args = tuple(as_args(batch))
+        require_numbers(params, args)
         mask = whole_mask(mask, args)
         if self.engine == "dense" and not self._seen:
             require_used_by_one_sample(self.loss_fn, params, args, randomness=self.randomness)
@@ -220,6 +222,8 @@ class PrivateGrad:
         the same; without that a step would be released twice under one noise. With a new key, from
         `dpfunc.key`: a branch of the run with fresh noise, for other data or hyperparameters. Draw
         its samples with that key, too, and compose its event with those of the other branches.
+        ValueError for a branch beside a ``sampler`` that does not draw every step afresh: groups,
+        bins and orders of two keys together are in no event. Begin a new run with ``init``.
 
         >>> import dpfunc as dp
         >>> key = dp.key()
@@ -231,10 +235,12 @@ class PrivateGrad:
         (True, False)
         """
         require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
+        require_branch(self.sampler, is_own=key == getattr(self.noise, "key", None))
         clip_state = state["clip"]
         if hasattr(self.clip, "resume"):  # a rule that draws noise has fresh noise in a branch, too
             clip_state = self.clip.resume(clip_state, key=key)
-        return {"clip": clip_state, "noise": self.noise.resume(state["noise"], key=key)}
+        noise_state = self.noise.resume(state["noise"], key=key)
+        return {**state, "clip": clip_state, "noise": noise_state}
 
     def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released, for `accounting.epsilon`.

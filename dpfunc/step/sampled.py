@@ -11,7 +11,7 @@ import torch
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_real, require
-from dpfunc.sampling.afresh import Poisson
+from dpfunc.sampling.afresh import FixedSize, Poisson, TruncatedPoisson
 from dpfunc.sampling.cyclic import CyclicPoisson
 from dpfunc.sampling.scheme import Sampler
 from dpfunc.types import ClipRule, NoiseMechanism, State
@@ -64,6 +64,22 @@ def require_theorem(
         )
     if sampler is not None:
         sampler.event(joint_multiplier(noise, clip), steps=steps, strategy=strategy)
+
+
+def require_branch(sampler: Any, *, is_own: bool) -> None:
+    """ValueError for a branch with a new key where a record's steps hang together.
+
+    A record that was in its group of the old key comes again in that of the new one, sooner than
+    the event of all steps knows.
+    """
+    require(
+        is_own or sampler is None or isinstance(sampler, Poisson | TruncatedPoisson | FixedSize),
+        "PrivateGrad.resume",
+        "the key of the run, beside a sampler whose steps hang together",
+        f"another, beside {type(sampler).__name__}",
+        "for a branch begin a new PrivateGrad with init, with a new key for the sampler as well, "
+        "and compose the events of both",
+    )
 
 
 def joint_multiplier(noise: Any, clip: ClipRule) -> float:

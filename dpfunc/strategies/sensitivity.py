@@ -36,6 +36,8 @@ from dpfunc.strategies.records import (
 )
 from dpfunc.strategies.series import Floats
 
+_LEAST_SQUARE = 1e-280  # beside it what products below 1e-308 lose is nothing
+
 
 def sensitivity(strategy: Strategy, participation: Participation) -> float:
     """How far in L2 norm a record can move ``C S``, for sums that it moves by 1 at each step.
@@ -44,7 +46,8 @@ def sensitivity(strategy: Strategy, participation: Participation) -> float:
     rounding, for banded strategies with ``bands <= min_separation``, and where C has no negative
     entry and its columns do not increase; else an upper bound.
 
-    TypeError for what is not a strategy or a participation.
+    TypeError for what is not a strategy or a participation; ValueError where squares leave the
+    range of float64.
 
     >>> from dpfunc.strategies.records import Toeplitz
     >>> round(sensitivity(Toeplitz(4, (1.0, 0.5)), Participation(most=2, min_separation=2)) ** 2, 9)
@@ -59,10 +62,11 @@ def sensitivity(strategy: Strategy, participation: Participation) -> float:
         "pass dpfunc.correlated.Participation(most=..., min_separation=...)",
         error=TypeError,
     )
-    if isinstance(strategy, Dense):
-        square = of_matrix(matrix(strategy), strategy.bands, participation)
-    else:
-        square = _of_column(strategy.column(), strategy.bands, participation)
+    with np.errstate(over="ignore", invalid="ignore"):  # `certified` refuses what comes of it
+        if isinstance(strategy, Dense):
+            square = of_matrix(matrix(strategy), strategy.bands, participation)
+        else:
+            square = _of_column(strategy.column(), strategy.bands, participation)
     return certified(square, strategy)
 
 
@@ -85,7 +89,16 @@ def certified(square: float, strategy: Strategy) -> float:
     at most ``(2 n (p + 1) + 3 n + 2) u``, below ``(5 n (p + 1) + 4) u``; 1e-12 is for terms of
     second order and the operations of this function. (`of_matrix` has its own errors, by
     cancellation, and adds them itself.)
+
+    ValueError where squares leave the range of float64: they vanish there, or are infinite.
     """
+    require(
+        _LEAST_SQUARE <= square < math.inf,
+        "sensitivity",
+        f"a strategy whose squares are finite and at least {_LEAST_SQUARE:g}",
+        square,
+        "scale the strategy so that its largest entry is near 1",
+    )
     match strategy:
         case InverseToeplitz(_, numbers) | Buffered(_, numbers, _):
             count = len(numbers)

@@ -9,6 +9,7 @@ import dpfunc as dp
 from dpfunc.distributed import DataParallel, agree, data_parallel, shared_release
 from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Processes, _buckets
+from dpfunc.noise.exact_sums import OnGrid
 from tests.distributed.processes import run
 from tests.distributed.runs import KEY, SHARDS, private_for, problem, train
 
@@ -189,3 +190,44 @@ def test_the_sums_are_sent_whatever_is_in_them(monkeypatch):
     for number in (0.0, 1.0):
         One().add_up_([torch.full((3,), number), torch.full((2, 2), number)])
     assert sent == [7, 7]
+
+
+def test_poisson_samples_are_not_drawn_for_the_event_of_another_sampler():
+    def parallel(sampler):
+        return DataParallel(
+            dp.PrivateGrad(
+                problem()[2],
+                clip=dp.Clip(1.0),
+                noise=dp.GaussianNoise(1.0, key=KEY),
+                expected_batch_size=sampler.expected_batch_size,
+                sampler=sampler,
+            ),
+            shards=2,
+        )
+
+    with pytest.raises(ValueError, match="expected a PrivateGrad without a sampler, or with these"):
+        parallel(dp.sampling.BallsInBins(size=40, bins=4)).batches(KEY, 0, size=40, rate=0.25)
+    parallel(dp.sampling.Poisson(size=40, rate=0.25)).batches(KEY, 0, size=40, rate=0.25)
+
+
+def test_sharded_releases_refuse_a_rule_that_learns_without_telling(monkeypatch):
+    class Spy(dp.Clip):
+        def update(self, norms, mask, state):
+            return {"most": float(norms["w"].max())}
+
+    private = dp.PrivateGrad(
+        problem()[2], clip=Spy(1.0), noise=dp.GaussianNoise(1.0, key=KEY), expected_batch_size=1
+    )
+    params, released = {"w": torch.zeros(1)}, []
+    mine = shared_release.Contribution(OnGrid({"w": torch.zeros(1)}, 1.0, 1.0), [], torch.zeros(1))
+    agreed = mine, {"w": torch.ones(1)}
+    monkeypatch.setattr(shared_release, "_agreed", lambda *_: agreed)
+    monkeypatch.setattr(shared_release, "own_rows", lambda *_: params)
+    monkeypatch.setattr(
+        shared_release, "released_rows", lambda *args: released.append(1) or (params, args[3])
+    )
+    with pytest.raises(TypeError, match="query_multiplier"):
+        shared_release.release_sharded(
+            "it", private, Processes(), params, private.init(params), dict, whole={}
+        )
+    assert not released

@@ -16,11 +16,12 @@ pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
 def used_params(case: Case) -> Tensors:
     """The parameters that the loss of the case depends on: DINOv2's mask token is none, say."""
-    leaves = {name: p.detach().requires_grad_() for name, p in case.model.named_parameters()}
+    params = dp.named_params(case.model)
+    leaves = {name: p.detach().requires_grad_() for name, p in params.items()}
     loss = case.loss(leaves, {name: part[0] for name, part in case.batch.items()})
     grads = torch.autograd.grad(loss, list(leaves.values()), allow_unused=True)
     used = [name for name, grad in zip(leaves, grads, strict=True) if grad is not None]
-    return {name: dp.named_params(case.model)[name] for name in used}
+    return {name: params[name] for name in used}
 
 
 def looped(case: Case, params: Tensors) -> tuple[Tensors, Tensor]:

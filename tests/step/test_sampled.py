@@ -87,3 +87,26 @@ def test_what_else_is_refused():
     )
     with pytest.raises(ValueError, match="a sample_rate, or a sampler"):
         plain.event(plain.init({}))
+
+
+@pytest.mark.parametrize(
+    ("sampler", "refused"),
+    [
+        (sampling.BallsInBins(size=40, bins=2), True),
+        (CYCLIC, True),
+        (sampling.Allocation(size=40, steps=2), True),
+        (sampling.Shuffled(size=40, batch_size=20), True),
+        (sampling.Poisson(size=40, rate=0.5), False),
+    ],
+)
+def test_a_branch_whose_records_come_again_too_soon_is_refused(sampler, refused):
+    """Of two bins and one step under each of two keys a record may be in both steps."""
+    key = dp.key(1)
+    step = private(dp.GaussianNoise(1.5, key=key), sampler)
+    state = step.init({})
+    assert step.resume(state, key=key) == state
+    if refused:
+        with pytest.raises(ValueError, match="expected the key of the run, beside a sampler"):
+            step.resume(state, key=dp.key(2))
+    else:
+        step.resume(state, key=dp.key(2))

@@ -122,3 +122,24 @@ def test_federated_averaging_learns():
         )
         params = {"w": params["w"] + mean["w"]}
     assert float((params["w"] - true).norm()) < 0.2 * float(true.norm())
+
+
+def test_a_rule_that_learns_is_refused_as_no_event_would_count_it():
+    clip = dp.AdaptiveClip(1.0, count_noise=0.1, expected_batch_size=4, key=KEY)
+    with pytest.raises(ValueError, match="release_users: expected a clip rule that learns nothing"):
+        release(updates_of(3), sigma=1.0, clip=clip)
+
+
+def test_a_rule_that_learns_without_telling_is_refused():
+    class Spy:
+        def init(self):
+            return {"most": 0.0}
+
+        def weights(self, norms, state):
+            return CLIP.weights(norms, {})
+
+        def update(self, norms, mask, state):
+            return {"most": max(float(norm.max()) for norm in norms.values())}
+
+    with pytest.raises(TypeError, match="query_multiplier"):
+        release(updates_of(3), sigma=1.0, clip=Spy())

@@ -126,3 +126,19 @@ def test_patterns_are_all_there():
 def test_what_is_refused(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    [
+        correlated.Toeplitz(4, (1.0, 1e200)),
+        correlated.Dense(((1e-170,), (0.0, 1e-170))),
+    ],
+)
+def test_squares_out_of_range_are_refused_and_no_infinite_noise(strategy):
+    for call in (
+        lambda: sensitivity(strategy, Participation(2, 1)),
+        lambda: correlated.unamplified(1.0, strategy, Participation(2, 1)),
+    ):
+        with pytest.raises(ValueError, match="squares are finite and at least"):
+            call()

@@ -87,14 +87,6 @@ def require_params(params: Tensors) -> None:
     )
     strange = {n: p.dtype for n, p in params.items() if not p.is_floating_point()}
     require(not strange, "params", "floating-point parameters", strange, "cast them with .float()")
-    absent = [name for name, param in params.items() if param.is_meta]
-    require(
-        not absent,
-        "params",
-        "parameters with data",
-        f"{absent[:3]} on the meta device",
-        'materialise the module with module.to_empty(device="cpu"), and load or initialise it',
-    )
 
 
 def require_randomness_mode(randomness: str) -> None:

@@ -165,3 +165,11 @@ def test_what_is_not_proven_is_refused_and_a_series_out_of_reach_says_so():
         epsilon(RandomAllocation(1, 10, Laplace(1.0)), delta=1e-5)
     with pytest.raises(OutOfReachError):
         series(100.0, 10**8, 2.0)
+
+
+def test_coefficients_of_a_short_series_are_within_their_errors_where_they_vanish():
+    law = series(2.0, 4, 1.0)
+    one = transform(law.s() / 4, 2.0, 4)
+    weight = law.c / 25.0  # 2 over the window
+    true = weight * (1 + one.plain) ** 4  # 1 + x is exact near x = -1
+    assert (np.abs(law.plain - true)[1:] <= law.error[1:]).all()

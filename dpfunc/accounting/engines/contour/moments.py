@@ -40,7 +40,9 @@ class Moments(NamedTuple):
         """``log M``, with relative accuracy near 0."""
         x, y = np.maximum(self.excess.real, -1 + 1e-300), self.excess.imag
         # numpy's own log1p of a complex number forgets what is below 1e-16.
-        size = np.log1p(np.maximum(x * (2 + x) + y * y, -1 + 1e-16)) / 2
+        size = np.log(np.maximum(np.hypot(1 + x, y), 1e-300))
+        away = x > -0.5  # nearer to -1 the square of |M| cancels, and 1 + x is exact
+        size[away] = np.log1p(x[away] * (2 + x[away]) + y[away] * y[away]) / 2
         return np.asarray(size + 1j * np.arctan2(y, 1 + x))
 
     def log_error(self) -> Array:

@@ -58,7 +58,7 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
     end, far = _ends(noise_multiplier, steps, c, _MOST_TERMS * spacing)
     s = np.asarray(c + 1j * spacing * np.arange(math.ceil(end / spacing) + 1), np.complex128)
     one = transform(np.asarray(s / steps, np.complex128), noise_multiplier, steps)
-    log_one = _log1p(one.plain)
+    log_one = _log1p(one.plain, one.error)
     plain = np.exp(steps * log_one)
     sized = np.exp((steps - 1) * log_one) * (1 + one.sized)
     size = np.abs(1 + one.plain) + one.error
@@ -231,8 +231,14 @@ def _require_small_between(
         y += 0.999 * max(spare / spread, spare * spare * at_zero / 2)
 
 
-def _log1p(g: Complex) -> Complex:
+def _log1p(g: Complex, error: Array) -> Complex:
+    """``log(1 + g)``, of ``error`` where ``1 + g`` is smaller than that.
+
+    Near ``g = -1`` the square of ``|1 + g|`` would cancel; ``1 + x`` is exact there.
+    """
     x, y = g.real, g.imag
-    size = np.maximum(x * (2 + x) + y * y, 2.0**-53 - 1)  # of nearly 0: the error of the sum
-    log: Complex = np.log1p(size) / 2 + 1j * np.arctan2(y, 1 + x)
+    size = np.log(np.maximum(np.hypot(1 + x, y), np.maximum(error, 1e-300)))
+    away = x > -0.5
+    size[away] = np.log1p(x[away] * (2 + x[away]) + y[away] * y[away]) / 2
+    log: Complex = size + 1j * np.arctan2(y, 1 + x)
     return log
