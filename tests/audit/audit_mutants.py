@@ -333,8 +333,8 @@ SELECTION = [
     Mutant(
         "a slope of delta taken for the probability that it bounds",
         "accounting/questions/selection.py",
-        "first = here.lower + x[1] * least, min(1.0, here.upper + x[1] * most)",
-        "first = here.lower + x[1] * most * 1.3, min(1.0, here.upper + x[1] * most)",
+        "first = here.lower + x * least, min(1.0, here.upper + x * most)",
+        "first = here.lower + x * most * 1.3, min(1.0, here.upper + x * most)",
         "selection::test_what_is_attained_is_attained",
     ),
     Mutant(

@@ -146,7 +146,8 @@ def wrong(rank_one):
         if rank_one == "parameters":
             params = {name: param + 1e-7 for name, param in params.items()}
         if rank_one == "shape":
-            params = {**params, "more": torch.zeros(3)}
+            params = {name: param.double() for name, param in params.items()}
+            batches = [(x.double(), y) for x, y in batches]
         if rank_one == "error":
             batches = [(x[:, :-1], y) for x, y in batches]
         if rank_one == "a shard twice":

@@ -867,8 +867,9 @@ def test_frozen_parameters_cost_nothing_and_bias_only_training_works():
     assert set(forms) == {"0.bias", "2.bias"}
 
 
-def test_a_loss_that_ignores_its_parameters():
-    grads, losses = dp.factored_grad(lambda params, x: x.sum())(
+def test_a_loss_without_a_slope_in_its_parameters():
+    """Not one that leaves them out, which is refused."""
+    grads, losses = dp.factored_grad(lambda params, x: x.sum() + 0 * params["w"].sum())(
         {"w": torch.ones(2)}, torch.ones(3, 2)
     )
     assert not grads["w"].dense().any()

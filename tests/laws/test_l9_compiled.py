@@ -23,6 +23,7 @@ from tests.laws.uses import USES
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_LENGTHS = "a packed sequence"
+SLOW = {"torch.lstm", "torch.gru"}  # minutes of compiling; their cells are in the gate
 MASK = torch.tensor([True, True, False, True, True, True])
 
 
@@ -173,7 +174,14 @@ def test_dropped_and_masked_samples_add_exactly_nothing(engine, bad):
 # vmap has no rule for F.bilinear and F.embedding_bag, and says that it runs them in a loop;
 # PyTorch, that projections take another implementation.
 @pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:LSTM with projections")
-@pytest.mark.parametrize("name", [name for name in USES if name != BY_LENGTHS])
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[pytest.mark.nightly] if name in SLOW else [])
+        for name in USES
+        if name != BY_LENGTHS
+    ],
+)
 def test_a_use_of_a_parameter_compiles_to_the_same_step(name):
     use = USES[name]
     private, fast = steps("aot_eager", use.loss, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
