@@ -62,7 +62,7 @@ def test_a_process_group_that_comes_later(monkeypatch):
     engine = engine_for(model)
     monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(torch.distributed, "get_world_size", lambda group=None: 2)
-    with pytest.raises(RuntimeError, match=r"PrivacyEngine.attach: expected one process"):
+    with pytest.raises(RuntimeError, match=r"PrivacyEngine\.attach: expected one process"):
         engine.attach(torch.optim.SGD(model.parameters(), lr=0.1))
 
 

@@ -239,7 +239,8 @@ def test_a_state_of_other_shards_is_refused(alone):
     model, _, _, _ = problem()
     engine = dp.PrivacyEngine(model, sample_size=SIZE, batch_size=24.0, key=KEY, **OPTIONS)
     with pytest.raises(
-        ValueError, match="PrivacyEngine.load_state_dict: expected a state of no shards but got 12"
+        ValueError,
+        match=r"PrivacyEngine\.load_state_dict: expected a state of no shards but got 12",
     ):
         engine.load_state_dict(alone[0]["saved"]["engine"])
     with pytest.raises(ValueError, match="PrivacyEngine: expected shards beside a group of proc"):
