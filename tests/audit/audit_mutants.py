@@ -358,6 +358,6 @@ MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
 if __name__ == "__main__":
     survived = main([*UNIT, *STEPS], "tests/audit/**/test_{}.py")
     survived += main([*LAW, *CANARIES], "tests/laws/test_{}.py") + main(
-        SELECTION, "tests/**/test_{}.py"
+        [*SELECTION, *QUERIES], "tests/**/test_{}.py"
     )
     sys.exit(survived > 0)
