@@ -134,7 +134,7 @@ MUTANTS = [
         "engine/batches.py",
         "shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)",
         "shards = records_of(key, step, size=size, rate=rate, own=range(1), shards=1) * len(own)",
-        "l15b_engine::test_any_number_of_processes_releases_what_one_does",
+        "batches::test_each_record_of_the_batch_comes_once",
     ),
     Mutant(
         "a loop that fails alone",
