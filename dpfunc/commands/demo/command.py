@@ -22,7 +22,7 @@ network without, and compare. By default the noise is calibrated so that the ste
 the budget; with --noise-multiplier, training stops early when the next step would exceed it.
 Each record's presence is what (epsilon, delta) protects; the loss on screen is not private."""
 
-_STEPS, _RATE = 40, 0.1  # a minute of two busy cores
+_STEPS, _RATE = 40, 0.1  # half a minute on two cores
 _FULL_STEPS, _FULL_RATE = 100, 0.25
 
 
