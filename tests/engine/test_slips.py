@@ -81,6 +81,7 @@ def test_a_checkpoint_loaded_before_the_first_step_is_no_slip():
 
 @pytest.mark.parametrize("attached", [False, True])
 def test_nothing_watches_optimizers_for_an_engine_that_is_gone(attached):
+    gc.collect()  # engines of other tests
     before = len(torch_optimizer._global_optimizer_post_hooks)
     model, optimizer = network()
     engine = make(model)
