@@ -1,6 +1,5 @@
 """What an ordinary loop is refused for, before anything has been released."""
 
-import math
 from typing import Any
 
 import torch
@@ -12,6 +11,7 @@ from dpfunc.checks import is_count, require
 from dpfunc.engine.hooks import closure_of
 from dpfunc.modules.checking.looking import look
 from dpfunc.step.one_process import require_unwrapped
+from dpfunc.step.sampled import require_learns_nothing
 from dpfunc.types import Tensors
 
 _SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
@@ -64,11 +64,9 @@ def require_options(max_grad_norm: object, clip: object, loss_reduction: object)
         (max_grad_norm, clip),
         "pass one of them, such as max_grad_norm=1.0",
     )
-    require(  # the engine's budget counts gradients alone
-        getattr(clip, "query_multiplier", math.inf) == math.inf,
+    require_learns_nothing(
         "PrivacyEngine",
-        "a clip rule that learns nothing",
-        type(clip).__name__,
+        clip,
         "use dpfunc.PrivateGrad, whose event counts what the rule learns as well",
     )
     require(

@@ -92,7 +92,7 @@ class PrivacyEngine(Account):
     """
 
     @own_arguments("PrivacyEngine", OF_OPACUS)
-    @in_name_of("PrivacyEngine", max_norm="max_grad_norm", clip="clip")
+    @in_name_of("PrivacyEngine", max_norm="max_grad_norm")
     def __init__(
         self,
         model: nn.Module,

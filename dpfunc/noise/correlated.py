@@ -10,8 +10,8 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
 from dpfunc.noise import feedback, regenerated
-from dpfunc.noise.correlated_state import FORMAT, require_same_run, require_sum, wiped
-from dpfunc.noise.lattice import copied
+from dpfunc.noise.correlated_state import FORMAT, require_same_run, wiped
+from dpfunc.noise.lattice import copied, require_sum
 from dpfunc.noise.sealing import opened, sealed
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.strategies.records import Buffered, InverseToeplitz, Toeplitz
@@ -227,7 +227,7 @@ class CorrelatedNoise:
 
     def _checked(self, summed: Summed, state: State) -> float:
         """The bound, where all is as it was in the steps before; nothing is released if not."""
-        require_sum(summed)
+        require_sum("CorrelatedNoise", summed)
         self._require_own(state)
         bound = float(summed.bound)
         shapes = {name: tuple(value.shape) for name, value in summed.values.items()}

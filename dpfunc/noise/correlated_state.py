@@ -6,7 +6,7 @@ from contextlib import contextmanager
 import torch
 
 from dpfunc.checks import require
-from dpfunc.types import State, Summed, Tensors
+from dpfunc.types import State, Tensors
 
 FORMAT = 1  # of the state: which noise a step has
 _ENTRIES = {"step", "shapes", "bound", "memory", "run", "format"}
@@ -32,28 +32,6 @@ def require_same_run(state: State, run: str, entries: int) -> None:
         f"memory of {entries} earlier steps",
         f"that of {steps}",
         "load the whole state: without it earlier noise is not taken back",
-    )
-
-
-def require_sum(summed: Summed) -> None:
-    """TypeError unless it is a `Summed` of real floating-point numbers."""
-    require(
-        isinstance(summed, Summed),
-        "CorrelatedNoise",
-        "a Summed, whose bound sets the scale of the noise",
-        type(summed).__name__,
-        "pass the result of dpfunc.weighted_sum(grads, weights)",
-        error=TypeError,
-    )
-    strange = {n: v.dtype for n, v in summed.values.items() if not v.is_floating_point()}
-    require(
-        not strange,
-        "CorrelatedNoise",
-        "sums of real floating-point numbers",
-        strange,
-        "give the real and the imaginary part to it as two real numbers (torch.view_as_real), or "
-        "cast whole numbers to float",
-        error=TypeError,
     )
 
 

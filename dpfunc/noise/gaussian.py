@@ -10,7 +10,7 @@ from torch import Tensor
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
 from dpfunc.naming import own_fields
-from dpfunc.noise.lattice import copied, release_, widened
+from dpfunc.noise.lattice import copied, release_, require_sum, widened
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.types import State, Summed, Tensors
 
@@ -114,13 +114,13 @@ class GaussianNoise:
 
     def add(self, summed: Summed, state: State) -> tuple[Tensors, State]:
         """The noisy sum and the state for the next release; ``summed`` stays as it is."""
-        self._require_sum(summed)
+        require_sum("GaussianNoise", summed)
         copies = {name: copied(value) for name, value in summed.values.items()}
         return self.add_(Summed(copies, summed.bound), state)
 
     def add_(self, summed: Summed, state: State) -> tuple[Tensors, State]:
         """`add` in the memory of the sum, which is gone then: what `PrivateGrad` does."""
-        self._require_sum(summed)
+        require_sum("GaussianNoise", summed)
         self._require_own(state)
         released = self._released(summed.values, state, summed.bound, None)
         return released, self._after(state)
@@ -133,7 +133,7 @@ class GaussianNoise:
         one release and count once, by `next_state`. Two different values of one place and step have
         the same noise, and their difference has none.
         """
-        self._require_sum(Summed({"": values}, bound))
+        require_sum("GaussianNoise", Summed({"": values}, bound))
         self._require_own(state)
         return self._released({"": copied(values)}, state, bound, {"": start})[""]
 
@@ -189,26 +189,6 @@ class GaussianNoise:
             state,
             "load the key that the run was started with, or begin a new run with init; "
             "for another noise_multiplier compose the events of two runs",
-        )
-
-    def _require_sum(self, summed: Summed) -> None:
-        require(
-            isinstance(summed, Summed),
-            "GaussianNoise",
-            "a Summed, whose bound sets the scale of the noise",
-            type(summed).__name__,
-            "pass the result of dpfunc.weighted_sum(grads, weights)",
-            error=TypeError,
-        )
-        strange = {n: v.dtype for n, v in summed.values.items() if not v.is_floating_point()}
-        require(
-            not strange,
-            "GaussianNoise",
-            "sums of real floating-point numbers",
-            strange,
-            "give the real and the imaginary part to it as two real numbers "
-            "(torch.view_as_real), or cast whole numbers to float",
-            error=TypeError,
         )
 
     def _deviation(self, bound: float) -> float:

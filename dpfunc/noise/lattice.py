@@ -23,7 +23,7 @@ from dpfunc.noise.kernels.by_torch import release_by_torch
 from dpfunc.noise.kernels.flat import DTYPES, Piece, Release, starts_of
 from dpfunc.noise.kernels.format import MOST_ITEMS, streams
 from dpfunc.random.keys import Key
-from dpfunc.types import Tensors
+from dpfunc.types import Summed, Tensors
 
 _FLOATS = 2.0**-10  # of the bound: what the float arithmetic of a sum may add to its sensitivity
 _STEPS = 2.0**-6  # a grid is at most this share of the deviation, and more than half of it
@@ -63,6 +63,28 @@ def widened(bound: float) -> float:
     True
     """
     return bound * (1 + _FLOATS)
+
+
+def require_sum(subject: str, summed: Summed) -> None:
+    """TypeError unless it is a `Summed` of real floating-point numbers, for a noise mechanism."""
+    require(
+        isinstance(summed, Summed),
+        subject,
+        "a Summed, whose bound sets the scale of the noise",
+        type(summed).__name__,
+        "pass the result of dpfunc.weighted_sum(grads, weights)",
+        error=TypeError,
+    )
+    strange = {n: v.dtype for n, v in summed.values.items() if not v.is_floating_point()}
+    require(
+        not strange,
+        subject,
+        "sums of real floating-point numbers",
+        strange,
+        "give the real and the imaginary part to it as two real numbers (torch.view_as_real), or "
+        "cast whole numbers to float",
+        error=TypeError,
+    )
 
 
 def release(values: Mapping[str, Tensor], key: Key, *, deviation: float) -> Tensors:

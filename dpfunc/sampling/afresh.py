@@ -57,8 +57,7 @@ class Poisson:
     def event(
         self, noise_multiplier: float, *, steps: int, strategy: Strategy | None = None
     ) -> Event:
-        if require_steps("Poisson", steps, strategy):
-            no_theorem("Poisson", _USE)
+        _require_independent("Poisson", steps, strategy)
         return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=self.rate, steps=steps)
 
 
@@ -101,8 +100,7 @@ class TruncatedPoisson:
     def event(
         self, noise_multiplier: float, *, steps: int, strategy: Strategy | None = None
     ) -> Event:
-        if require_steps("TruncatedPoisson", steps, strategy):
-            no_theorem("TruncatedPoisson", _USE)
+        _require_independent("TruncatedPoisson", steps, strategy)
         release = Gaussian(noise_multiplier)
         return TruncatedEvent(self.rate, self.most, self.size, release) * steps
 
@@ -149,6 +147,11 @@ class FixedSize:
     def event(
         self, noise_multiplier: float, *, steps: int, strategy: Strategy | None = None
     ) -> Event:
-        if require_steps("FixedSize", steps, strategy):
-            no_theorem("FixedSize", _USE)
+        _require_independent("FixedSize", steps, strategy)
         return WithoutReplacement(self.batch_size, self.size, Gaussian(noise_multiplier)) * steps
+
+
+def _require_independent(name: str, steps: int, strategy: Strategy | None) -> None:
+    """ValueError for correlated noise: nothing is certain of when a record comes again."""
+    if require_steps(name, steps, strategy):
+        no_theorem(name, _USE)

@@ -23,7 +23,7 @@ def require_theorem(
     """ValueError unless it is known what these cost together."""
     if sampler is not None:
         _require_sampler(sampler, expected_batch_size)
-    query = getattr(clip, "query_multiplier", math.inf)
+    query = query_of(clip)
     require(
         is_real(query) and query > 0,
         "PrivateGrad",
@@ -66,6 +66,23 @@ def require_theorem(
         sampler.event(joint_multiplier(noise, clip), steps=steps, strategy=strategy)
 
 
+def query_of(clip: object) -> float:
+    """Noise over sensitivity of what a clip rule learns from the norms; infinite for nothing."""
+    query: float = getattr(clip, "query_multiplier", math.inf)
+    return query
+
+
+def require_learns_nothing(subject: str, clip: object, remedy: str) -> None:
+    """ValueError for a rule that learns, where the event counts gradients alone."""
+    require(
+        query_of(clip) == math.inf,
+        subject,
+        "a clip rule that learns nothing",
+        type(clip).__name__,
+        remedy,
+    )
+
+
 def require_branch(sampler: Any, *, is_own: bool) -> None:
     """ValueError for a branch with a new key where a record's steps hang together.
 
@@ -88,7 +105,7 @@ def joint_multiplier(noise: Any, clip: ClipRule) -> float:
     Two Gaussian releases of s and q on the same records are one of z, ``1 / z**2 = 1 / s**2 +
     1 / q**2``: both shifts are one vector (Andrew et al. 2021, arXiv:1905.03871, theorem 1).
     """
-    own, query = float(noise.noise_multiplier), getattr(clip, "query_multiplier", math.inf)
+    own, query = float(noise.noise_multiplier), query_of(clip)
     if query == math.inf or own == 0:
         return own
     return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)
@@ -111,7 +128,7 @@ def event_of(
     )
     if sampler is None:
         plain: Event = noise.event(state, sample_rate=sample_rate)
-        if getattr(clip, "query_multiplier", math.inf) == math.inf:
+        if query_of(clip) == math.inf:
             return plain
         sampler = Poisson(size=1, rate=sample_rate or 0.0)
     strategy = getattr(noise, "strategy", None)

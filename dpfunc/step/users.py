@@ -11,7 +11,7 @@ from dpfunc.clipping.weights import divided, masked
 from dpfunc.persample.batches.batch import batch_size
 from dpfunc.persample.factors.reduce import leaf_norms, weighted_sum
 from dpfunc.step.microbatch import Part, in_microbatches
-from dpfunc.step.sampled import require_told
+from dpfunc.step.sampled import require_learns_nothing, require_told
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors
 
 
@@ -65,11 +65,9 @@ def release_users(
         expected_users,
         "pass the sampling rate times the number of all users, a constant of the run",
     )
-    require(  # the noise's event counts means alone
-        getattr(clip, "query_multiplier", math.inf) == math.inf,
+    require_learns_nothing(
         "release_users",
-        "a clip rule that learns nothing",
-        type(clip).__name__,
+        clip,
         "use dpfunc.Clip: what the rule learns of the users would be paid for by nobody",
     )
     require(

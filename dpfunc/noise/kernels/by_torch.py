@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.noise.kernels.deciding import Pairs, decided
-from dpfunc.noise.kernels.flat import Piece, read, write
+from dpfunc.noise.kernels.flat import Piece, read, runs_of_groups, write
 from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, pair_words
 
 BOUND = (3.0, 14.0)
@@ -27,15 +27,9 @@ def release_by_torch(pieces: list[Piece], keys: Streams, scale: float, grid: flo
     device = pieces[0].items.device
     if device.type != "meta":
         require_accurate(device)
-    first, last = min(p.start for p in pieces), max(p.stop for p in pieces)
-    groups = range(first // GROUP, -(-last // GROUP))
-    step = _RUN.get(device.type, _DEVICE_RUN)
-    for begin in groups[::step]:
-        run = range(begin, min(begin + step, groups.stop))
-        here = [p for p in pieces if p.start < run.stop * GROUP and p.stop > run.start * GROUP]
-        if here:
-            sums = read(here, run.start * GROUP, run.stop * GROUP).view(len(run), 2, PAIRS)
-            write(here, run.start * GROUP, _released(sums, run, keys, scale, grid).view(-1))
+    for run, here in runs_of_groups(pieces, _RUN.get(device.type, _DEVICE_RUN)):
+        sums = read(here, run.start * GROUP, run.stop * GROUP).view(len(run), 2, PAIRS)
+        write(here, run.start * GROUP, _released(sums, run, keys, scale, grid).view(-1))
 
 
 def _released(sums: Tensor, run: range, keys: Streams, scale: float, grid: float) -> Tensor:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from dpfunc.noise.kernels.by_torch import BOUND, MOST_SQUARE, radii, require_accurate, waves
 from dpfunc.noise.kernels.deciding import Floats, Wholes, cells
-from dpfunc.noise.kernels.flat import Piece, read, write
+from dpfunc.noise.kernels.flat import Piece, read, runs_of_groups, write
 from dpfunc.noise.kernels.format import (
     ANGLE_BITS,
     GROUP,
@@ -48,17 +48,11 @@ def release_combined(
     device = pieces[0].items.device
     if device.type != "meta":
         require_accurate(device)
-    first, last = min(p.start for p in pieces), max(p.stop for p in pieces)
-    groups = range(first // GROUP, -(-last // GROUP))
-    step = _RUN.get(device.type, _DEVICE_RUN)
-    for begin in groups[::step]:
-        run = range(begin, min(begin + step, groups.stop))
-        here = [p for p in pieces if p.start < run.stop * GROUP and p.stop > run.start * GROUP]
-        if here:
-            sums = read(here, run.start * GROUP, run.stop * GROUP).to(torch.float64)
-            sums = sums.view(len(run), 2, PAIRS)
-            noisy = _released(sums, run, keys, weights, scale, grid)
-            write(here, run.start * GROUP, noisy.view(-1))
+    for run, here in runs_of_groups(pieces, _RUN.get(device.type, _DEVICE_RUN)):
+        sums = read(here, run.start * GROUP, run.stop * GROUP).to(torch.float64)
+        sums = sums.view(len(run), 2, PAIRS)
+        noisy = _released(sums, run, keys, weights, scale, grid)
+        write(here, run.start * GROUP, noisy.view(-1))
 
 
 def _released(

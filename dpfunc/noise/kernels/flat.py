@@ -1,12 +1,12 @@
 """Tensors as one row of items, in the order of their names, each where it is in memory."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from dpfunc.noise.kernels.format import Streams
+from dpfunc.noise.kernels.format import GROUP, Streams
 
 
 def starts_of(sizes: Mapping[str, int]) -> dict[str, int]:
@@ -43,6 +43,17 @@ class Piece:
 
 Release = Callable[[list[Piece], Streams, float, float], None]
 """``release(pieces, keys, scale, grid)``: releases items that are on one device, in place."""
+
+
+def runs_of_groups(pieces: list[Piece], step: int) -> Iterator[tuple[range, list[Piece]]]:
+    """``step`` groups at a time, where there are items: the groups, and the pieces in them."""
+    first, last = min(p.start for p in pieces), max(p.stop for p in pieces)
+    groups = range(first // GROUP, -(-last // GROUP))
+    for begin in groups[::step]:
+        run = range(begin, min(begin + step, groups.stop))
+        here = [p for p in pieces if p.start < run.stop * GROUP and p.stop > run.start * GROUP]
+        if here:
+            yield run, here
 
 
 def read(pieces: list[Piece], first: int, last: int) -> Tensor:
