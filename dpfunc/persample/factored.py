@@ -33,6 +33,7 @@ from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.mapped import Mapped
 from dpfunc.persample.watching.own_draws import OwnDraws
 from dpfunc.persample.watching.tap import Record
+from dpfunc.persample.watching.under_vmap import require_outside
 from dpfunc.persample.whole_batch.places import OffPlanError, Places
 from dpfunc.persample.whole_batch.recompute import Recalled, Recomputing
 from dpfunc.persample.whole_batch.rows import Rows
@@ -96,12 +97,13 @@ def record_factors(
 def _record_factors(
     loss_fn: LossFn, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
 ) -> tuple[dict[str, Factored], Tensor, Record]:
+    subject = "batched" if isinstance(loss_fn, Batched) else "factored_grad"
+    require_outside(subject, "use dpfunc.per_sample_grad, which they can transform, or a loop")
     require_params(params)
     record = Record()
     if batch_size(batch) == 0:
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
-    subject = "batched" if isinstance(loss_fn, Batched) else "factored_grad"
     # Nor is the loss compiled, if it or a part of it is a compiled function.
     with torch.compiler.set_stance("force_eager"), in_own_words(subject):
         if isinstance(loss_fn, Batched):

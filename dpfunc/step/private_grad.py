@@ -19,6 +19,7 @@ from dpfunc.persample.definition.nested_params import flattened, of_flat
 from dpfunc.persample.definition.used import require_used_by_one_sample
 from dpfunc.persample.factored import factored_grad
 from dpfunc.persample.factors.reduce import PerSample, global_norm, leaf_norms, weighted_sum
+from dpfunc.persample.watching.under_vmap import require_outside
 from dpfunc.random.keys import Key
 from dpfunc.sampling.scheme import Sampler
 from dpfunc.step.arguments import (
@@ -168,6 +169,7 @@ class PrivateGrad:
         RuntimeError where a process group of several processes is in use.
         """
         require_one_process("PrivateGrad.update", "use dpfunc.distributed.DataParallel")
+        require_outside("PrivateGrad.update", "take the steps of several runs in a Python loop")
         flat, rebuild = flattened("PrivateGrad.update", params)
         require_params(flat)
         require_state(state)

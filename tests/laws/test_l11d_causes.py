@@ -101,3 +101,50 @@ def checkpointed(params, x):
 def test_a_checkpoint_under_vmap(make):
     with pytest.raises(RuntimeError, match=r"_grad: expected a loss .*activation checkpointing"):
         make(checkpointed)({"w": torch.ones(3)}, X)
+
+
+def linear(params, x):
+    return (params["w"] * x).sum().square()
+
+
+TORCH_SCRIPTS_ITS_FORWARD_MODE = "ignore:.torch.jit.script. is deprecated"
+
+
+@pytest.mark.filterwarnings(TORCH_SCRIPTS_ITS_FORWARD_MODE)
+@pytest.mark.parametrize("engine", ["auto", "factored", "dense"])
+@pytest.mark.parametrize("around", ["vmap", "grad", "jvp"])
+def test_steps_inside_a_transform(engine, around):
+    clip, noise = dp.Clip(1.0), dp.GaussianNoise(1.0, key=dp.key(1))
+    private = dp.PrivateGrad(linear, clip=clip, noise=noise, expected_batch_size=2, engine=engine)
+    state = private.init({"w": X[0]})
+    raised = pytest.raises(RuntimeError, match=f"^PrivateGrad.update: .* but got '{around}'.*loop")
+
+    def step(w):
+        return private.update({"w": w}, X, state)[0]["w"].sum()
+
+    with raised:
+        within(around, step)
+
+
+@pytest.mark.filterwarnings(TORCH_SCRIPTS_ITS_FORWARD_MODE)
+@pytest.mark.parametrize("around", ["vmap", "grad", "jvp"])
+@pytest.mark.parametrize("whole", [False, True])
+def test_factored_gradients_inside_a_transform(around, whole):
+    loss = dp.batched(lambda params, x: (x @ params["w"]).square()) if whole else linear
+    name = "batched" if whole else "factored_grad"
+
+    def norms(w):
+        grads, _ = dp.factored_grad(loss)({"w": w}, X)
+        return grads["w"].norm_sq().sum()
+
+    with pytest.raises(RuntimeError, match=f"^{name}: .* but got '{around}'.*per_sample_grad"):
+        within(around, norms)
+
+
+def within(around, function):
+    """``function`` of one vector, under a transform."""
+    if around == "jvp":
+        return torch.func.jvp(function, (X[0],), (X[1],))
+    if around == "grad":
+        return torch.func.grad(function)(X[0])
+    return torch.func.vmap(function, randomness="different")(X)

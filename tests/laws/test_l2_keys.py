@@ -8,13 +8,12 @@ import mpmath
 import pytest
 import torch
 from hypothesis import example, given
-from hypothesis import strategies as st
 
 from dpfunc.random import discrete, keys
 from dpfunc.random.discrete import discrete_gaussian, discrete_laplace
 from dpfunc.random.keys import bits, fold_in, key
+from tests.random.strategies import DATA
 
-DATA = st.lists(st.one_of(st.text(max_size=6), st.integers(-(2**70), 2**70)), max_size=5)
 NEAR_SMALL = 2**43  # times 2**-63, about where bits that were not read begin to count
 
 

@@ -8,8 +8,7 @@ from hypothesis import strategies as st
 import dpfunc as dp
 from dpfunc.random.keys import Key, bits, fold_in, key
 from tests.devices import DEVICES
-
-DATA = st.lists(st.one_of(st.text(max_size=3), st.integers(-3, 300)), max_size=4)
+from tests.random.strategies import DATA
 
 
 def test_a_key_without_a_seed_is_new_every_time():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.precision import full_precision
-from dpfunc.persample.watching.under_vmap import batch_first, below_vmap, is_mapped
+from dpfunc.persample.watching.under_vmap import is_mapped, on_whole_batch
 
 ToRows = Callable[[Tensor], Tensor]
 """Brings a tensor of the whole batch into the form ``[B, ...]``."""
@@ -84,21 +84,15 @@ def tap(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     vmap and by autograd even where neither the input nor the output depends on the data.
     """
 
-    def alone(probe: Tensor, output: Tensor, read: Tensor) -> Tensor:
-        result: Tensor = _TapAlone.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
-            output, read, probe, tapped
-        )
+    if not torch._C._are_functorch_transforms_active():
+        result: Tensor = _Tap.apply(output, read, probe, tapped)  # type: ignore[no-untyped-call]  # torch does not annotate it
         return result
 
-    def below(probe: Tensor, whole: Tensor, read: Tensor) -> Tensor:
-        return alone(probe, _in_own_memory(whole, expanded=not is_mapped(output)), read)
+    def below(_: str, probe: Tensor, whole: Tensor, read: Tensor) -> tuple[Tensor]:
+        whole = _in_own_memory(whole, expanded=not is_mapped(output))
+        return (tap(whole, read, probe, tapped),)  # another vmap may be around
 
-    if not torch._C._are_functorch_transforms_active():
-        return alone(probe, output, read)
-    result = below_vmap(below, probe, output, read)
-    if result is None:
-        result = _Tap.apply(output, read, probe, tapped)  # type: ignore[no-untyped-call]  # as above
-    return result
+    return on_whole_batch(below, probe, output, read)[0]
 
 
 def _in_own_memory(whole: Tensor, *, expanded: bool) -> Tensor:
@@ -126,31 +120,24 @@ class Operation(Protocol):
 def run_tapped(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
     """The operation's output on ``read``; ``tapped`` is noted in its backward. See `tap`."""
 
-    def alone(probe: Tensor, read: Tensor) -> Tensor:
-        result: Tensor = _RunTappedAlone.apply(  # type: ignore[no-untyped-call]  # as above
-            operation, read, probe, tapped
-        )
+    if not torch._C._are_functorch_transforms_active():
+        result: Tensor = _RunTapped.apply(operation, read, probe, tapped)  # type: ignore[no-untyped-call]  # as above
         return result
 
-    if not torch._C._are_functorch_transforms_active():
-        return alone(probe, read)
-    result = below_vmap(alone, probe, read)
-    if result is None:
-        result = _RunTapped.apply(  # type: ignore[no-untyped-call]  # as above
-            operation, read, probe, tapped
-        )
-    return result
+    def below(_: str, probe: Tensor, read: Tensor) -> tuple[Tensor]:
+        return (run_tapped(operation, read, probe, tapped),)
+
+    return on_whole_batch(below, probe, read)[0]
 
 
 class _RunTapped(torch.autograd.Function):
     @staticmethod
-    def forward(operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
-        return operation.run(read)
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        ctx.operation, read, _, ctx.tapped = inputs
+    def forward(
+        ctx: Any, operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped
+    ) -> Tensor:
+        ctx.operation, ctx.tapped = operation, tapped
         ctx.save_for_backward(read)
+        return operation.run(read)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[None, Tensor | None, None, None]:
@@ -160,44 +147,14 @@ class _RunTapped(torch.autograd.Function):
         tapped.note(read, grad)
         return None, ctx.operation.pull(read, grad) if ctx.needs_input_grad[1] else None, None, None
 
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        operation: Operation,
-        read: Tensor,
-        probe: Tensor,
-        tapped: Tapped,
-    ) -> tuple[Tensor, int]:
-        whole = batch_first(read, in_dims[1], info.batch_size)
-        return run_tapped(operation, whole, probe, tapped), 0
-
-
-class _RunTappedAlone(torch.autograd.Function):
-    """`_RunTapped` where no transform is around, without what those need: it is called faster."""
-
-    @staticmethod
-    def forward(
-        ctx: Any, operation: Operation, read: Tensor, probe: Tensor, tapped: Tapped
-    ) -> Tensor:
-        ctx.operation, ctx.tapped = operation, tapped
-        ctx.save_for_backward(read)
-        return operation.run(read)
-
-    backward = staticmethod(_RunTapped.backward)
-
 
 class _Tap(torch.autograd.Function):
     @staticmethod
-    def forward(output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
-        return output
-
-    @staticmethod
-    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
-        fresh, read, _, tapped = inputs
-        ctx.mark_dirty(fresh)  # not a view: in-place operations may follow
+    def forward(ctx: Any, output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
+        ctx.mark_dirty(output)  # not a view: in-place operations may follow
         ctx.save_for_backward(read)  # raises in backward if the input was changed in place since
         ctx.tapped = tapped
+        return output
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None, None, None]:
@@ -205,29 +162,3 @@ class _Tap(torch.autograd.Function):
         tapped: Tapped = ctx.tapped
         tapped.note(read.detach(), grad)
         return grad, None, None, None
-
-    @staticmethod
-    def vmap(
-        info: Any,
-        in_dims: tuple[int | None, ...],
-        output: Tensor,
-        read: Tensor,
-        probe: Tensor,
-        tapped: Tapped,
-    ) -> tuple[Tensor, int]:
-        size = info.batch_size
-        whole = _in_own_memory(batch_first(output, in_dims[0], size), expanded=in_dims[0] is None)
-        return tap(whole, batch_first(read, in_dims[1], size), probe, tapped), 0
-
-
-class _TapAlone(torch.autograd.Function):
-    """`_Tap` where no transform is around."""
-
-    @staticmethod
-    def forward(ctx: Any, output: Tensor, read: Tensor, probe: Tensor, tapped: Tapped) -> Tensor:
-        ctx.mark_dirty(output)
-        ctx.save_for_backward(read)
-        ctx.tapped = tapped
-        return output
-
-    backward = staticmethod(_Tap.backward)

@@ -12,6 +12,10 @@ from torch import Tensor
 from torch._C._functorch import TransformType
 from torch._functorch.pyfunctorch import VmapInterpreter, retrieve_current_functorch_interpreter
 
+from dpfunc.checks import require
+
+_TRANSFORMS = (TransformType.Vmap, TransformType.Grad, TransformType.Jvp)
+
 Run = Callable[..., tuple[Tensor, ...]]
 
 
@@ -21,40 +25,54 @@ def on_whole_batch(run: Run, probe: Tensor, *inputs: Tensor | None) -> tuple[Ten
     ``randomness`` is that of the vmap. ``probe`` is mapped, so that this works even where no input
     is; ``run`` gets it as it is below the level of vmap. Autograd records what ``run`` does.
     """
-    results: tuple[Tensor, ...] = _WholeBatch.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
-        run, probe, *inputs
-    )
-    return results
-
-
-def below_vmap(run: Callable[..., Tensor], probe: Tensor, *inputs: Tensor) -> Tensor | None:
-    """``run(probe, *inputs)`` on inputs ``[B, ...]``; its result is mapped again.
-
-    As `on_whole_batch`, in half the time, which counts for small layers. None where the vmap that
-    maps ``probe`` is not the only transform around, or not the innermost.
-    """
+    vmap = _only_transform(probe)
+    if vmap is None:
+        results: tuple[Tensor, ...] = _WholeBatch.apply(  # type: ignore[no-untyped-call]  # torch does not annotate it
+            run, probe, *inputs
+        )
+        return results
+    # In half the time of a Function, which counts for small layers.
     functorch = torch._C._functorch
-    if not functorch.maybe_current_level() == functorch.maybe_get_level(probe) == 1:
-        return None
-    vmap = retrieve_current_functorch_interpreter()
-    if not isinstance(vmap, VmapInterpreter):
-        return None
     size = vmap.batch_size()
     whole = [
-        batch_first(functorch.get_unwrapped(part), functorch.maybe_get_bdim(part), size)
+        part
+        if part is None
+        else batch_first(functorch.get_unwrapped(part), functorch.maybe_get_bdim(part), size)
         if is_mapped(part)
         else batch_first(part, None, size)
         for part in inputs
     ]
     with vmap.lower():
-        result = run(functorch.get_unwrapped(probe), *whole)
-    mapped: Tensor = functorch._add_batch_dim(result, 0, 1)
-    return mapped
+        results = run(vmap.randomness(), functorch.get_unwrapped(probe), *whole)
+    return tuple(functorch._add_batch_dim(result, 0, 1) for result in results)
+
+
+def _only_transform(probe: Tensor) -> VmapInterpreter | None:
+    """The vmap that maps ``probe``, where no other transform is around."""
+    functorch = torch._C._functorch
+    if not functorch.maybe_current_level() == functorch.maybe_get_level(probe) == 1:
+        return None
+    vmap = retrieve_current_functorch_interpreter()
+    return vmap if isinstance(vmap, VmapInterpreter) else None
 
 
 def transforms_above(level: int) -> int:
     """How many transforms of `torch.func` are around, beyond the first ``level``."""
     return max(0, torch._C._functorch.maybe_current_level() or 0) - level
+
+
+def require_outside(subject: str, remedy: str) -> None:
+    """Raise where vmap or a derivative of `torch.func` is around: ``subject`` is not their kind."""
+    stack = torch._C._functorch.get_interpreter_stack() or []
+    around = [each.key().name.lower() for each in stack if each.key() in _TRANSFORMS]
+    require(
+        not around,
+        subject,
+        "to be called outside of the transforms of torch.func",
+        " and ".join(around),
+        remedy,
+        error=RuntimeError,
+    )
 
 
 def differentiates_above(level: int) -> bool:
