@@ -32,9 +32,13 @@ def built(work: Workload, names: list[str]) -> tuple[dict[str, Step], dict[str, 
 
 
 def timings(
-    steps: dict[str, Step], rounds: int, most_seconds: float, base: str = PLAIN
+    steps: dict[str, Step],
+    rounds: int,
+    most_seconds: float,
+    base: str = PLAIN,
+    finish: Callable[[], None] = lambda: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contender in each round.
+    """Seconds of each contender in each round, ``finish`` (a wait for the device) included.
 
     One that is much slower than ``base`` sits out the rounds after it has had its time.
     """
@@ -45,8 +49,10 @@ def timings(
             slow = sum(own) > TIMES_SLOWER * sum(taken[base][: len(own)])
             if slow and sum(own) > most_seconds:
                 continue
+            finish()
             start = time.perf_counter()
             step.take()
+            finish()
             own.append(time.perf_counter() - start)
     # A step of many seconds may have taken its time in the warm-up.
     return {name: own[WARM_UP:] or own[-1:] for name, own in taken.items()}

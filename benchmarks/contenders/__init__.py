@@ -17,6 +17,7 @@ CONTENDERS: dict[str, Builder] = {
     "dpfunc without noise": dpfunc_steps.without_noise,
     "dpfunc engine": dpfunc_steps.engine,
     "dpfunc compiled": dpfunc_steps.compiled,
+    "dpfunc replayed": dpfunc_steps.replayed,
     "dpfunc dense": dpfunc_steps.dense,
     "Opacus hooks": opacus_steps.hooks,
     "Opacus functorch": opacus_steps.functorch,

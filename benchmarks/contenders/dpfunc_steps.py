@@ -15,7 +15,7 @@ def _step(
     engine: str = "factored",
     noise_multiplier: float | None = None,
     microbatch_size: int | None = None,
-    compiled: bool = False,
+    backend: str | None = None,
 ) -> Step:
     model, optimizer = model_and_optimizer(work)
     multiplier = NOISE_MULTIPLIER if noise_multiplier is None else noise_multiplier
@@ -31,7 +31,7 @@ def _step(
         microbatch_size=microbatch_size,
         engine=engine,
     )
-    private = dp.compile(private) if compiled else private
+    private = dp.compile(private, backend=backend) if backend else private
     params = dp.named_params(model)
     state = private.init(params)
 
@@ -54,7 +54,11 @@ def without_noise(work: Workload) -> Step:
 
 
 def compiled(work: Workload) -> Step:
-    return _step(work, compiled=True)
+    return _step(work, backend="inductor")
+
+
+def replayed(work: Workload) -> Step:
+    return _step(work, backend="replay")
 
 
 def microbatched(work: Workload) -> Step:

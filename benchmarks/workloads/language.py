@@ -58,7 +58,7 @@ class _Transformer(nn.Module):
         self.register_buffer("mask", mask)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        x = self.words(tokens) + self.positions(torch.arange(tokens.shape[1]))
+        x = self.words(tokens) + self.positions(torch.arange(tokens.shape[1], device=tokens.device))
         for layer in self.layers:
             x = layer(x, src_mask=self.mask)
         return self.output(self.norm(x))

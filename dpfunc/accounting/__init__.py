@@ -19,6 +19,7 @@ from dpfunc.accounting.events.dp_event import from_dp_event as from_dp_event
 from dpfunc.accounting.events.dp_event import to_dp_event as to_dp_event
 from dpfunc.accounting.events.dp_sgd import dp_sgd as dp_sgd
 from dpfunc.accounting.events.given import Pair as Pair
+from dpfunc.accounting.events.histograms import thresholded_histogram as thresholded_histogram
 from dpfunc.accounting.events.mechanisms import ZCDP as ZCDP
 from dpfunc.accounting.events.mechanisms import ApproxDP as ApproxDP
 from dpfunc.accounting.events.mechanisms import DiscreteGaussian as DiscreteGaussian

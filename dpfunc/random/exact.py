@@ -11,8 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from mpmath.ctx_iv import MPIntervalContext
-
 from dpfunc.random.keys import Key, bits, fold_in
 
 _WORD = 64
@@ -49,6 +47,8 @@ def exact_floor(function: Callable[..., Any], *uniforms: LazyUniform) -> int:
     ``function`` computes with the interval arithmetic of mpmath in ``context``. It ends with
     probability one: an open result stays open with half the probability for each bit read.
     """
+    from mpmath.ctx_iv import MPIntervalContext  # noqa: PLC0415  # slow to load, seldom asked
+
     words = _FIRST_WORDS
     while True:
         context = MPIntervalContext()  # one of its own: the precision of mpmath.iv is the caller's

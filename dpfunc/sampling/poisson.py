@@ -3,8 +3,8 @@
 import math
 from collections.abc import Iterator
 
+import scipy
 import torch
-from scipy import stats
 from torch import Tensor
 
 from dpfunc.checks import is_count, is_real, plain, require
@@ -91,7 +91,7 @@ def padded_size(*, size: int, rate: float, overflow_probability: float = 1e-12) 
         "use 1e-12",
     )
     # isf(p) is the smallest k with P(count > k) <= p.
-    quantile = stats.binom.isf(overflow_probability, size, rate)
+    quantile = scipy.stats.binom.isf(overflow_probability, size, rate)
     return min(size, math.ceil(quantile))
 
 

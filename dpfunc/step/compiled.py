@@ -18,6 +18,7 @@ from dpfunc.random.keys import Key
 from dpfunc.step.graph import captured
 from dpfunc.step.microbatch import Part
 from dpfunc.step.private_grad import Aux, PrivateGrad
+from dpfunc.step.replay import replayed
 from dpfunc.types import State, Summed, Tensors
 
 Backend = str | Callable[..., Any]
@@ -31,6 +32,13 @@ _INDUCTOR_OPTIONS: dict[str, str | int | bool | Callable[..., Any]] = {
 }
 
 
+REPLAY = "replay"
+
+
+def _backends() -> list[str]:
+    return [REPLAY, *torch.compiler.list_backends(())]
+
+
 def compile(private_grad: PrivateGrad, *, backend: Backend = "inductor") -> "CompiledGrad":
     """``private_grad`` with its data half compiled: the same ``init``, ``update`` and ``event``.
 
@@ -40,6 +48,10 @@ def compile(private_grad: PrivateGrad, *, backend: Backend = "inductor") -> "Com
     parameters, the batch or the clip state, another autocast setting, and an empty batch do not
     reuse it: all but the last compile anew. Pad Poisson batches to one size (``pad_to`` of
     `sampling.poisson`) and one graph serves the run; with microbatches, let their size divide it.
+
+    ``backend="replay"`` needs no compiler and takes a second: the captured operations run as a flat
+    list of calls of PyTorch's own kernels, without vmap and without Python around them. That pays
+    where a step is made of many small operations.
 
     Guarantee: that of ``private_grad``. The graph computes the same sums up to rounding; the bound
     comes from the clip rule, outside the graph, and the noise is added there. Parameters, batch,
@@ -111,9 +123,9 @@ class CompiledGrad:
             "take dropout out of the loss, or use the PrivateGrad uncompiled",
         )
         require(
-            callable(self.backend) or self.backend in torch.compiler.list_backends(()),
+            callable(self.backend) or self.backend in _backends(),
             "compile",
-            f"a backend of torch.compile, one of {torch.compiler.list_backends(())}",
+            f"{REPLAY!r} or a backend of torch.compile, one of {_backends()[1:]}",
             self.backend,
             'use "inductor"',
         )
@@ -181,12 +193,15 @@ class CompiledGrad:
             return [*sums, *part.norms.values(), part.losses]
 
         try:
-            graph = captured(data_half, tensors_in(inputs))
+            replay = self.backend == REPLAY
+            graph = captured(data_half, tensors_in(inputs), fused=not replay)
         except (DataDependentOutputException, DynamicOutputShapeException) as error:
             raise RuntimeError(
                 "compile: expected a loss and a clip rule that run the same operations whatever "
                 f"the data but got {error}; use torch.where, or the PrivateGrad uncompiled."
             ) from error
+        if replay:
+            return _Graph(replayed(graph), tuple(names))
         run = torch.compile(
             graph,
             backend=self.backend,

@@ -17,15 +17,20 @@ _SUMS = (
 )
 
 
-def captured(function: Callable[..., list[Tensor]], inputs: Sequence[Tensor]) -> GraphModule:
+def captured(
+    function: Callable[..., list[Tensor]], inputs: Sequence[Tensor], *, fused: bool
+) -> GraphModule:
     """The operations of ``function(*inputs)`` below vmap, modes and autograd, for these shapes.
+
+    ``fused``: whether kernels will be made of the graph, whose sums have to be kept exact.
 
     Nothing is computed: the inputs stand in by their shapes alone. A tensor that the function
     closes over becomes an attribute of the graph: the tensor itself, not a copy of it.
     """
     with shapes_alone() as like:
         graph = make_fx(function)(*map(like.from_tensor, inputs))
-    _add_in_float64(graph)
+    if fused:
+        _add_in_float64(graph)
     return graph
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_real, require
-from dpfunc.clipping.weights import divided, masked
+from dpfunc.clipping.weights import divided, masked, of_scaled
 from dpfunc.naming import in_name_of, own_fields
 from dpfunc.persample.automatic import automatic_grad
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
@@ -263,10 +263,11 @@ class PrivateGrad:
         self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
     ) -> Part:
         """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
-        norms = {name: scale * norm for name, norm in leaf_norms(grads).items()}
-        weights = self.weights(norms, clip_state, mask)
-        scaled = Weights({n: scale * w for n, w in weights.values.items()}, weights.bound)
-        return Part(weighted_sum(grads, scaled), norms, losses.detach())
+        norms = leaf_norms(grads)
+        if scale != 1.0:
+            norms = {name: scale * norm for name, norm in norms.items()}
+        weights = of_scaled(self.weights(norms, clip_state, mask), scale)
+        return Part(weighted_sum(grads, weights), norms, losses.detach())
 
     def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
         """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""

@@ -10,8 +10,7 @@ every k. So ``log(sum_t w_t b_t**2) + log(||c||**2)`` is minimised over c with `
 from typing import Any, Literal
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.signal import correlate
+import scipy
 
 from dpfunc.strategies.series import Floats, power_of_one_minus_x, quotient
 
@@ -29,7 +28,7 @@ def banded_optimum(workload: Floats, bands: int, error: Error) -> Floats:
     def cost(tail: Floats) -> tuple[float, Floats]:
         return objective(np.concatenate([[1.0], tail]), workload, weights)
 
-    found = minimize(cost, start[1:], jac=True, method="L-BFGS-B", options=options)
+    found = scipy.optimize.minimize(cost, start[1:], jac=True, method="L-BFGS-B", options=options)
     return np.concatenate([[1.0], found.x])
 
 
@@ -41,7 +40,8 @@ def objective(c: Floats, workload: Floats, weights: Floats) -> tuple[float, Floa
         if not np.isfinite(error):  # the noise would grow without end
             return np.inf, np.zeros(len(c) - 1)
         e = quotient(b, c)
-        by_c = correlate(weights * b, e, mode="full", method="auto")[len(b) - 1 :][: len(c)]
+        whole = scipy.signal.correlate(weights * b, e, mode="full", method="auto")
+        by_c = whole[len(b) - 1 :][: len(c)]
     square = float(np.sum(c**2))
     slope = -2 * by_c / error + 2 * c / square
     return float(np.log(error) + np.log(square)), slope[1:]

@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 import numpy as np
-from scipy.linalg import cho_factor, cho_solve, cholesky, sqrtm
+import scipy
 
 from dpfunc.strategies.series import Floats
 
@@ -29,7 +29,7 @@ def dense_optimum(workload: Floats, epochs: int) -> Floats:
 
 def lower_root(x: Floats) -> Floats:
     """The lower triangular C with ``C^T C = x``."""
-    upper = cholesky(x[::-1, ::-1], lower=True)
+    upper = scipy.linalg.cholesky(x[::-1, ::-1], lower=True)
     return np.ascontiguousarray(upper[::-1, ::-1].T)
 
 
@@ -42,7 +42,7 @@ def dual_bound(workload: Floats, v: Floats) -> float:
 def _middle(m: Floats, v: Floats) -> Floats:
     root = np.sqrt(v)
     symmetric = root[:, None] * m * root
-    return np.real(np.asarray(sqrtm((symmetric + symmetric.T) / 2)))
+    return np.real(np.asarray(scipy.linalg.sqrtm((symmetric + symmetric.T) / 2)))
 
 
 def _once(m: Floats) -> Floats:
@@ -79,11 +79,11 @@ def _epochs(m: Floats, epochs: int) -> Floats:
     def cost(z: Floats) -> tuple[float, Floats]:
         x, d = unpacked(z)
         try:
-            factor = cho_factor(x, lower=True)
+            factor = scipy.linalg.cho_factor(x, lower=True)
         except np.linalg.LinAlgError:  # outside of the cone
             return np.inf, np.zeros_like(z)
-        inverse_m = cho_solve(factor, m)
-        slope = -cho_solve(factor, inverse_m.T)
+        inverse_m = scipy.linalg.cho_solve(factor, m)
+        slope = -scipy.linalg.cho_solve(factor, inverse_m.T)
         by_d = np.diag(slope)
         mean = (by_d * d).reshape(epochs, apart).sum(axis=0)
         by_logs = d * (by_d - np.tile(mean, epochs))

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from scipy.optimize import minimize, minimize_scalar
+import scipy
 
 from dpfunc.strategies.banded_optimum import Error, query_weights
 from dpfunc.strategies.participation import Participation
@@ -33,7 +33,9 @@ def fractional_optimum(
     best = int(np.argmin([cost(exponent) for exponent in grid]))
     low, high = (grid[max(best - 1, 0)], grid[min(best + 1, 24)])
     ends = (1e-3 if best == 0 else float(low), 1 - 1e-4 if best == 24 else float(high))
-    found = minimize_scalar(cost, bounds=ends, method="bounded", options={"xatol": 1e-7})
+    found = scipy.optimize.minimize_scalar(
+        cost, bounds=ends, method="bounded", options={"xatol": 1e-7}
+    )
     return float(found.x)
 
 
@@ -88,7 +90,7 @@ def _descend(cost: Callable[[Floats], float], x: Floats) -> tuple[Floats, float]
     value = cost(x)
     for _ in range(8):
         options: Any = {"maxiter": 600 * len(x), "xatol": 1e-6, "fatol": 1e-9, "adaptive": True}
-        found = minimize(cost, x, method="Nelder-Mead", options=options)
+        found = scipy.optimize.minimize(cost, x, method="Nelder-Mead", options=options)
         if found.fun >= value * (1 - 1e-6):
             break
         x, value = found.x, float(found.fun)

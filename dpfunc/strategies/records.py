@@ -13,7 +13,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.linalg import toeplitz
+import scipy
 
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.strategies.series import Floats, inverse_with_errors_below
@@ -185,7 +185,7 @@ def matrix(strategy: Strategy) -> Floats:
             full[t, : t + 1] = row
         return full
     column = strategy.column()
-    return np.tril(toeplitz(column))
+    return np.tril(scipy.linalg.toeplitz(column))
 
 
 def require_strategy(subject: str, strategy: object) -> None:

@@ -4,8 +4,8 @@ The product of two such matrices is the product of their series, so that ``1 / c
 """
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.signal import lfilter
 
 Floats = NDArray[np.float64]
 
@@ -29,13 +29,13 @@ def quotient(numerator: Floats, denominator: Floats) -> Floats:
     >>> quotient(np.ones(3), np.array([1.0, 0.5])).tolist()
     [1.0, 0.5, 0.75]
     """
-    result: Floats = lfilter([1.0], denominator, numerator)
+    result: Floats = scipy.signal.lfilter([1.0], denominator, numerator)
     return result
 
 
 def product(left: Floats, right: Floats) -> Floats:
     """``left * right`` as power series, as many coefficients as ``right`` has."""
-    result: Floats = lfilter(left, [1.0], right)
+    result: Floats = scipy.signal.lfilter(left, [1.0], right)
     return result
 
 

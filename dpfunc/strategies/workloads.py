@@ -5,7 +5,7 @@ enters the privacy of a release. A Toeplitz workload is given by its first colum
 """
 
 import numpy as np
-from scipy.linalg import solve_triangular
+import scipy
 
 from dpfunc.checks import is_count, is_real, require
 from dpfunc.strategies.records import (
@@ -100,7 +100,7 @@ def errors(strategy: Strategy, workload: Floats | None = None) -> Floats:
         return np.cumsum(b**2)
     if a.ndim == 1:
         a = np.array([np.concatenate([a[t::-1], np.zeros(len(a) - 1 - t)]) for t in range(len(a))])
-    rows = solve_triangular(matrix(strategy), a.T, trans="T", lower=True)
+    rows = scipy.linalg.solve_triangular(matrix(strategy), a.T, trans="T", lower=True)
     return np.asarray((rows**2).sum(axis=0), np.float64)
 
 

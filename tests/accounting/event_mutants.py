@@ -325,6 +325,34 @@ MUTANTS = [
         'return of_outcomes(q, p) if order == "remove" else of_outcomes(p, q)',
         "given::test_delta_is_the_sum_over_outcomes",
     ),
+    Mutant(
+        "losses taken with the wrong sign",
+        "accounting/events/given.py",
+        "math.log(mass) - loss))",
+        "math.log(mass) + loss))",
+        "given::test_an_infinite_loss_gives_the_record_away",
+    ),
+    Mutant(
+        "one bin of a record passes for all",
+        "accounting/events/histograms.py",
+        "-math.expm1(bins * math.log1p(-one))",
+        "-math.expm1(math.log1p(-one))",
+        "histograms::test_no_neighbours_are_further_apart",
+    ),
+    Mutant(
+        "a count of 1 taken for 0",
+        "accounting/events/histograms.py",
+        "threshold - 1.0, bins",
+        "threshold, bins",
+        "histograms::test_no_neighbours_are_further_apart",
+    ),
+    Mutant(
+        "noise of one bin for a record of several",
+        "accounting/events/histograms.py",
+        "ndtr(-distance / (multiplier * math.sqrt(bins)))",
+        "ndtr(-distance / multiplier)",
+        "histograms::test_no_neighbours_are_further_apart",
+    ),
 ]
 
 if __name__ == "__main__":

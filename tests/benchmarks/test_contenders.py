@@ -13,6 +13,7 @@ CONTENDERS = {
     "dpfunc": dpfunc_steps.without_noise,
     "dpfunc in microbatches": dpfunc_steps.microbatched,
     "dpfunc compiled": dpfunc_steps.compiled,
+    "dpfunc replayed": dpfunc_steps.replayed,
     "dpfunc dense": dpfunc_steps.dense,
     "Opacus hooks": opacus_steps.hooks,
     "Opacus functorch": opacus_steps.functorch,

@@ -23,7 +23,6 @@ from tests.laws.uses import USES
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 
 BY_LENGTHS = "a packed sequence"
-SLOW = {"torch.lstm", "torch.gru"}  # minutes of compiling; their cells are in the gate
 MASK = torch.tensor([True, True, False, True, True, True])
 
 
@@ -38,6 +37,11 @@ def steps(backend, loss=loss_fn, **changes):
     return private, dp.compile(private, backend=backend)
 
 
+EXACT = pytest.mark.parametrize("backend", ["inductor", "replay"])
+UNCOMPILED = pytest.mark.parametrize("backend", ["eager", "replay"])
+
+
+@UNCOMPILED
 @pytest.mark.parametrize(
     ("engine", "rule", "microbatch"),
     [
@@ -46,9 +50,9 @@ def steps(backend, loss=loss_fn, **changes):
         ("dense", "Clip", None),
     ],
 )
-def test_a_compiled_step_is_the_step(engine, rule, microbatch):
+def test_a_compiled_step_is_the_step(engine, rule, microbatch, backend):
     at = setting(torch.float64, "cpu")
-    private, fast = steps("eager", engine=engine, clip=CLIPS[rule], microbatch_size=microbatch)
+    private, fast = steps(backend, engine=engine, clip=CLIPS[rule], microbatch_size=microbatch)
     state = private.init(at.params)
     for x, mask in ((at.x, MASK), (at.y @ torch.ones(3, 4).double(), None)):
         expected, _, expected_aux = private.update(at.params, (x, at.y), state, mask)
@@ -58,11 +62,12 @@ def test_a_compiled_step_is_the_step(engine, rule, microbatch):
     assert fast.graph_count == (1 if microbatch is None else 2)
 
 
+@EXACT
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
-def test_adding_a_sample_adds_its_clipped_gradient(dtype):
+def test_adding_a_sample_adds_its_clipped_gradient(dtype, backend):
     """L1 on the kernels that torch.compile makes; one graph, so the sample is masked before."""
     at, recorder = setting(dtype, "cpu"), Recorder()
-    _, fast = steps("inductor", noise=recorder)
+    _, fast = steps(backend, noise=recorder)
     but_one = torch.arange(6) < 5
     for scale_x, scale_y in SAMPLES.values():
         x, y = at.x.clone(), at.y.clone()
@@ -83,7 +88,7 @@ def test_adding_a_sample_adds_its_clipped_gradient(dtype):
     assert fast.graph_count == 1
 
 
-def moved_by_one_sample(params, x, backend="inductor"):
+def moved_by_one_sample(params, x, backend):
     """How far ``x`` moves the sum for ``loss = sum(w * x**2)``, as a part of the bound."""
     recorder = Recorder()
     _, fast = steps(backend, lambda params, x: (params["w"] * (x * x)).sum(), noise=recorder)
@@ -92,35 +97,40 @@ def moved_by_one_sample(params, x, backend="inductor"):
     return float(flat(summed.values).norm() / summed.bound)
 
 
-def test_the_norm_of_a_large_parameter_is_not_too_small():
+@EXACT
+def test_the_norm_of_a_large_parameter_is_not_too_small(backend):
     """Adding a million squares in a row in float32 makes the norm 7e-6 too small."""
     params = {"w": torch.zeros(1000, 1000)}
-    assert moved_by_one_sample(params, torch.full((1000, 1000), 0.1**0.5)) <= 1 + 1e-6
+    x = torch.full((1000, 1000), 0.1**0.5)
+    assert moved_by_one_sample(params, x, backend) <= 1 + 1e-6
 
 
-def test_the_sum_over_a_large_batch_is_not_off():
+@EXACT
+def test_the_sum_over_a_large_batch_is_not_off(backend):
     """Adding a million equal numbers in a row in float32 is off by more than 1e-6."""
     x = torch.full((10**6,), 0.1)
     recorder = Recorder()
-    slow, fast = steps("inductor", lambda params, x: params["w"] * x, noise=recorder)
+    slow, fast = steps(backend, lambda params, x: params["w"] * x, noise=recorder)
     for step in (slow, fast):
         step.update({"w": torch.zeros(())}, x, step.init({}))
     eager, compiled = (float(flat(summed.values)) for summed in recorder.seen)
     assert compiled == pytest.approx(eager, rel=1e-6)
 
 
-def test_a_norm_is_taken_of_the_numbers_that_are_summed():
+@EXACT
+def test_a_norm_is_taken_of_the_numbers_that_are_summed(backend):
     """A fused kernel that keeps bfloat16 products unrounded for the norm sums others than those."""
     values = torch.arange(1, 2, 2**-7).bfloat16()
     rounded_up = (values * values).double() / values.double().square()
     worst = values[rounded_up.argmax()]
     assert rounded_up.max() > 1.002
     params = {"w": torch.zeros(300, dtype=torch.bfloat16)}
-    assert moved_by_one_sample(params, worst.expand(300)) <= 1 + 1e-6
+    assert moved_by_one_sample(params, worst.expand(300), backend) <= 1 + 1e-6
 
 
+@UNCOMPILED
 @pytest.mark.parametrize("precision", ["plain", "autocast", "medium"])
-def test_sums_are_in_full_precision_whatever_the_settings(precision):
+def test_sums_are_in_full_precision_whatever_the_settings(precision, backend):
     """Captured and first run with the setting off, then with it on, and the other way round."""
     count = 4097
     params = {"w": torch.zeros(32, 8), "b": torch.zeros(32)}
@@ -130,7 +140,7 @@ def test_sums_are_in_full_precision_whatever_the_settings(precision):
     def linear_loss(params, x):
         return torch.nn.functional.linear(x, params["w"], params["b"]).sum()
 
-    _, fast = steps("eager", linear_loss, noise=recorder)
+    _, fast = steps(backend, linear_loss, noise=recorder)
     before = torch.get_float32_matmul_precision()
     for changed in (False, True, False):
         torch.set_float32_matmul_precision(
@@ -148,11 +158,12 @@ def test_sums_are_in_full_precision_whatever_the_settings(precision):
         assert moved == pytest.approx(MAX_NORM, abs=0.005)
 
 
+@UNCOMPILED
 @pytest.mark.parametrize("engine", ENGINE_NAMES)
 @pytest.mark.parametrize("bad", [math.nan, math.inf, 1e30])
-def test_dropped_and_masked_samples_add_exactly_nothing(engine, bad):
+def test_dropped_and_masked_samples_add_exactly_nothing(engine, bad, backend):
     at = setting(torch.float32, "cpu")
-    _, fast = steps("eager", engine=engine, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
+    _, fast = steps(backend, engine=engine, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
     rows = [1, 4]
     x, y = at.x.clone(), at.y.clone()
     x[rows] = 0.0
@@ -175,16 +186,17 @@ def test_dropped_and_masked_samples_add_exactly_nothing(engine, bad):
 # PyTorch, that projections take another implementation.
 @pytest.mark.filterwarnings("ignore:There is a performance drop", "ignore:LSTM with projections")
 @pytest.mark.parametrize(
-    "name",
+    ("backend", "name"),
     [
-        pytest.param(name, marks=[pytest.mark.nightly] if name in SLOW else [])
+        pytest.param(backend, name, marks=[pytest.mark.nightly] if backend == "aot_eager" else [])
+        for backend in ("aot_eager", "replay")
         for name in USES
         if name != BY_LENGTHS
     ],
 )
-def test_a_use_of_a_parameter_compiles_to_the_same_step(name):
+def test_a_use_of_a_parameter_compiles_to_the_same_step(backend, name):
     use = USES[name]
-    private, fast = steps("aot_eager", use.loss, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
+    private, fast = steps(backend, use.loss, noise=dp.GaussianNoise(0.0, key=dp.key(2)))
     expected = private.update(use.params, use.batch, private.init(use.params))
     actual = fast.update(use.params, use.batch, fast.init(use.params))
     torch.testing.assert_close(actual[0], expected[0], rtol=1e-9, atol=1e-12)

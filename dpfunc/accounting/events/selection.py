@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from functools import lru_cache
 
-from scipy.optimize import brentq
+import scipy
 
 from dpfunc.accounting.events.algebra import Event, require_event
 from dpfunc.checks import is_real, require
@@ -117,7 +117,9 @@ def gamma_of(mean_runs: float, shape: float) -> float:
         low *= 2
     if log_mean_at(high, shape) > target:
         return 1.0
-    log_gamma = float(brentq(lambda x: log_mean_at(x, shape) - target, low, high, xtol=1e-16))
+    log_gamma = float(
+        scipy.optimize.brentq(lambda x: log_mean_at(x, shape) - target, low, high, xtol=1e-16)
+    )
     return math.exp(log_gamma)
 
 

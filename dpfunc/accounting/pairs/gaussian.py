@@ -7,7 +7,7 @@ Any number of unsampled Gaussian releases is one of them: ``mu**2 = sum 1 / nois
 import math
 import sys
 
-from scipy.optimize import brentq
+import scipy
 from scipy.special import erfcx, log_ndtr
 
 _ULP = sys.float_info.epsilon
@@ -44,7 +44,7 @@ def gaussian_epsilon(mu: float, log_delta: float) -> tuple[float, float]:
 
     found = 0.0
     if excess(0.0) > 0:
-        found = float(brentq(excess, 0.0, enough, xtol=1e-14, rtol=4 * _ULP))
+        found = float(scipy.optimize.brentq(excess, 0.0, enough, xtol=1e-14, rtol=4 * _ULP))
     return _moved(mu, log_delta, found, -1.0), _moved(mu, log_delta, found, 1.0)
 
 

@@ -7,7 +7,7 @@ and Q there is one cell of the pair.
 import math
 
 import numpy as np
-from scipy.optimize import brentq
+import scipy
 
 from dpfunc.accounting.pairs.privacy_loss import ULP, OutOfReachError, Pair, log_rounding
 
@@ -68,7 +68,7 @@ def epsilon_interval(pair: Pair, log_delta: float) -> tuple[float, float]:
 
     found = 0.0
     if excess(0.0) > 0 >= excess(high):
-        found = float(brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
+        found = float(scipy.optimize.brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
     lower = upper = found
     push = 1e-15 * (found + 1e-3)
     while log_delta_interval(pair, upper)[1] > log_delta:

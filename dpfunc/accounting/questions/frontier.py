@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 
-from scipy.optimize import brentq
+import scipy
 
 from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.domination.release import Relation
@@ -96,7 +96,7 @@ class Frontier:
             if bad in limits:
                 return bad
             good, bad, step = bad, _within(bad - safe * step, limits), 4 * step
-        x = float(brentq(excess, good, bad, xtol=TOLERANCE / 8))
+        x = float(scipy.optimize.brentq(excess, good, bad, xtol=TOLERANCE / 8))
         good, bad = x + safe * TOLERANCE / 4, x - safe * TOLERANCE / 4
         while excess(good) > 0:
             bad, good = good, good + safe * TOLERANCE / 2

@@ -21,7 +21,7 @@ from functools import cached_property
 from itertools import product
 from typing import NamedTuple
 
-from scipy.optimize import brentq
+import scipy
 
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.engines.bounds import Bounds
@@ -144,7 +144,11 @@ class _Question:
         low = high
         while excess(low) < 0:
             high, low = low, low / 4
-        e = float(brentq(excess, low, high, xtol=1e-8 * low, rtol=1e-8)) if low < high else high
+        e = (
+            float(scipy.optimize.brentq(excess, low, high, xtol=1e-8 * low, rtol=1e-8))
+            if low < high
+            else high
+        )
         step = 1e-9 * e
         while excess(e) > 0 and e < high:
             e, step = min(high, e + step), 2 * step

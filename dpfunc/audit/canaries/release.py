@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+import scipy
 
 from dpfunc.accounting import Event, Gaussian, Poisson
 from dpfunc.accounting.domination.composition import dominating_pair
@@ -127,13 +127,15 @@ def _laws(values: Array, is_in: Any, sigma: float, rate: float) -> dict[str, flo
     mean = np.where(is_in, rate / sigma, 0.0)
     centred = (values - mean) / np.sqrt(variance)
     spread = float((centred.sum(0) ** 2).sum() / steps)
-    tail = stats.chi2.cdf(spread, len(is_in)), stats.chi2.sf(spread, len(is_in))
+    tail = scipy.stats.chi2.cdf(spread, len(is_in)), scipy.stats.chi2.sf(spread, len(is_in))
     lag = float((centred[1:] * centred[:-1]).sum()) / math.sqrt(max(1, centred[1:].size))
     return {
-        "in": float(stats.kstest(values[:, is_in].ravel(), lambda y: pair.cdfs(y)[0]).pvalue),
-        "out": float(stats.kstest(values[:, ~is_in].ravel(), lambda y: pair.cdfs(y)[1]).pvalue),
+        "in": float(scipy.stats.kstest(values[:, is_in].ravel(), lambda y: pair.cdfs(y)[0]).pvalue),
+        "out": float(
+            scipy.stats.kstest(values[:, ~is_in].ravel(), lambda y: pair.cdfs(y)[1]).pvalue
+        ),
         "spread": min(1.0, 2 * float(min(tail))),
-        "lag": 2 * float(stats.norm.sf(abs(lag))),
+        "lag": 2 * float(scipy.stats.norm.sf(abs(lag))),
     }
 
 

@@ -23,9 +23,9 @@ from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
 from scipy.special import betainc
-from scipy.stats import binom
 
 from dpfunc.audit.statistics.scores import Scores
 
@@ -109,7 +109,7 @@ def crossing(steps: Sequence[int], thresholds: Sequence[int], q: float) -> float
     """``P[W at some of the steps is at least its threshold]``, W a walk of Bernoulli(q) steps."""
     alive, before, crossed = np.ones(1), 0, 0.0
     for step, threshold in zip(steps, thresholds, strict=True):
-        law = binom.pmf(np.arange(step - before + 1), step - before, q)
+        law = scipy.stats.binom.pmf(np.arange(step - before + 1), step - before, q)
         alive = np.convolve(alive, law)
         crossed += float(alive[threshold:].sum())
         alive, before = alive[:threshold], step
@@ -137,7 +137,7 @@ def _level(grid: tuple[tuple[int, int], ...], q: float) -> float:
 
 def _threshold(count: int, level: float, q: float) -> int:
     """The least a with a tail of at most ``level``."""
-    near = int(binom.isf(min(level, 1.0), count, q))
+    near = int(scipy.stats.binom.isf(min(level, 1.0), count, q))
     around = np.arange(max(0, near - 3), min(count, near + 4) + 2)
     return int(around[int(np.argmax(tail(count, around, q) <= level))])
 

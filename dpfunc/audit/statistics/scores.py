@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.stats import binom
 
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.checks import is_real, plain, require
@@ -87,7 +87,7 @@ def require_fair_coins(subject: str, scores: Scores) -> None:
     """Refuse splits that independent fair coins hardly make, and dealt halves."""
     n_in, n_out = len(scores.inside), len(scores.outside)
     total = n_in + n_out
-    chance = 2 * float(binom.cdf(min(n_in, n_out), total, 0.5))
+    chance = 2 * float(scipy.stats.binom.cdf(min(n_in, n_out), total, 0.5))
     require(
         chance >= _UNFAIR,
         subject,

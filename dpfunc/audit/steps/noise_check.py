@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from itertools import combinations
 
 import numpy as np
-from scipy import stats
+import scipy
 from torch import Tensor
 
 from dpfunc.audit.steps.report import Finding, Report
@@ -72,14 +72,14 @@ def _shape_of(name: str, values: np.ndarray, alpha: float) -> list[Finding]:
     if not np.isfinite(values).all():
         return [Finding("not finite", name, "noise that is not finite")]
     total, count = float(np.square(values).sum()), len(values)
-    low, high = stats.chi2.ppf(alpha, count), stats.chi2.isf(alpha, count)
+    low, high = scipy.stats.chi2.ppf(alpha, count), scipy.stats.chi2.isf(alpha, count)
     found = []
     if not low <= total <= high * _LARGER:
         ratio = total / count
         what = f"variance {ratio:.3g} of what is promised"
         found.append(Finding("wrong noise", name, what, ratio))
     some = values[:_MOST] / math.sqrt(max(total / count, 1e-300))
-    if stats.kstest(some, "norm").pvalue < alpha:
+    if scipy.stats.kstest(some, "norm").pvalue < alpha:
         found.append(Finding("wrong noise", name, "its shape is not normal"))
     return found
 
@@ -87,7 +87,7 @@ def _shape_of(name: str, values: np.ndarray, alpha: float) -> list[Finding]:
 def _repeats(label: str, rows: Sequence[np.ndarray], alpha: float) -> list[Finding]:
     """Pairs of rows that are correlated; rows too short to tell are left out."""
     found = []
-    limit = -stats.norm.ppf(alpha / 2)
+    limit = -scipy.stats.norm.ppf(alpha / 2)
     for i, j in combinations(range(len(rows)), 2):
         size = min(len(rows[i]), len(rows[j]))
         a, b = rows[i][:size], rows[j][:size]

@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import stats
 
 from dpfunc.audit.steps.report import Finding, Report
 from dpfunc.checks import is_count, is_real, plain, require
@@ -63,7 +63,7 @@ def _against_poisson(drawn: NDArray[np.int64], rate: float) -> list[Finding]:
     alpha = _ALPHA / _TESTS
     found = []
     total = int(drawn.sum())
-    if stats.binomtest(total, total + max(0, steps * size - total), rate).pvalue < alpha:
+    if scipy.stats.binomtest(total, total + max(0, steps * size - total), rate).pvalue < alpha:
         found.append(_wrong("all batches", f"rate {total / (steps * size):.4g} for {rate:.4g}"))
     sizes = drawn.sum(1)
     expected = size * rate * (1 - rate)
@@ -83,7 +83,7 @@ def _against_poisson(drawn: NDArray[np.int64], rate: float) -> list[Finding]:
     lag = float((taken[1:] * taken[:-1]).sum()) / (
         rate * (1 - rate) * math.sqrt((steps - 1) * size)
     )
-    if abs(lag) > -stats.norm.ppf(alpha / 2):
+    if abs(lag) > -scipy.stats.norm.ppf(alpha / 2):
         found.append(_wrong("batches in a row", f"they depend on each other: z = {lag:.3g}"))
     return found
 
@@ -109,7 +109,7 @@ def _scheme(drawn: NDArray[np.int64], rate: float, is_poisson: bool) -> str:
 
 
 def _is_chi_square(value: float, freedom: int, alpha: float) -> bool:
-    low, high = stats.chi2.ppf(alpha / 2, freedom), stats.chi2.isf(alpha / 2, freedom)
+    low, high = scipy.stats.chi2.ppf(alpha / 2, freedom), scipy.stats.chi2.isf(alpha / 2, freedom)
     return bool(low * 0.97 <= value <= high * 1.03)  # binomials are nearly normal, not quite
 
 

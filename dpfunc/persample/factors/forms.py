@@ -37,9 +37,10 @@ def row_norm_sq(values: Tensor) -> Tensor:
     # vector_norm takes one pass and no memory, but adds in a row, which is percents too small for
     # 1e8 numbers: sum() adds the blocks in a tree.
     whole = rows.shape[1] // _BLOCK * _BLOCK
-    blocks = rows[:, :whole].unflatten(1, (-1, _BLOCK))
-    norm_sq = _norm(rows[:, whole:]).square()
-    return norm_sq + _norm(blocks).square().sum(1) if whole else norm_sq
+    if not whole:
+        return _norm(rows).square()
+    norm_sq = _norm(rows[:, :whole].unflatten(1, (-1, _BLOCK))).square().sum(1)
+    return norm_sq if whole == rows.shape[1] else norm_sq + _norm(rows[:, whole:]).square()
 
 
 def _norm(values: Tensor) -> Tensor:

@@ -77,3 +77,44 @@ def test_what_is_not_proven_is_refused():
     for event, relation in ((Pair(P, Q), "replace_one"), (Group(2, Pair(P, Q)), "remove")):
         with pytest.raises(ValueError, match="no bound is proven"):
             epsilon(event, delta=1e-5, relation=relation)
+
+
+def test_a_pair_of_losses_is_the_pair():
+    """Losses of ``P`` against ``Q``; ``Q``'s last outcome never comes under ``P``."""
+    losses = [math.log(p / q) for p, q in zip(P, Q, strict=True) if p > 0]
+    found = Pair.of_losses(losses, P[:4])
+    for times in (1, 3):
+        for relation in ("remove", "add"):
+            for e in (0.0, 0.4):
+                options = {"epsilon": e, "relation": relation}
+                same = delta(Pair(P, Q) * times, **options)
+                assert delta(found * times, **options) == pytest.approx(same, rel=1e-12)
+
+
+def test_losses_without_a_remainder_leave_none():
+    """Of randomised response: log 3 and -log 3. What rounding leaves is no outcome."""
+    loss = math.log(3)
+    pair = Pair.of_losses((loss, -loss), (0.75, 0.25))
+    assert len(pair.q) == 2
+    assert epsilon(pair, delta=0.0) == pytest.approx(loss)
+
+
+def test_an_infinite_loss_gives_the_record_away():
+    pair = Pair.of_losses((0.0, math.inf, 800.0), (0.97, 0.02, 0.01))
+    assert pair.q == (0.97, 0.0, 0.0, pytest.approx(0.03))
+    assert delta(pair, epsilon=50.0, relation="remove") == pytest.approx(0.03)
+
+
+@pytest.mark.parametrize(
+    ("losses", "probabilities", "said"),
+    [
+        ((0.5, -0.5), (0.6, 0.4), "a mean of exp"),
+        ((0.5,), (0.5, 0.5), "one for each probability"),
+        ((-math.inf, 1.0), (0.5, 0.5), "losses that are numbers"),
+        ((1.0, 2.0), (0.5, 1.5), "between 0 and 1"),
+        ((1.0, 2.0), (0.5, 0.4), "sum to 1"),
+    ],
+)
+def test_losses_of_no_pair(losses, probabilities, said):
+    with pytest.raises(ValueError, match=rf"^Pair.*{said}"):
+        Pair.of_losses(losses, probabilities)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 
 import numpy as np
-from scipy.optimize import minimize_scalar
+import scipy
 from scipy.special import logsumexp
 
 from dpfunc.accounting.domination.composition import ORDERS, dominating_pair
@@ -104,7 +104,7 @@ def best_of(bound: Callable[[float], float]) -> float:
         return bound(1 + math.exp(log_c))
 
     coarse = min((0.5 * step for step in range(-8, 19)), key=at)
-    found = minimize_scalar(
+    found = scipy.optimize.minimize_scalar(
         at, bounds=(coarse - 0.5, coarse + 0.5), method="bounded", options={"xatol": 1e-6}
     )
     return 1 + math.exp(float(found.x))

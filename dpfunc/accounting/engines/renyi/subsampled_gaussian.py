@@ -10,8 +10,8 @@ import math
 from collections.abc import Callable, Sequence
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
 from dpfunc.accounting.events.dp_sgd import Phase
@@ -119,7 +119,7 @@ def _minimum(bound: Callable[[float], float]) -> float:
     best, here = low, bound(low)
     while (there := bound(best + width)) < here and best < math.log(1e12):
         best, here = best + width, there
-    around = minimize_scalar(
+    around = scipy.optimize.minimize_scalar(
         bound, bounds=(best - width, best + width), method="bounded", options={"xatol": 1e-6}
     )
     return min(here, float(around.fun))
