@@ -197,7 +197,8 @@ def test_imports_stand_at_the_top_but_for_optional_packages(path):
     for imported, node in imports(tree):
         if node in inside:
             optional = ("dp_accounting", "matplotlib", "mlxtend", "rich", "tqdm")
-            assert imported.split(".")[0] in optional or imported == "torch.utils.tensorboard"
+            slow = ("mpmath",)  # to load, and seldom asked
+            assert imported.split(".")[0] in optional + slow or imported.endswith(".tensorboard")
     assert "TYPE_CHECKING" not in path.read_text()
 
 

@@ -6,7 +6,7 @@ from tests.accounting.questions_at_random import faults
 
 
 def test_a_few_questions():
-    wrong, _ = faults(count=30, seed=0, with_slow=False)  # the nightly test has those as well
+    wrong, _ = faults(count=12, seed=0, with_slow=False)  # the nightly test has those as well
     assert not wrong
 
 
