@@ -13,6 +13,8 @@ _HOMES = {
     "Key": "dpfunc.random.keys",
     "fold_in": "dpfunc.random.keys",
     "key": "dpfunc.random.keys",
+    "load_key": "dpfunc.random.key_files",
+    "save_key": "dpfunc.random.key_files",
     "laplace": "dpfunc.random.continuous",
     "normal": "dpfunc.random.continuous",
     "uniform": "dpfunc.random.continuous",

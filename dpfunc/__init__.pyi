@@ -35,6 +35,8 @@ from dpfunc.random.continuous import uniform as uniform
 from dpfunc.random.discrete import bernoulli as bernoulli
 from dpfunc.random.discrete import discrete_gaussian as discrete_gaussian
 from dpfunc.random.discrete import discrete_laplace as discrete_laplace
+from dpfunc.random.key_files import load_key as load_key
+from dpfunc.random.key_files import save_key as save_key
 from dpfunc.random.keys import Key as Key
 from dpfunc.random.keys import fold_in as fold_in
 from dpfunc.random.keys import key as key
