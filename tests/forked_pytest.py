@@ -28,8 +28,12 @@ _server = multiprocessing.get_context("forkserver")
 _server.set_forkserver_preload(list(_LIBRARIES))
 
 
+class StoppedError(Exception):
+    """Pytest came to no verdict: what it was asked for is not there, or it took too long."""
+
+
 def first_failure(copy: Path, tests: Sequence[str], *, seconds: float) -> str | None:
-    """The first of ``tests`` that fails in a copy, or what stopped them; None where all pass."""
+    """The first of ``tests`` that fails in a copy; None where all pass. Raises StoppedError."""
     os.environ["OMP_NUM_THREADS"] = "1"  # of the server: it must have one thread when it forks
     here, there = _server.Pipe(duplex=False)
     process = _server.Process(target=_run, args=(there, str(copy), [*_OPTIONS, *tests]))
@@ -37,15 +41,18 @@ def first_failure(copy: Path, tests: Sequence[str], *, seconds: float) -> str | 
     there.close()
     try:
         if not here.poll(seconds):
-            return f"stopped after {seconds:.0f} seconds"
-        answer: str | None = here.recv()
-        return answer
+            raise StoppedError(f"stopped after {seconds:.0f} seconds")
+        failed, why = here.recv()
     except EOFError:
         process.join()
-        return f"pytest died with exit code {process.exitcode}"
+        raise StoppedError(f"pytest died with exit code {process.exitcode}") from None
     finally:
         process.kill()
         process.join()
+    if why:
+        raise StoppedError(why)
+    found: str | None = failed
+    return found
 
 
 def _run(answer: Connection, copy: str, arguments: list[str]) -> None:
@@ -56,9 +63,10 @@ def _run(answer: Connection, copy: str, arguments: list[str]) -> None:
         code = pytest.main(arguments, plugins=[seen])
         passed = code in (pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED)
         said = Path(_OUTPUT).read_text().splitlines()[-8:]
-        answer.send(seen.test or (None if passed else f"pytest stopped: {code!r}, {said}"))
+        stopped = "" if seen.test or passed else f"pytest stopped: {code!r}, {said}"
+        answer.send((seen.test, stopped))
     except BaseException:
-        answer.send(f"pytest stopped: {traceback.format_exc()}")
+        answer.send((None, f"pytest stopped: {traceback.format_exc()}"))
         raise
 
 

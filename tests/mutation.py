@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
-from tests.forked_pytest import first_failure
+from tests.forked_pytest import StoppedError, first_failure
 
 ROOT = Path(__file__).parents[1]
 MOST_SECONDS = 1800
@@ -30,8 +30,12 @@ class Mutant(NamedTuple):
     tests: str  # names, apart by spaces
 
 
-def main(mutants: Sequence[Mutant], pattern: str) -> int:
-    """Print what notices each mutant; 1 if one survives. A name in ``pattern`` gives the files."""
+def main(lists: Sequence[tuple[Sequence[Mutant], str]]) -> int:
+    """Print what notices each mutant; 1 if one survives. A name in a pattern gives the files."""
+    return max(_run(mutants, pattern) for mutants, pattern in lists)
+
+
+def _run(mutants: Sequence[Mutant], pattern: str) -> int:
     survived = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda mutant: _first_reds(mutant, pattern), mutants)
@@ -60,18 +64,19 @@ def planted(mutant: Mutant) -> Iterator[Path]:
 def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
     """For each name the first test that fails with the mistake in place, in a copy."""
     with planted(mutant) as copy:
-        return {name: _first_red(copy, mutant, _place(pattern, name)) for name in _names(mutant)}
+        return {name: _first_red(copy, mutant, pattern, name) for name in names_of(mutant)}
 
 
-def _first_red(copy: Path, mutant: Mutant, pattern: str) -> str | None:
-    path, *test = pattern.split("::")
-    files = sorted(copy.glob(path))
-    if not files:
-        raise SystemExit(f"{mutant.mistake}: expected tests at {path}.")
-    named = ["::".join([str(file), *test]) for file in files]
-    red = first_failure(copy, named, seconds=MOST_SECONDS)
+def _first_red(copy: Path, mutant: Mutant, pattern: str, name: str) -> str | None:
+    named = named_tests(copy, pattern, name)
+    if not named:
+        raise SystemExit(f"{mutant.mistake}: expected tests named {name} at {pattern}.")
+    try:
+        red = first_failure(copy, named, seconds=MOST_SECONDS)
+    except StoppedError as stopped:
+        raise SystemExit(f"{mutant.mistake}: {stopped}") from stopped
     if red is not None and "::" not in red:
-        raise SystemExit(f"{mutant.mistake}: {red}")
+        raise SystemExit(f"{mutant.mistake}: {red} cannot be imported")
     return red
 
 
@@ -85,13 +90,17 @@ def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
     return caught
 
 
-def _place(pattern: str, name: str) -> str:
-    """The files of a name, and the test in them if it names one."""
+def named_tests(root: Path, pattern: str, name: str) -> list[str]:
+    """The files of a name, or the test in them if it names one, for pytest."""
     file, *test = name.split("::")
     if "_" in file:
         pattern = pattern.replace("{}_*", "{}")
-    return "::".join([pattern.format(file), *test])
+    files = sorted(root.glob(pattern.format(file)))
+    if test:  # a pattern may find other files of that name
+        definition = f"def {test[0].split('[')[0]}("
+        files = [path for path in files if definition in path.read_text()]
+    return ["::".join([str(path), *test]) for path in files]
 
 
-def _names(mutant: Mutant) -> list[str]:
+def names_of(mutant: Mutant) -> list[str]:
     return mutant.tests.split()

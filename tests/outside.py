@@ -16,7 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from tests.forked_pytest import first_failure
+from tests.forked_pytest import StoppedError, first_failure
 from tests.mutation import MOST_SECONDS, ROOT, Mutant, planted
 
 LAWS = "laws"
@@ -105,7 +105,10 @@ def main(path: Path, *, workers: int = 1) -> int:
 def _first_red(mutant: Mutant) -> str | None:
     with planted(mutant) as copy:
         for tests in (tests_of(mutant.file), laws_of(mutant.file)):
-            red = first_failure(copy, tests, seconds=MOST_SECONDS)
+            try:
+                red = first_failure(copy, tests, seconds=MOST_SECONDS)
+            except StoppedError as stopped:  # by the mistake: the tests are those of the project
+                return str(stopped)
             if red is not None:
                 return red
     return None

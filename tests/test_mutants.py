@@ -1,4 +1,4 @@
-"""The lines that mutants change are where they are looked for: known before any is planted."""
+"""The lines that mutants change, and the tests that notice them, are there before any is planted."""
 
 import pytest
 
@@ -7,19 +7,33 @@ from tests.audit import audit_mutants
 from tests.correlated import mutants as correlated_mutants
 from tests.distributed import mutants as process_mutants
 from tests.laws import mutants
-from tests.mutation import ROOT
+from tests.mutation import ROOT, names_of, named_tests
+from tests.step import mutants as step_mutants
+
+LISTS = [
+    *mutants.LISTS,
+    *event_mutants.LISTS,
+    *process_mutants.LISTS,
+    *audit_mutants.LISTS,
+]
+MUTANTS = [
+    pytest.param(mutant, pattern, id=mutant.mistake) for of, pattern in LISTS for mutant in of
+]
 
 
-@pytest.mark.parametrize(
-    "mutant",
-    [
-        *mutants.MUTANTS,
-        *event_mutants.MUTANTS,
-        *process_mutants.MUTANTS,
-        *correlated_mutants.MUTANTS,
-        *audit_mutants.MUTANTS,
-    ],
-    ids=lambda m: m.mistake,
-)
-def test_its_line_is_there_once(mutant):
+@pytest.mark.parametrize(("mutant", "pattern"), MUTANTS)
+def test_its_line_is_there_once(mutant, pattern):
     assert (ROOT / "dpfunc" / mutant.file).read_text().count(mutant.right) == 1
+
+
+@pytest.mark.parametrize(("mutant", "pattern"), MUTANTS)
+def test_what_notices_it_is_there(mutant, pattern):
+    names = names_of(mutant)
+    assert names
+    for name in names:
+        assert named_tests(ROOT, pattern, name), name
+
+
+def test_every_list_is_run():
+    for part in (correlated_mutants, step_mutants):
+        assert (part.MUTANTS, part.PATTERN) in LISTS

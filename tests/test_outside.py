@@ -13,8 +13,8 @@ from tests.mutation import ROOT, Mutant
 MISTAKE = {
     "mistake": "mask ignored",
     "file": "clipping/weights.py",
-    "right": "torch.where(mask, value, 0.0) for name",
-    "wrong": "torch.where(mask | True, value, 0.0) for name",
+    "right": "torch.where(mask, value, 0.0)",
+    "wrong": "torch.where(mask | True, value, 0.0)",
 }
 
 

@@ -24,6 +24,11 @@ def divided(weights: Weights, by: float) -> Weights:
     return Weights(values, weights.bound / by)
 
 
+def scaled(norms: Tensors, scale: float) -> Tensors:
+    """The norms of gradients that are multiplied by ``scale``."""
+    return norms if scale == 1.0 else {name: scale * norm for name, norm in norms.items()}
+
+
 def of_scaled(weights: Weights, scale: float) -> Weights:
     """Weights for gradients that come before they are multiplied by ``scale``."""
     if scale == 1.0:

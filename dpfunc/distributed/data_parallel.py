@@ -28,8 +28,8 @@ from dpfunc.distributed.shared_release import (
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.sampling.afresh import Poisson
-from dpfunc.step.microbatch import Part, in_microbatches
-from dpfunc.step.private_grad import Aux, PrivateGrad
+from dpfunc.step.microbatch import Aux, Part, in_microbatches
+from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import State, Tensors
 
 _SUBJECT = "DataParallel.update"

@@ -18,8 +18,8 @@ from dpfunc.distributed.processes import Processes
 from dpfunc.distributed.sharded import own_rows, released_rows
 from dpfunc.noise.exact_sums import OnGrid, add_, as_sum, exact_grid, most_samples, on_grid
 from dpfunc.persample.factors.reduce import global_norm
-from dpfunc.step.microbatch import Part
-from dpfunc.step.private_grad import Aux, PrivateGrad
+from dpfunc.step.microbatch import Aux, Part
+from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.step.sampled import require_told
 from dpfunc.types import State, Tensors
 

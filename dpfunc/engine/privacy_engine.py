@@ -27,6 +27,8 @@ from dpfunc.engine.checks import (
 )
 from dpfunc.engine.gathering import Gathering
 from dpfunc.engine.given_loader import sizes, taken_apart
+from dpfunc.engine.last_step import LastStep
+from dpfunc.engine.noise_alone import NoiseAlone
 from dpfunc.engine.parts import Parts
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
@@ -42,7 +44,7 @@ from dpfunc.naming import in_name_of, own_arguments
 from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
 from dpfunc.step.private_grad import PrivateGrad
-from dpfunc.types import ClipRule, State, Tensors
+from dpfunc.types import ClipRule
 
 
 class PrivacyEngine(Account):
@@ -138,7 +140,8 @@ class PrivacyEngine(Account):
         self._spent_once = SpentOnce(on_budget_spent)
         self._gathering = Gathering(model, self._params, private, loss_reduction)
         self._attachment: Attachment | None = None
-        self._last: tuple[Tensors, State, Tensor] | None = None
+        self._last: LastStep | None = None
+        self._noise_alone = NoiseAlone(private)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise no_attribute(name)
@@ -241,12 +244,11 @@ class PrivacyEngine(Account):
 
     def clipped_share(self) -> float:
         """Share of the samples in the last step that were scaled down. NOT private. NaN if none."""
-        if self._last is None:
-            return math.nan
-        norms, clip_state, mask = self._last
-        weights = self._private.clip.weights(norms, clip_state).values.values()
-        clipped = torch.stack([weight < 1 for weight in weights]).any(0)
-        return float(clipped[mask].double().mean())
+        return math.nan if self._last is None else self._last.clipped_share(self._private.clip)
+
+    def dropped_share(self) -> float:
+        """Share of them whose gradient was not finite, which add zero. NOT private. NaN if none."""
+        return math.nan if self._last is None else self._last.dropped_share()
 
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"shards": self._team.shards}
@@ -271,7 +273,7 @@ class PrivacyEngine(Account):
         if not is_last or self._is_spent():
             return
         norms, mask = self._gathering.last_of()
-        self._last = norms, self._state["clip"], mask
+        self._last = LastStep(norms, self._state["clip"], mask)
         params = {name: param.detach() for name, param in self._params.items()}
         run = {"sample_size": self.sample_size, "sample_rate": self.budget.sample_rate}
         grads, self._state = self._team.release(
@@ -280,6 +282,7 @@ class PrivacyEngine(Account):
         for name, param in self._params.items():
             param.grad = grads[name]
         self._steps += 1
+        self._noise_alone.saw(grads)
         self._gathering.forget()
 
     def _is_spent(self) -> bool:

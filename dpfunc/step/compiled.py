@@ -16,8 +16,8 @@ from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.precision import autocast_dtypes, full_precision
 from dpfunc.random.keys import Key
 from dpfunc.step.graph import captured
-from dpfunc.step.microbatch import Part
-from dpfunc.step.private_grad import Aux, PrivateGrad
+from dpfunc.step.microbatch import Aux, Part
+from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.step.replay import replayed
 from dpfunc.types import State, Summed, Tensors
 

@@ -12,6 +12,21 @@ from dpfunc.step.memory import largest_fitting, peak_bytes
 from dpfunc.types import State, Summed, Tensors
 
 
+class Aux(NamedTuple):
+    """What a step saw of its samples, masked ones included. NOT private: never publish it.
+
+    ``losses``: ``[B]``. ``norms``: ``[B]``, the L2 norm of each sample's gradient before clipping.
+    """
+
+    losses: Tensor
+    norms: Tensor
+
+    @property
+    def dropped(self) -> Tensor:
+        """``[B]``: whose norm was not finite, and who added zero. All, once a model diverged."""
+        return ~self.norms.isfinite()
+
+
 class Part(NamedTuple):
     """What one microbatch contributes, or several joined. Not private: no noise is in it yet."""
 

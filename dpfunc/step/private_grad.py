@@ -3,13 +3,13 @@
 import math
 from collections.abc import Callable
 from dataclasses import KW_ONLY, dataclass, field, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from torch import Tensor
 
 from dpfunc.accounting import Event
 from dpfunc.checks import is_real, require
-from dpfunc.clipping.weights import divided, masked, of_scaled
+from dpfunc.clipping.weights import divided, masked, of_scaled, scaled
 from dpfunc.naming import in_name_of, own_fields
 from dpfunc.persample.automatic import automatic_grad
 from dpfunc.persample.batches.batch import as_args, batch_device, batch_size, map_tensors
@@ -30,7 +30,7 @@ from dpfunc.step.arguments import (
     whole_mask,
 )
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
-from dpfunc.step.microbatch import ClippedSum, Part, in_microbatches, largest_microbatch
+from dpfunc.step.microbatch import Aux, ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
 from dpfunc.step.sampled import event_of, require_branch, require_theorem, require_told
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
@@ -39,16 +39,6 @@ Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
 
 ENGINES: dict[str, Engine] = {"dense": per_sample_grad_and_loss, "factored": factored_grad}
 """``engine(loss_fn, randomness=...)(params, *batch) -> (per-sample gradients, losses [B])``."""
-
-
-class Aux(NamedTuple):
-    """What a step saw of its samples, masked ones included. NOT private: never publish it.
-
-    ``losses``: ``[B]``. ``norms``: ``[B]``, the L2 norm of each sample's gradient before clipping.
-    """
-
-    losses: Tensor
-    norms: Tensor
 
 
 @own_fields("PrivateGrad", {"max_grad_norm": "pass clip=dpfunc.Clip(max_grad_norm)"})
@@ -263,9 +253,7 @@ class PrivateGrad:
         self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
     ) -> Part:
         """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
-        norms = leaf_norms(grads)
-        if scale != 1.0:
-            norms = {name: scale * norm for name, norm in norms.items()}
+        norms = scaled(leaf_norms(grads), scale)
         weights = of_scaled(self.weights(norms, clip_state, mask), scale)
         return Part(weighted_sum(grads, weights), norms, losses.detach())
 

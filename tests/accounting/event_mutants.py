@@ -355,5 +355,7 @@ MUTANTS = [
     ),
 ]
 
+LISTS = [(MUTANTS, "tests/accounting/**/test_{}.py")]
+
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/accounting/**/test_{}.py"))
+    sys.exit(main(LISTS))

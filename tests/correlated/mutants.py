@@ -323,4 +323,4 @@ MUTANTS = [
 ]
 
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, PATTERN))
+    sys.exit(main([(MUTANTS, PATTERN)]))

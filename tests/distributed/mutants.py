@@ -187,5 +187,7 @@ MUTANTS = [
     ),
 ]
 
+LISTS = [(MUTANTS, "tests/**/test_{}.py")]
+
 if __name__ == "__main__":
-    sys.exit(main(MUTANTS, "tests/**/test_{}.py"))
+    sys.exit(main(LISTS))

@@ -18,6 +18,7 @@ from pathlib import Path
 from tests import outside
 from tests.correlated import mutants as correlated_mutants
 from tests.mutation import Mutant, main
+from tests.step import mutants as step_mutants
 
 MUTANTS = [
     Mutant(
@@ -59,8 +60,8 @@ MUTANTS = [
     Mutant(
         "mask ignored",
         "clipping/weights.py",
-        "torch.where(mask, value, 0.0) for name",
-        "torch.where(mask | True, value, 0.0) for name",
+        "torch.where(mask, value, 0.0)",
+        "torch.where(mask | True, value, 0.0)",
         "l1_sensitivity::test_a_masked_sample_adds_exactly_nothing l4 "
         "l6_invariance::test_padding_changes_rounding_alone",
     ),
@@ -876,6 +877,13 @@ MUTANTS = [
 ]
 
 
+LISTS = [
+    (MUTANTS, "tests/laws/test_{}_*.py"),
+    (step_mutants.MUTANTS, step_mutants.PATTERN),
+    (correlated_mutants.MUTANTS, correlated_mutants.PATTERN),
+]
+
+
 def run() -> int:
     """What the command line asks for."""
     parser = argparse.ArgumentParser(prog="python -m tests.laws.mutants")
@@ -884,9 +892,7 @@ def run() -> int:
     options = parser.parse_args()
     if options.file is not None:
         return outside.main(options.file, workers=options.workers)
-    return main(MUTANTS, "tests/laws/test_{}_*.py") | main(
-        correlated_mutants.MUTANTS, correlated_mutants.PATTERN
-    )
+    return main(LISTS)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,50 @@
+"""Mistakes around a step that no law is about; run by `tests.laws.mutants`."""
+
+from tests.mutation import Mutant
+
+PATTERN = "tests/**/test_{}.py"
+
+MUTANTS = [
+    Mutant(
+        "a run of noise alone passes in silence",
+        "engine/noise_alone.py",
+        "self._said = total - count <= _NEAR * spread",
+        "self._said = total - count <= -_NEAR * spread",
+        "noise_alone::test_what_is_called_noise",
+    ),
+    Mutant(
+        "a captured step replayed without what it writes",
+        "step/replay.py",
+        "return schema is not None and bool(schema.is_mutable)",
+        "return False",
+        "replay::test_what_is_written_in_place_is_written",
+    ),
+    Mutant(
+        "another layout taken for the same",
+        "step/replay.py",
+        "node.target in _RESHAPED and _layout(node) == _layout(node.args[0])",
+        "node.target in _RESHAPED",
+        "replay::test_a_view_of_other_strides_stays",
+    ),
+    Mutant(
+        "a step inside a transform",
+        "persample/watching/under_vmap.py",
+        "not around,",
+        "True,",
+        "l11d_causes::test_steps_inside_a_transform",
+    ),
+    Mutant(
+        "weights of one parameter for all",
+        "clipping/weights.py",
+        "if id(value) not in changed:",
+        "if not changed:",
+        "weights::test_each_parameter_keeps_the_weights_of_its_own",
+    ),
+    Mutant(
+        "a key that others can read",
+        "random/key_files.py",
+        "        not others,",
+        "        True,",
+        "key_files::test_what_others_may_touch_is_refused",
+    ),
+]
