@@ -1,4 +1,4 @@
-"""The lines that mutants change, and the tests that notice them, are there before any is planted."""
+"""The lines that mutants change, and the tests that notice, are there before one is planted."""
 
 import pytest
 
@@ -7,7 +7,7 @@ from tests.audit import audit_mutants
 from tests.correlated import mutants as correlated_mutants
 from tests.distributed import mutants as process_mutants
 from tests.laws import mutants
-from tests.mutation import ROOT, names_of, named_tests
+from tests.mutation import ROOT, named_tests, names_of
 from tests.step import mutants as step_mutants
 
 LISTS = [
