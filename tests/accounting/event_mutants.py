@@ -326,6 +326,13 @@ MUTANTS = [
         "given::test_delta_is_the_sum_over_outcomes",
     ),
     Mutant(
+        "a coarse answer on the wrong side",
+        "accounting/questions/frontier.py",
+        "return good\n        x = self._by_secants",
+        "return bad\n        x = self._by_secants",
+        "calibrate::test_a_coarse_answer_meets_the_target_and_is_as_near_as_asked",
+    ),
+    Mutant(
         "losses taken with the wrong sign",
         "accounting/events/given.py",
         "math.log(mass) - loss))",

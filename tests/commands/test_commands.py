@@ -153,9 +153,9 @@ def test_plan(capsys):
             sample_rate=row["sample_rate"],
             steps=row["steps"],
         )
-        assert 2.999 < accounting.epsilon(event, delta=1e-5) <= 3.0
+        assert 2.99 < accounting.epsilon(event, delta=1e-5) <= 3.0
         assert row["noise_per_step"] == row["noise_multiplier"] / row["batch_size"]
-        assert row["relative_noise"] >= 1 - 1e-5
+        assert row["relative_noise"] >= 0.999
     assert answer["chosen"] in answer["rows"]
     out = printed(capsys, "plan", *COMMANDS["plan"])
     (marked,) = [line for line in out.splitlines() if line.lstrip().startswith("->")]
@@ -165,8 +165,18 @@ def test_plan(capsys):
 def test_the_whole_data_set_as_one_batch_has_the_least_noise(capsys):
     options = [*BUDGET, "--dataset-size", "500", "--epochs", "3", "--batch-sizes", "500"]
     (row,) = as_json(capsys, "plan", *options)["rows"]
-    assert row["relative_noise"] == pytest.approx(1.0, rel=1e-5)
+    assert row["relative_noise"] == pytest.approx(1.0, rel=1e-3)
     assert row["steps"] == 3
+
+
+def test_the_noise_that_is_printed_meets_the_budget(capsys):
+    """A number that is rounded down on its way to the screen would not."""
+    out = printed(capsys, "plan", *COMMANDS["plan"])
+    rows = [line.replace("->", "").split() for line in out.splitlines()[1:3]]
+    for batch, _, steps, sigma, *_ in rows:
+        run = {"noise_multiplier": float(sigma), "sample_rate": int(batch) / 1000}
+        event = accounting.dp_sgd(**run, steps=int(steps))
+        assert accounting.epsilon(event, delta=1e-5) <= 3.0
 
 
 @pytest.mark.parametrize(("slack", "batch"), [(0.0, 4), (0.25, 3), (1.0, 2), (9.0, 1)])

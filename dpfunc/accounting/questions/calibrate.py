@@ -17,9 +17,9 @@ from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.events.algebra import Compose, Event
 from dpfunc.accounting.events.dp_sgd import dp_sgd
 from dpfunc.accounting.events.selection import PrivateSelection
-from dpfunc.accounting.questions.frontier import Frontier, last_within
+from dpfunc.accounting.questions.frontier import TOLERANCE, Frontier, last_within
 from dpfunc.accounting.questions.targets import Target, one_target
-from dpfunc.checks import is_count, plain, require
+from dpfunc.checks import is_count, is_real, plain, require
 from dpfunc.naming import in_name_of
 
 _LEAST_LOG_NOISE = -745.0  # the smallest float
@@ -41,8 +41,11 @@ def noise_multiplier(
     best_of: tuple[float, float] | None = None,
     after: Event = _NOTHING,
     relation: Relation = "add_or_remove",
+    tolerance: float = TOLERANCE,
 ) -> float:
-    """The smallest noise multiplier that meets the target, to within one part in a million above.
+    """The smallest noise multiplier that meets the target, or one above by ``tolerance`` at most.
+
+    ``tolerance``: relative, between 1e-6 and 0.1. It meets the target whatever the tolerance is.
 
     0 where no noise is needed (``steps == 0``, ``sample_rate == 0``, ``delta == 1``, or the record
     is read so rarely that this meets the target). ValueError where a noise multiplier of 1e6 does
@@ -75,7 +78,14 @@ def noise_multiplier(
     def event(log_sigma: float) -> Event:
         return PrivateSelection(run(log_sigma), *best_of) if best_of else run(log_sigma)
 
-    frontier = Frontier(event, target, after, relation)
+    require(
+        is_real(tolerance) and TOLERANCE <= tolerance <= 0.1,
+        "noise_multiplier",
+        f"a tolerance between {TOLERANCE:g} and 0.1",
+        tolerance,
+        "leave it out for the tightest",
+    )
+    frontier = Frontier(event, target, after, relation, tolerance)
     begin = Frontier(run, target, after, relation)  # a guess is made for plain runs alone
     return least_noise("noise_multiplier", frontier, begin)
 

@@ -22,6 +22,10 @@ from dpfunc.accounting.questions.targets import Target
 from dpfunc.checks import require
 
 TOLERANCE = 1e-6  # relative: how close to the best value an answer comes
+_FINE = 1e-4  # an estimate is no better than that
+_MUCH = 1e9  # beyond this factor from the target an estimate says which way, and no more
+_NEAR, _MOST_SECANTS = 0.1, 5
+_STEEP = 1e-2  # in logarithms; where the excess is flatter there is no telling where it ends
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,7 @@ class Frontier:
     target: Target
     after: Event
     relation: Relation
+    tolerance: float = TOLERANCE
 
     def require_room(self, subject: str) -> None:
         """Refuse a target that what was released before does not meet by itself."""
@@ -53,14 +58,19 @@ class Frontier:
 
         ``direction`` is 1 where epsilon grows with x.
         """
-        low, high = limits
         epsilon, delta = self.target.like()
         before = self._like_before(delta)
-        while high - low > 1e-4:
-            middle = (low + high) / 2
-            spent = self._roughly(before + self.event(middle), math.log(delta))
-            low, high = (low, middle) if (spent - epsilon) * direction > 0 else (middle, high)
-        return (low + high) / 2
+
+        @cache
+        def beyond(x: float) -> float:
+            spent = self._roughly(before + self.event(x), math.log(delta))
+            return math.log(min(_MUCH, max(1 / _MUCH, spent / epsilon if epsilon else _MUCH)))
+
+        low, high = limits[0] + _FINE, limits[1] - _FINE  # a search has to begin between them
+        for limit, sign in ((low, direction), (high, -direction)):
+            if beyond(limit) * sign >= 0:
+                return limit
+        return float(scipy.optimize.brentq(beyond, low, high, xtol=_FINE))
 
     def _roughly(self, event: Event, log_delta: float) -> float:
         """About its epsilon. At small rates the order of adding a record is often out of reach, and
@@ -80,29 +90,56 @@ class Frontier:
         return Gaussian(moved / gaussian_mu(spent, math.log(delta)))
 
     def boundary(self, guess: float, safe: float, limits: tuple[float, float]) -> float | None:
-        """An x that meets the target such that ``x - safe * TOLERANCE`` does not.
+        """An x that meets the target such that ``x - safe * tolerance`` does not.
 
         ``safe`` is the direction in which the target is met. The limit on the other side where
         every x within meets it, None where none does.
         """
         excess = cache(self.excess)
-        good = bad = guess
-        step = min(4.0, max(5e-4, abs(excess(guess))))  # epsilon is about in proportion
+        good, bad = guess + safe * self.tolerance / 2, guess - safe * self.tolerance / 2
+        if self.tolerance >= _FINE and excess(good) <= 0 < excess(bad):
+            return good
+        x = self._by_secants(excess, guess, safe, limits)
+        if x is None:
+            good = bad = guess
+            step = min(4.0, max(5e-4, abs(excess(guess))))  # epsilon is about in proportion
+            while excess(good) > 0:
+                if good in limits:
+                    return None
+                bad, good, step = good, _within(good + safe * step, limits), 4 * step
+            while excess(bad) <= 0:
+                if bad in limits:
+                    return bad
+                good, bad, step = bad, _within(bad - safe * step, limits), 4 * step
+            x = float(scipy.optimize.brentq(excess, good, bad, xtol=self.tolerance / 8))
+        good, bad = x + safe * self.tolerance / 4, x - safe * self.tolerance / 4
         while excess(good) > 0:
-            if good in limits:
-                return None
-            bad, good, step = good, _within(good + safe * step, limits), 4 * step
+            bad, good = good, good + safe * self.tolerance / 2
         while excess(bad) <= 0:
-            if bad in limits:
-                return bad
-            good, bad, step = bad, _within(bad - safe * step, limits), 4 * step
-        x = float(scipy.optimize.brentq(excess, good, bad, xtol=TOLERANCE / 8))
-        good, bad = x + safe * TOLERANCE / 4, x - safe * TOLERANCE / 4
-        while excess(good) > 0:
-            bad, good = good, good + safe * TOLERANCE / 2
-        while excess(bad) <= 0:
-            good, bad = bad, bad - safe * TOLERANCE / 2
+            good, bad = bad, bad - safe * self.tolerance / 2
         return good
+
+    def _by_secants(
+        self,
+        excess: Callable[[float], float],
+        guess: float,
+        safe: float,
+        limits: tuple[float, float],
+    ) -> float | None:
+        """Where the excess is about 0, found from a near guess; None where that leads nowhere."""
+        before, at_before, slope = guess, excess(guess), -safe  # epsilon is about in proportion
+        for _ in range(_MOST_SECANTS):
+            here = before - at_before / slope
+            if not limits[0] < here < limits[1] or abs(here - guess) > _NEAR or here == before:
+                return None
+            at_here = excess(here)
+            slope = (at_here - at_before) / (here - before)
+            if not _STEEP <= -safe * slope <= 1 / _STEEP:
+                return None
+            before, at_before = here, at_here
+            if abs(at_before / slope) < self.tolerance / 8:
+                return before - at_before / slope
+        return None
 
 
 def last_within(meets: Callable[[int], bool], guess: int) -> int:

@@ -232,3 +232,20 @@ def test_a_bad_target_is_refused(bad):
         accounting.steps(target_epsilon=bad, delta=1e-5, noise_multiplier=1.0, sample_rate=1.0)
     with pytest.raises(ValueError, match="expected a probability 0 < delta <= 1"):
         accounting.steps(target_epsilon=1.0, delta=bad, noise_multiplier=1.0, sample_rate=1.0)
+
+
+@pytest.mark.parametrize("tolerance", [1e-3, 0.05])
+def test_a_coarse_answer_meets_the_target_and_is_as_near_as_asked(tolerance):
+    options = {"target_epsilon": 2.0, "delta": 1e-5, "sample_rate": 0.02, "steps": 700}
+    coarse = accounting.noise_multiplier(**options, tolerance=tolerance)
+    assert spent(coarse, 0.02, 700, 1e-5) <= 2.0
+    best = accounting.noise_multiplier(**options)
+    assert best <= coarse * (1 + 1e-6) <= best * (1 + tolerance) * (1 + 1e-5)
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 1e-9, 0.2, True, float("nan")])
+def test_a_tolerance_that_is_none(tolerance):
+    with pytest.raises(ValueError, match=r"^noise_multiplier: expected a tolerance between"):
+        accounting.noise_multiplier(
+            target_epsilon=1.0, delta=1e-5, sample_rate=0.1, steps=10, tolerance=tolerance
+        )
