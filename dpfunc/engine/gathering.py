@@ -17,7 +17,7 @@ from dpfunc.engine.unreleased import NoGradientsYet
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.step.microbatch import Part, joined
 from dpfunc.step.private_grad import PrivateGrad
-from dpfunc.types import State, Tensors
+from dpfunc.types import ClipRule, State, Tensors
 
 
 class Gathered(NamedTuple):
@@ -34,6 +34,14 @@ class Gathered(NamedTuple):
         """The part without what only fills up, which adds nothing to its sum."""
         norms = {name: norm[self.mask] for name, norm in self.part.norms.items()}
         return Part(self.part.summed, norms, self.part.losses[self.mask])
+
+
+def share_clipped(clip: ClipRule, norms: Tensors, clip_state: State, mask: Tensor) -> float:
+    """The share of the samples that the rule scaled down. NOT private."""
+    full = getattr(clip, "full_weight", lambda _: 1.0)(clip_state)
+    weights = clip.weights(norms, clip_state).values.values()
+    clipped = torch.stack([weight < full for weight in weights]).any(0)
+    return float(clipped[mask].double().mean())
 
 
 class Gathering:

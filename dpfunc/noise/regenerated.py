@@ -7,7 +7,9 @@ floats S consists of. So it is post-processing of the Gaussian mechanism on ``C 
 
 from functools import lru_cache
 
+from dpfunc.noise.kernels.by_numba import available
 from dpfunc.noise.kernels.combined import release_combined
+from dpfunc.noise.kernels.combined_by_numba import release_combined_by_numba
 from dpfunc.noise.kernels.flat import Piece, starts_of
 from dpfunc.noise.kernels.format import streams
 from dpfunc.noise.lattice import spacing, widened
@@ -43,7 +45,10 @@ def release_(
     for device in {piece.items.device for piece in pieces}:
         here = [piece for piece in pieces if piece.items.device == device]
         keys, weights = zip(*terms, strict=True)
-        release_combined(here, keys, weights, deviation / grid, grid)
+        kernel = release_combined
+        if device.type == "cpu" and available():
+            kernel = release_combined_by_numba
+        kernel(here, keys, weights, deviation / grid, grid)
     return values
 
 

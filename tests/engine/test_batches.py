@@ -11,11 +11,12 @@ KEY, SIZE, RATE = dp.key(3), 200, 0.1
 @pytest.mark.parametrize("microbatch_size", [None, 3])
 @pytest.mark.parametrize(("shards", "world"), [(1, 1), (12, 1), (12, 2), (12, 4), (3, 3)])
 def test_each_record_of_the_batch_comes_once(shards, world, microbatch_size):
+    sampler = dp.sampling.Poisson(size=SIZE, rate=RATE)
     for step in range(3):
         found, lasts = [], []
         for process in range(world):
             own = range(process, shards, world)
-            parts = drawn(KEY, step, size=SIZE, rate=RATE, microbatch_size=microbatch_size, own=own)
+            parts = drawn(KEY, step, sampler=sampler, microbatch_size=microbatch_size, own=own)
             assert {part.shard for part in parts} == set(own)
             lasts.append([part.last for part in parts])
             found += [
