@@ -88,7 +88,7 @@ class Account:
         """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
         own = repr(self.budget.sampler)
         require(
-            state.get("sampler", own) == own,  # states of before 0.3 do not say it
+            state.get("sampler", own) == own,  # a state of before samplers does not say it
             "PrivacyEngine.load_state_dict",
             f"a run with the samples of {own}",
             state.get("sampler"),

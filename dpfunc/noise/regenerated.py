@@ -33,7 +33,7 @@ def release_(
     ``key``: of the normals of all steps; those of step s are from ``fold_in(key, s)``. There are
     none before step 0.
     """
-    deviation = noise_multiplier * _norm(strategy) * widened(bound)
+    deviation = deviation_of(strategy, noise_multiplier, bound)
     grid = spacing(deviation)
     terms = [
         (streams(fold_in(key, step - i)), weight)
@@ -50,6 +50,11 @@ def release_(
             kernel = release_combined_by_numba
         kernel(here, keys, weights, deviation / grid, grid)
     return values
+
+
+def deviation_of(strategy: InverseToeplitz, noise_multiplier: float, bound: float) -> float:
+    """Of the normals."""
+    return noise_multiplier * _norm(strategy) * widened(bound)
 
 
 @lru_cache(maxsize=16)

@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant(
         "the norm of a column forgotten where normals are drawn again",
         "noise/regenerated.py",
-        "deviation = noise_multiplier * _norm(strategy) * widened(bound)",
-        "deviation = noise_multiplier * widened(bound)",
+        "return noise_multiplier * _norm(strategy) * widened(bound)",
+        "return noise_multiplier * widened(bound)",
         "l14_correlated::test_regenerated_noise_is_rounded_once_and_correctly",
     ),
     Mutant(
@@ -412,6 +412,42 @@ MUTANTS = [
         "    sampler = Poisson(size=sampler.size, rate=rate)\n"
         "    shards = records_of(key, step, sampler=sampler,",
         "sampled_runs::test_the_engine_releases_what_private_grad_does_and_counts_the_samplers_event",
+    ),
+    Mutant(
+        "second moments with the noise's share",
+        "optim/adam_bc.py",
+        "signal = (second[name] - noise)",
+        "signal = second[name].clone()",
+        "optim::test_the_optimizer_takes_the_noise_off",
+    ),
+    Mutant(
+        "the average of the variance begins at itself",
+        "optim/adam_bc.py",
+        'noise = beta2 * state["noise"] + (1 - beta2) * deviation**2',
+        "noise = deviation**2",
+        "optim::test_second_moments_are_those_of_the_signal_alone",
+    ),
+    Mutant(
+        "the deviation of the normals for that of the step",
+        "noise/correlated.py",
+        "return sigma * noise_norm(self.strategy, step)",
+        "return sigma * noise_norm(self.strategy, 0)",
+        "optim::test_the_deviation_of_a_step_is_that_of_its_noise",
+    ),
+    Mutant(
+        "gradients clipped before they are scaled",
+        "optim/scaled.py",
+        "return loss_fn({name: value * scales[name] for name, value in own.items()}, *sample)",
+        "moved = {n: v + (v * (scales[n] - 1)).detach() for n, v in own.items()}\n"
+        "        return loss_fn(moved, *sample)",
+        "optim::test_scaled_gradients_are_clipped_in_their_own_units",
+    ),
+    Mutant(
+        "an average that never forgets its start",
+        "optim/averages.py",
+        "return min(decay, (1 + step) / (10 + step))",
+        "return decay",
+        "optim::test_averages_begin_short_and_grow_long",
     ),
 ]
 
