@@ -13,3 +13,4 @@ from dpfunc.optim.averages import averaged as averaged
 from dpfunc.optim.averages import warm_average as warm_average
 from dpfunc.optim.scaled import row_column_scales as row_column_scales
 from dpfunc.optim.scaled import scaled_update as scaled_update
+from dpfunc.optim.scaled import with_budgets as with_budgets

@@ -7,12 +7,16 @@ of rows times columns, those of Adafactor, keep the factored engine fast: the gr
 layer stays a product.
 """
 
+import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from dpfunc.checks import is_real, require
+from dpfunc.clipping.rules import ClipPerLayer
 from dpfunc.step.private_grad import Aux, PrivateGrad
 from dpfunc.types import State, Tensors
 
@@ -48,6 +52,43 @@ def _scale(square: Tensor, floor: float) -> Tensor:
     flat = known.flatten(1)
     rows, columns = flat.mean(1, keepdim=True), flat.mean(0, keepdim=True)
     return (rows.mean() / (rows * columns)).sqrt().view(square.shape)
+
+
+def with_budgets(
+    params: Tensors, max_norms: Mapping[str, float], budgets: Mapping[str, float]
+) -> tuple[ClipPerLayer, Tensors]:
+    """A clip rule and scales for `scaled_update`: each parameter with a norm and noise of its own.
+
+    Parameter k is clipped to ``max_norms[k]``, and its noise has the deviation ``s budgets[k]
+    sqrt(sum_j (max_norms[j] / budgets[j])**2)`` at noise multiplier s, over the expected batch size
+    (He et al. 2023, arXiv:2212.01539). Equal budgets are `ClipPerLayer`; budgets equal to the norms
+    give each parameter noise in proportion to its own norm.
+
+    Guarantee: that of ``scaled_update(private, ..., scales)`` with ``private.clip`` this rule, at
+    any budgets: scaled by ``1 / budgets[k]`` the sum is `ClipPerLayer`'s, of the bound that its
+    noise is made for, and scaling back is post-processing.
+
+    ValueError where a parameter has no norm or budget, or one that is not positive.
+
+    >>> import torch
+    >>> params = {"w": torch.zeros(2), "b": torch.zeros(1)}
+    >>> norms = {"w": 1.0, "b": 0.1}
+    >>> clip, scales = with_budgets(params, norms, budgets=norms)
+    >>> clip.max_norm, scales["b"]
+    ({'w': 1.0, 'b': 1.0}, tensor([10.]))
+    """
+    for name, numbers in (("max_norms", max_norms), ("budgets", budgets)):
+        require(
+            numbers.keys() == params.keys()
+            and all(is_real(value) and 0 < value < math.inf for value in numbers.values()),
+            "with_budgets",
+            f"finite {name} above 0 for {sorted(params)}",
+            dict(numbers),
+            "name every parameter",
+        )
+    clip = ClipPerLayer({name: max_norms[name] / budgets[name] for name in params})
+    scales = {n: torch.full_like(p.detach(), 1 / budgets[n]) for n, p in params.items()}
+    return clip, scales
 
 
 def scaled_update(

@@ -443,6 +443,20 @@ MUTANTS = [
         "optim::test_scaled_gradients_are_clipped_in_their_own_units",
     ),
     Mutant(
+        "noise for the norms, without the budgets",
+        "optim/scaled.py",
+        "ClipPerLayer({name: max_norms[name] / budgets[name] for name in params})",
+        "ClipPerLayer({name: max_norms[name] for name in params})",
+        "optim::test_each_parameter_has_a_norm_and_noise_of_its_own",
+    ),
+    Mutant(
+        "records of other users",
+        "sampling/users.py",
+        "turns % self._sizes[users, None]",
+        "turns % self._sizes.max()",
+        "users::test_an_entry_holds_records_of_its_user_alone",
+    ),
+    Mutant(
         "an average that never forgets its start",
         "optim/averages.py",
         "return min(decay, (1 + step) / (10 + step))",

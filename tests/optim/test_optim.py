@@ -1,6 +1,7 @@
 """Helpers of optimisers: right numbers out of public ones, and units that keep the guarantee."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -177,6 +178,27 @@ def test_the_noise_of_a_coordinate_is_divided_by_its_scale():
     assert float(grads["v"].std()) == pytest.approx(unit, rel=0.5)
 
 
+def test_each_parameter_has_a_norm_and_noise_of_its_own():
+    size = {"w": torch.zeros(60, 60), "v": torch.zeros(60)}
+    norms, budgets = {"w": 0.4, "v": 0.1}, {"w": 1.0, "v": 0.5}
+    clip, scales = optim.with_budgets(size, norms, budgets)
+    step = replace(private(noise=2.0), clip=clip)
+    quiet = torch.zeros(6, 60), torch.zeros(6)
+    grads, _, _ = optim.scaled_update(step, size, quiet, step.init(size), scales)
+    unit = 2.0 * math.hypot(0.4 / 1.0, 0.1 / 0.5) / 6
+    assert float(grads["w"].std()) == pytest.approx(unit * 1.0, rel=0.05)
+    assert float(grads["v"].std()) == pytest.approx(unit * 0.5, rel=0.3)
+    clip, scales = optim.with_budgets(PARAMS, norms, budgets)
+    step = replace(private(), clip=clip)
+    own = dp.per_sample_grad(loss_fn)(PARAMS, *BATCH)
+    for sample in range(6):
+        one = tuple(part[sample : sample + 1] for part in BATCH)
+        grads, _, _ = optim.scaled_update(step, PARAMS, one, step.init(PARAMS), scales)
+        for name, norm in norms.items():
+            expected = min(norm, float(own[name][sample].norm()))
+            assert float(grads[name].norm()) * 6 == pytest.approx(expected, rel=1e-4)
+
+
 def test_scales_of_rows_and_columns():
     rows, columns = torch.tensor([1.0, 4.0, 9.0]), torch.tensor([1.0, 0.25])
     squares = {"w": rows[:, None] * columns, "b": torch.tensor([2.0, 2.0])}
@@ -215,6 +237,11 @@ def test_scales_of_rows_and_columns():
                 private(), PARAMS, BATCH, {}, {**SCALES, "v": torch.zeros(4)}
             ),
             "positive scales",
+        ),
+        (lambda: optim.with_budgets(PARAMS, {"w": 1.0}, {"w": 1.0, "v": 1.0}), "max_norms above 0"),
+        (
+            lambda: optim.with_budgets(PARAMS, {"w": 1.0, "v": 1.0}, {"w": 1.0, "v": 0.0}),
+            "budgets above 0",
         ),
         (lambda: dp.correlated.noise_norm(STRATEGIES["banded"], STEPS), "a step below"),
     ],
