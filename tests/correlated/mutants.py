@@ -334,13 +334,6 @@ MUTANTS = [
         "correlated_kernels::test_noise_beyond_its_range_is_refused",
     ),
     Mutant(
-        "the sign of a zero tells of the sum, compiled",
-        "noise/kernels/numba_bands.py",
-        "out[i] = kind((number + high + 0.0) * fine)",
-        "out[i] = kind((number + high) * fine)",
-        "correlated_kernels::test_compiled_bands_are_those_of_torch",
-    ),
-    Mutant(
         "every number decided by single precision, compiled",
         "noise/kernels/numba_combined.py",
         "> errors[b] + slack)",
@@ -395,13 +388,6 @@ MUTANTS = [
         'state.get("sampler", own) == own,',
         'state.get("sampler", own) == state.get("sampler", own),',
         "sampled_runs::test_a_run_does_not_go_on_with_other_samples_or_other_noise",
-    ),
-    Mutant(
-        "a run longer than its strategy",
-        "engine/budget.py",
-        "steps <= strategy.steps,",
-        "steps <= 2 * strategy.steps,",
-        "sampled_runs::test_what_nobody_has_proven_is_refused_when_the_engine_is_made",
     ),
     Mutant(
         "Poisson batches for every sampler",

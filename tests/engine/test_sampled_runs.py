@@ -239,12 +239,12 @@ def test_a_group_of_records_that_take_turns_has_no_event():
     assert accounting.from_json(accounting.to_json(event)) == event
 
 
-def test_two_records_in_one_cycle_cost_more_than_two_of_one_step():
-    """Why: bands reach over the turn of the other record; sampled always, computed exactly."""
+def test_two_records_that_take_turns_cost_more_than_their_blocks_apart():
+    """Bands reach over the turn of the other record; sampled always, computed exactly."""
     strategy = correlated.Toeplitz(2, (1.0, 1.0))
     cyclic = sampling.CyclicPoisson(size=10, rate=1.0, cycle=2)
     assert cyclic.event(1.0, steps=2, strategy=strategy) is not None
     # Records of groups 0 and 1 shift C S by C (1, 1) = (1, 2); z has the norm of a column, sqrt(2).
     true = accounting.Gaussian(math.sqrt(2) / math.sqrt(1 + 4))
-    apart = accounting.Gaussian(1.0) * 2  # as if a record more were a block of its own
+    apart = accounting.Gaussian(1.0) * 2
     assert accounting.delta(true, epsilon=1.0) > accounting.delta(apart, epsilon=1.0)
