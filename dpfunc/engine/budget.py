@@ -159,7 +159,8 @@ def plan(
             )
         else:
             planned = Spending(sampler, strategy, joint, delta, relation, steps or 0)
-            within = planned.steps_within(target_epsilon)
+            fits = steps is not None and planned(steps) <= target_epsilon
+            within = steps if fits and steps else planned.steps_within(target_epsilon)
         most = within if steps is None else min(steps, within)
     curve = Spending(sampler, strategy, joint, delta, relation, most or 0)
     return Budget(noise_multiplier, per_epoch, most, curve)

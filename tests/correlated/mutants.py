@@ -440,7 +440,7 @@ MUTANTS = [
         "sampling/users.py",
         "turns % self._sizes[users, None]",
         "turns % self._sizes.max()",
-        "users::test_an_entry_holds_records_of_its_user_alone",
+        "user_records::test_an_entry_holds_records_of_its_user_alone",
     ),
     Mutant(
         "an average that never forgets its start",
