@@ -111,6 +111,11 @@ def trained(contender: tuple, data: tuple, test: tuple, rate: float, seed: int) 
         for name, grad in grads.items():
             velocity[name] = MOMENTUM * velocity[name] + grad
             params[name] = params[name] - rate * velocity[name]
+    return accuracy(params, test)
+
+
+def accuracy(params: dict[str, Tensor], test: tuple) -> float:
+    """In percent."""
     hidden = torch.tanh(test[0] @ params["w1"].T + params["b1"])
     found = (hidden @ params["w2"].T + params["b2"]).argmax(1)
     return 100 * float((found == test[1]).double().mean())

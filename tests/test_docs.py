@@ -59,7 +59,7 @@ def callable_of(name):
 def test_the_api_pages_have_every_public_name_once():
     listed = entries(ROOT / "docs/api.md")
     assert len(set(listed)) == len(listed)
-    modules = ("accounting", "audit", "correlated", "distributed", "queries", "sampling")
+    modules = ("accounting", "audit", "correlated", "distributed", "optim", "queries", "sampling")
     names = {f"dpfunc.{name}" for name in dp.__all__} - {f"dpfunc.{name}" for name in modules}
     names |= {f"dpfunc.correlated.{name}" for name in vars(correlated) if callable_of(name)}
     assert names <= set(listed)

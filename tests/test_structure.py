@@ -29,6 +29,7 @@ LADDER = [
     "modules.checking",
     "modules",
     "distributed",
+    "optim",
     "step",
     "queries",
     "sampling",

@@ -32,6 +32,7 @@ from dpfunc.accounting.events.mechanisms import NonPrivate as NonPrivate
 from dpfunc.accounting.events.mechanisms import PureDP as PureDP
 from dpfunc.accounting.events.mechanisms import RandomizedResponse as RandomizedResponse
 from dpfunc.accounting.events.schemes import Group as Group
+from dpfunc.accounting.events.schemes import OneRecord as OneRecord
 from dpfunc.accounting.events.schemes import Poisson as Poisson
 from dpfunc.accounting.events.schemes import RandomAllocation as RandomAllocation
 from dpfunc.accounting.events.schemes import Shuffled as Shuffled

@@ -35,7 +35,8 @@ class AdaptiveClip:
     Gaussian mechanism of noise multiplier ``query_multiplier = 2 count_noise``, on the samples
     that the gradient is of. Both together are one Gaussian release of z, ``1 / z**2 =
     1 / z_gradient**2 + 1 / query_multiplier**2``, which is what `PrivateGrad.event` counts.
-    `noise_left` says what z_gradient is for a z.
+    `noise_left` says what z_gradient is for a z. The share is in the state as ``below``: private,
+    so a monitor may publish it.
 
     ``key``: that of the noise, of the run. The count is a function of it and of the step.
 
@@ -104,12 +105,16 @@ class AdaptiveClip:
         return float(left**-0.5) * (1 + 2.0**-48)
 
     def init(self) -> State:
-        return {"step": 0, "norm": float(self.start), "branches": []}
+        return {"step": 0, "norm": float(self.start), "branches": [], "below": None}
 
     def weights(self, norms: Tensors, state: State) -> Weights:
         norm = global_norm(norms)
         weight = torch.clamp(1 / norm, max=1 / state["norm"])
         return Weights(dict.fromkeys(norms, torch.where(norm.isfinite(), weight, 0.0)), 1.0)
+
+    def full_weight(self, state: State) -> float:
+        """The weight of a sample that is not clipped."""
+        return float(1 / state["norm"])
 
     def update(self, norms: Tensors, mask: Tensor, state: State) -> State:
         """The norm of the next step: the only place that draws the noise of the count."""
@@ -121,7 +126,8 @@ class AdaptiveClip:
         moved = math.log(state["norm"] / self.start) - self.rate * (share - self.quantile)
         limit = math.log(_FARTHEST)
         norm = self.start * math.exp(min(max(moved, -limit), limit))
-        return {"step": state["step"] + 1, "norm": norm, "branches": state["branches"]}
+        step, branches = state["step"] + 1, state["branches"]
+        return {"step": step, "norm": norm, "branches": branches, "below": share}
 
     def resume(self, state: State, *, key: Key) -> State:
         """The same with the run's own key; a branch with fresh noise with another."""

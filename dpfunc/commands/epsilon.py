@@ -9,6 +9,7 @@ from dpfunc import accounting
 from dpfunc.accounting import Bounds, Event
 from dpfunc.checks import require
 from dpfunc.commands import options as shared
+from dpfunc.commands import schemes
 from dpfunc.commands.plots import draw_run
 
 DESCRIPTION = """\
@@ -20,6 +21,8 @@ that is proven to hold the truth, for whoever sees every update of the model.
 
   python -m dpfunc epsilon --noise-multiplier 1.1 --batch-size 256 --dataset-size 60000 \\
       --epochs 60 --delta 1e-5
+  python -m dpfunc epsilon --noise-multiplier 2 --batch-size 500 --dataset-size 50000 \\
+      --steps 2000 --delta 1e-6 --strategy banded:16 --sampler cyclic
   python -m dpfunc epsilon --event ledger.json --delta 1e-6 --plot run.png
 
 An epsilon near 1 or below protects well; above 10 it says little. Compare epsilons only at equal
@@ -39,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The run, or an event that describes it; delta; how to show the answer."""
     shared.add_noise(parser, required=False)
     shared.add_sampling(parser)
+    schemes.add_scheme(parser)
     parser.add_argument("--steps", type=int, metavar="T", help="number of updates of the model")
     parser.add_argument(
         "--epochs", type=float, metavar="E", help="expected passes over the data, instead of steps"
@@ -72,6 +76,7 @@ def run(options: argparse.Namespace) -> int:
 def _event(options: argparse.Namespace) -> Event:
     described = [options.noise_multiplier, options.sample_rate, options.batch_size]
     described += [options.dataset_size, options.steps, options.epochs]
+    described += [options.sampler, options.strategy]
     if options.event is not None:
         require(
             all(option is None for option in described),
@@ -89,6 +94,8 @@ def _event(options: argparse.Namespace) -> Event:
         {"steps": options.steps, "epochs": options.epochs, "sigma": options.noise_multiplier},
         "describe the run",
     )
+    if schemes.is_named(options):
+        return schemes.Run(options).event(options.noise_multiplier)
     rate = shared.sample_rate(options)
     return accounting.dp_sgd(
         noise_multiplier=options.noise_multiplier,

@@ -30,5 +30,6 @@ from dpfunc.strategies.tree import tree_errors as tree_errors
 from dpfunc.strategies.tree import tree_sensitivity as tree_sensitivity
 from dpfunc.strategies.workloads import errors as errors
 from dpfunc.strategies.workloads import momentum as momentum
+from dpfunc.strategies.workloads import noise_norm as noise_norm
 from dpfunc.strategies.workloads import prefix_sums as prefix_sums
 from dpfunc.strategies.workloads import schedule as schedule

@@ -148,7 +148,8 @@ class DataParallel:
             "draw with the sampler itself, whose event counts its own samples, and cut each batch "
             "by dpfunc.sampling.shard_of",
         )
-        drawn = records_of(key, step, size=size, rate=rate, own=self.own_shards, shards=self.shards)
+        own = Poisson(size=size, rate=rate)
+        drawn = records_of(key, step, sampler=own, own=self.own_shards, shards=self.shards)
         told = fold_in(key, "agree", f"{size} {float(rate).hex()}").secret_bytes.hex()[:16]
         if len(self._drawn) == _DRAWS:
             del self._drawn[min(self._drawn)]

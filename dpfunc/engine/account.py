@@ -1,13 +1,16 @@
 """What an engine knows of its run: the steps that were released, the budget, the state to save."""
 
+import math
 from typing import Any
 
 from dpfunc import accounting
 from dpfunc.checks import is_count, require
 from dpfunc.engine.budget import Budget
+from dpfunc.engine.last_step import NO_STEP
 from dpfunc.engine.slips import StepsWithoutEngine, require_known_steps
 from dpfunc.random.keys import Key
 from dpfunc.step.private_grad import PrivateGrad
+from dpfunc.types import Tensors
 
 
 def require_saved(state: object) -> None:
@@ -26,14 +29,20 @@ class Account:
     """The part of `PrivacyEngine` that answers questions. It changes nothing of a model."""
 
     def __init__(
-        self, budget: Budget, private: PrivateGrad, key: Key, without: StepsWithoutEngine
+        self,
+        budget: Budget,
+        private: PrivateGrad,
+        key: Key,
+        params: Tensors,
+        without: StepsWithoutEngine,
     ) -> None:
         self.budget = budget
         self._private = private
         self._key = key
         self._without = without
-        self._state = private.init({})
+        self._state = private.init(params)
         self._steps = 0
+        self._last = NO_STEP
 
     @property
     def steps_taken(self) -> int:
@@ -42,12 +51,15 @@ class Account:
 
     @property
     def noise_multiplier(self) -> float:
-        """Standard deviation of the noise over ``max_grad_norm``."""
+        """Standard deviation of the noise of one step over ``max_grad_norm``.
+
+        With a strategy that of one participation: what a step costs alone.
+        """
         return self.budget.noise_multiplier
 
     def event(self) -> accounting.Event:
         """What was released so far, for `accounting`: to be composed with other runs, say."""
-        return self._private.event(self._state, sample_rate=self.budget.sample_rate)
+        return self._private.event(self._state)
 
     def epsilon(self) -> float:
         """The certified upper bound on what was spent, at ``delta``.
@@ -61,11 +73,36 @@ class Account:
         """How many steps are left; infinite where neither a budget nor steps were given."""
         return self.budget.remaining(self._steps)
 
+    def clipped_share(self) -> float:
+        """Share of the samples in the last step that were scaled down. NOT private. NaN if none."""
+        return self._last.clipped_share(self._private.clip)
+
+    def dropped_share(self) -> float:
+        """Share of them whose gradient was not finite, which add zero. NOT private. NaN if none."""
+        return self._last.dropped_share()
+
+    def clipped_share_estimate(self) -> float:
+        """About which share of the samples was clipped in the last step. Private: publish it.
+
+        What a rule that learns, such as `AdaptiveClip`, has paid for; NaN before the first step and
+        for other rules. With its noise it may be a little below 0 or above 1.
+        """
+        below = self._state["clip"].get("below")
+        return math.nan if below is None else 1 - below
+
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep, beside the model, the optimizer and the key. No secret."""
-        return {"steps": self._steps, "private": self._state}
+        return {"steps": self._steps, "private": self._state, "sampler": repr(self.budget.sampler)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
+        own = repr(self.budget.sampler)
+        require(
+            state.get("sampler", own) == own,  # a state of before samplers does not say it
+            "PrivacyEngine.load_state_dict",
+            f"a run with the samples of {own}",
+            state.get("sampler"),
+            "make the engine as it was: the event counts all steps by one sampler",
+        )
         self._state = self._private.resume(state["private"], key=self._key)
         self._steps = state["steps"]

@@ -1,4 +1,4 @@
-"""Poisson batches for an ordinary loop: which samples, in which microbatches, and who fills up."""
+"""Sampled batches for an ordinary loop: which samples, in which microbatches, and who fills up."""
 
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
@@ -11,10 +11,11 @@ from dpfunc.distributed.records import records_of
 from dpfunc.persample.batches.batch import slices
 from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.random.keys import Key
+from dpfunc.sampling.scheme import Sampler as Scheme
 
 
 class Drawn(NamedTuple):
-    """A microbatch of the Poisson batch of ``step``. ``last``: no other one follows.
+    """A microbatch of the batch of ``step``. ``last``: no other one follows.
 
     ``indices``: of the samples; a batch without any has one that only fills up, as models and
     losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one. ``shard``: of
@@ -32,8 +33,7 @@ def drawn(
     key: Key,
     step: int,
     *,
-    size: int,
-    rate: float,
+    sampler: Scheme,
     microbatch_size: int | None,
     own: range = range(1),
 ) -> list[Drawn]:
@@ -42,7 +42,7 @@ def drawn(
     ``own``: the shards of this process, ``range(r, shards, W)``; by default one of all records.
     """
     found: list[Drawn] = []
-    shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)
+    shards = records_of(key, step, sampler=sampler, own=own, shards=own.stop)
     for shard, indices in zip(own, shards, strict=True):
         parts = [indices[part] for part in slices(len(indices), microbatch_size)]
         last = shard == own[-1]
@@ -70,7 +70,7 @@ def microbatches(
 
 
 class PoissonBatches(Sampler[list[int]]):
-    """The ``batch_sampler`` of a DataLoader: so many Poisson batches each time it is iterated.
+    """The ``batch_sampler`` of a DataLoader: so many sampled batches each time it is iterated.
 
     ``own``: see `drawn`. ``first_step``: tells where to begin. ``note``: gets each microbatch when
     it is drawn.
@@ -80,8 +80,7 @@ class PoissonBatches(Sampler[list[int]]):
         self,
         key: Key,
         *,
-        size: int,
-        rate: float,
+        sampler: Scheme,
         steps: int,
         microbatch_size: int | None,
         own: range,
@@ -89,8 +88,7 @@ class PoissonBatches(Sampler[list[int]]):
         note: Callable[[Drawn], None],
     ) -> None:
         self._key = key
-        self._size = size
-        self._rate = rate
+        self._sampler = sampler
         self._steps = steps
         self._microbatch_size = microbatch_size
         self._own = own
@@ -106,8 +104,7 @@ class PoissonBatches(Sampler[list[int]]):
             for part in drawn(
                 self._key,
                 step,
-                size=self._size,
-                rate=self._rate,
+                sampler=self._sampler,
                 microbatch_size=self._microbatch_size,
                 own=self._own,
             ):

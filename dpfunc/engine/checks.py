@@ -1,5 +1,6 @@
 """What an ordinary loop is refused for, before anything has been released."""
 
+import math
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from dpfunc.checks import is_count, require
 from dpfunc.engine.hooks import closure_of
 from dpfunc.modules.checking.looking import look
 from dpfunc.step.one_process import require_unwrapped
-from dpfunc.step.sampled import require_learns_nothing
+from dpfunc.step.sampled import query_of
 from dpfunc.types import Tensors
 
 _SAMPLING_OPTIONS = ("batch_size", "shuffle", "sampler", "batch_sampler", "drop_last")
@@ -64,17 +65,24 @@ def require_options(max_grad_norm: object, clip: object, loss_reduction: object)
         (max_grad_norm, clip),
         "pass one of them, such as max_grad_norm=1.0",
     )
-    require_learns_nothing(
-        "PrivacyEngine",
-        clip,
-        "use dpfunc.PrivateGrad, whose event counts what the rule learns as well",
-    )
     require(
         loss_reduction in ("mean", "sum"),
         "PrivacyEngine",
         'loss_reduction "mean" or "sum"',
         loss_reduction,
         "say what the loss of a batch is of the losses of its samples",
+    )
+
+
+def require_one_shard(group: object, strategy: object, clip: object) -> None:
+    """ValueError for what several processes do not share yet."""
+    require(
+        group is None or (strategy is None and query_of(clip) == math.inf),
+        "PrivacyEngine",
+        "independent noise and a clip rule that learns nothing beside a group of processes",
+        [type(part).__name__ for part in (strategy, clip) if part is not None],
+        "use dpfunc.distributed.DataParallel for a rule that learns; train with a strategy in one "
+        "process",
     )
 
 

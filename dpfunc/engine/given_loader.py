@@ -11,6 +11,8 @@ from torch.utils.data import (
 )
 
 from dpfunc.checks import require
+from dpfunc.engine.budget import poisson_of
+from dpfunc.sampling.scheme import Sampler
 
 _OPTIONS = (
     *("num_workers", "collate_fn", "pin_memory", "timeout", "worker_init_fn"),
@@ -18,7 +20,38 @@ _OPTIONS = (
 )
 
 
-def sizes(
+def sampler_of(
+    data: DataLoader[Any] | None,
+    sample_size: int | None,
+    batch_size: float | None,
+    sampler: Sampler | None,
+) -> tuple[Sampler, float]:
+    """Who takes part in a step, and the size of a batch: as given, or Poisson samples of sizes."""
+    if sampler is None:
+        sample_size, batch_size = _sizes(data, sample_size, batch_size)
+        return poisson_of(sample_size, batch_size), batch_size
+    named = [*_named(sample_size, batch_size), ("data", data)]
+    given = [name for name, value in named if value is not None]
+    require(
+        all(callable(getattr(sampler, name, None)) for name in ("batch", "event")),
+        "PrivacyEngine",
+        "a sampler of dpfunc.sampling",
+        type(sampler).__name__,
+        "pass sampler=dpfunc.sampling.CyclicPoisson(...), say",
+        error=TypeError,
+    )
+    require(
+        not given,
+        "PrivacyEngine",
+        "neither data nor sizes beside a sampler, which has both",
+        given,
+        "leave them out",
+        error=TypeError,
+    )
+    return sampler, sampler.expected_batch_size
+
+
+def _sizes(
     data: DataLoader[Any] | None, sample_size: int | None, batch_size: float | None
 ) -> tuple[int, float]:
     """Sample size and batch size of a run: as they are given, or those of a DataLoader."""

@@ -19,12 +19,20 @@ class LastStep(NamedTuple):
 
     def clipped_share(self, clip: ClipRule) -> float:
         """Share of the samples that were scaled down; NaN where there was none."""
+        if not self.norms:
+            return math.nan
+        full = getattr(clip, "full_weight", lambda _: 1.0)(self.clip_state)
         weights = clip.weights(self.norms, self.clip_state).values.values()
-        return self._share(torch.stack([weight < 1 for weight in weights]).any(0))
+        return self._share(torch.stack([weight < full for weight in weights]).any(0))
 
     def dropped_share(self) -> float:
         """Share of the samples that were left out, as their gradients were not finite."""
+        if not self.norms:
+            return math.nan
         return self._share(~global_norm(self.norms).isfinite())
 
     def _share(self, which: Tensor) -> float:
         return float(which[self.mask].double().mean()) if len(self.mask) else math.nan
+
+
+NO_STEP = LastStep({}, {}, torch.zeros(0, dtype=torch.bool))

@@ -1,11 +1,11 @@
-"""A Poisson batch in a fixed number of parts, for loops that step after so many backward passes."""
+"""A sampled batch in a fixed number of parts, for loops that step after so many backward passes."""
 
 from dataclasses import dataclass, field
 
 from dpfunc.checks import is_count, require
 from dpfunc.engine.batches import Drawn, microbatches
 from dpfunc.random.keys import Key
-from dpfunc.sampling import poisson
+from dpfunc.sampling.scheme import Sampler
 
 _STEPS_AHEAD = 4  # of a loader; its draws are kept so that they are made once
 
@@ -14,13 +14,12 @@ _STEPS_AHEAD = 4  # of a loader; its draws are kept so that they are made once
 class Parts:
     """The batches of a run, each in ``count`` parts whose sizes differ by one at most.
 
-    ``size``: of the dataset. ``rate``: of the Poisson sampling. Like `drawn`, it is a function of
-    the key and the step alone, so that several processes come to the same parts.
+    Like `drawn`, it is a function of the key and the step alone, so that several processes come to
+    the same parts.
     """
 
     key: Key
-    size: int
-    rate: float
+    sampler: Sampler
     count: int
     _kept: dict[int, list[Drawn]] = field(default_factory=dict, repr=False, compare=False)
 
@@ -38,6 +37,6 @@ class Parts:
         if step not in self._kept:
             if len(self._kept) == _STEPS_AHEAD:
                 del self._kept[min(self._kept)]
-            indices, _ = poisson(self.key, step, size=self.size, rate=self.rate)
+            indices, _ = self.sampler.batch(self.key, step)
             self._kept[step] = microbatches(step, indices.tensor_split(self.count))
         return self._kept[step]

@@ -1,6 +1,5 @@
 """`PrivacyEngine`: a private loop out of the one that you have, in two lines."""
 
-import math
 from collections.abc import Callable
 from typing import Any, NoReturn
 
@@ -8,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
+from dpfunc.accounting.domination.release import Relation
 from dpfunc.clipping.rules import Clip
 from dpfunc.distributed.processes import Group
 from dpfunc.engine.account import Account, require_saved
@@ -19,6 +19,7 @@ from dpfunc.engine.checks import (
     require_in_turn,
     require_microbatches,
     require_no_closure,
+    require_one_shard,
     require_optimizer,
     require_options,
     require_sized,
@@ -26,7 +27,7 @@ from dpfunc.engine.checks import (
     require_unchanged,
 )
 from dpfunc.engine.gathering import Gathering
-from dpfunc.engine.given_loader import sizes, taken_apart
+from dpfunc.engine.given_loader import sampler_of, taken_apart
 from dpfunc.engine.last_step import LastStep
 from dpfunc.engine.noise_alone import NoiseAlone
 from dpfunc.engine.parts import Parts
@@ -41,9 +42,10 @@ from dpfunc.engine.slips import (
 )
 from dpfunc.engine.team import Team
 from dpfunc.naming import in_name_of, own_arguments
-from dpfunc.noise.gaussian import GaussianNoise
 from dpfunc.random.keys import Key
+from dpfunc.sampling.scheme import Sampler
 from dpfunc.step.private_grad import PrivateGrad
+from dpfunc.strategies.records import Buffered, InverseToeplitz, Toeplitz
 from dpfunc.types import ClipRule
 
 
@@ -66,25 +68,28 @@ class PrivacyEngine(Account):
     (5, 1.4)
 
     Guarantee: that of `PrivateGrad` with Poisson sampling at rate ``batch_size / sample_size``,
-    under adding or removing one sample, for as many steps as were taken; ``epsilon()`` is its
-    certified upper bound at ``delta``. ``sample_size`` counts as public. The loss has to be the
-    mean or the sum (``loss_reduction``) of one term for each sample; this is tried on parts of the
-    batch, and what the model does to its samples is verified as by `batched`: at the first batch,
-    after 1, 2, 4, 8, ... batches, and when shapes change. What such a look cannot see is a
-    dependence that shows only in other batches, and Python code of the loop that reads the data
-    (``.item()``) and changes the loss by it: keeping that out is up to the loop's author.
+    under ``relation``, for as many steps as were taken; ``epsilon()`` is its certified upper bound
+    at ``delta``. ``sample_size`` counts as public. The loss has to be the mean or the sum
+    (``loss_reduction``) of one term for each sample; this is tried on parts of the batch, and what
+    the model does to its samples is verified as by `batched`: at the first batch, after 1, 2, 4, 8,
+    ... batches, and when shapes change. What such a look cannot see is a dependence that shows only
+    in other batches, and Python code of the loop that reads the data (``.item()``) and changes the
+    loss by it: keeping that out is up to the loop's author.
 
     ``data``: a DataLoader in the place of ``sample_size`` and ``batch_size``, which are then its
     own. ``batch_size``: expected size of a batch. ``steps`` or ``epochs``: what is planned.
     ``noise_multiplier`` or ``target_epsilon``: the noise, or the budget that it is found for; with
-    both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``.
-    ``on_budget_spent``: called once in the place of the error, with the engine; the loader ends.
+    both, the run stops at the budget. ``clip``: another rule than ``Clip(max_grad_norm)``; one that
+    learns is paid for out of the budget, and gets the engine's key.
+    ``sampler``: who takes part in a step, of `dpfunc.sampling`, in the place of sizes and data;
+    ``strategy``: correlated noise, for at most its steps. The sampler's event is what is counted; a
+    pair that no theorem is known for is refused here (docs/correlated.md).
+    ``on_budget_spent``: called once in place of the error, with the engine; the loader ends.
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
     of a batch, with the weights of the first process: docs/distributed.md.
 
-    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end.
-
-    Dropout masks come from torch's generator: do not seed it with a number that others know.
+    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. Dropout
+    masks come from torch's generator: do not seed it with a number that others know.
 
     | case | result |
     |---|---|
@@ -110,37 +115,44 @@ class PrivacyEngine(Account):
         target_epsilon: float | None = None,
         steps: int | None = None,
         epochs: float | None = None,
+        sampler: Sampler | None = None,
+        strategy: Toeplitz | InverseToeplitz | Buffered | None = None,
+        relation: Relation = "add_or_remove",
         loss_reduction: str = "mean",
         on_budget_spent: Callable[["PrivacyEngine"], None] | None = None,
         group: Group = None,
         shards: int | None = None,
     ) -> None:
         require_options(max_grad_norm, clip, loss_reduction)
-        self.sample_size, batch_size = sizes(data, sample_size, batch_size)
+        rule: ClipRule = Clip(max_grad_norm) if clip is None else clip  # type: ignore[arg-type]
+        sampler, batch_size = sampler_of(data, sample_size, batch_size, sampler)
+        self.sample_size = sampler.size
+        require_one_shard(group, strategy, rule)
         budget = plan(
-            sample_size=self.sample_size,
-            batch_size=batch_size,
+            sampler=sampler,
+            strategy=strategy,
+            clip=rule,
             delta=delta,
+            relation=relation,
             noise_multiplier=noise_multiplier,
             target_epsilon=target_epsilon,
             steps=steps,
             epochs=epochs,
         )
-        self.loss_reduction = loss_reduction
-        self._model = model
+        self.loss_reduction, self._model = loss_reduction, model
         self._params = require_trainable(model)
         self._team = Team(group, shards, next(iter(self._params.values())).device)
         private = PrivateGrad(
             model,
-            clip=Clip(max_grad_norm) if clip is None else clip,  # type: ignore[arg-type]  # one is
-            noise=GaussianNoise(budget.noise_multiplier, key=key),
+            clip=rule,
+            noise=budget.noise(key),
             expected_batch_size=batch_size,
+            sampler=sampler,
         )
-        super().__init__(budget, private, key, StepsWithoutEngine(self._params))
+        super().__init__(budget, private, key, self._params, StepsWithoutEngine(self._params))
         self._spent_once = SpentOnce(on_budget_spent)
         self._gathering = Gathering(model, self._params, private, loss_reduction)
         self._attachment: Attachment | None = None
-        self._last: LastStep | None = None
         self._noise_alone = NoiseAlone(private)
 
     def __getattr__(self, name: str) -> NoReturn:
@@ -152,8 +164,8 @@ class PrivacyEngine(Account):
     ) -> "PrivacyEngine":
         """From now on ``optimizer.step()`` takes private steps. Returns the engine.
 
-        RuntimeError where another one is attached. ``guard_gradients``: whether reading ``.grad``
-        before the step is an error; else it is None, for trainers that cope with it.
+        ``guard_gradients``: whether reading ``.grad`` before the step is an error; else it is None,
+        for trainers that cope with it. RuntimeError where another one is attached.
         """
         require_detached(self._attachment)
         require_optimizer(optimizer, self._params, self._model)
@@ -190,7 +202,7 @@ class PrivacyEngine(Account):
         microbatch_size: int | None = None,
         **options: Any,
     ) -> PoissonLoader:
-        """Poisson batches of ``dataset``, one epoch of them each time it is iterated.
+        """The batches of ``dataset``, one epoch of them each time it is iterated.
 
         A DataLoader in its place gives its dataset and its options, such as ``collate_fn``. With
         ``microbatch_size`` a batch comes in several parts of at most so many samples; call
@@ -202,8 +214,7 @@ class PrivacyEngine(Account):
         queue: list[Drawn] = []
         batches = PoissonBatches(
             self._key,
-            size=self.sample_size,
-            rate=self.budget.sample_rate,
+            sampler=self.budget.sampler,
             steps=self.budget.steps_per_epoch,
             microbatch_size=microbatch_size,
             own=self._team.own,
@@ -215,7 +226,7 @@ class PrivacyEngine(Account):
     def parts(self, count: int = 1) -> Parts:
         """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
         self._team.require_alone("PrivacyEngine.parts")
-        return Parts(self._key, self.sample_size, self.budget.sample_rate, count)
+        return Parts(self._key, self.budget.sampler, count)
 
     def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
         """The loop gets these samples next. False where the budget is spent and a callback said so.
@@ -242,14 +253,6 @@ class PrivacyEngine(Account):
         """The user's own module."""
         return self._model
 
-    def clipped_share(self) -> float:
-        """Share of the samples in the last step that were scaled down. NOT private. NaN if none."""
-        return math.nan if self._last is None else self._last.clipped_share(self._private.clip)
-
-    def dropped_share(self) -> float:
-        """Share of them whose gradient was not finite, which add zero. NOT private. NaN if none."""
-        return math.nan if self._last is None else self._last.dropped_share()
-
     def state_dict(self) -> dict[str, Any]:
         return super().state_dict() | {"shards": self._team.shards}
 
@@ -275,7 +278,7 @@ class PrivacyEngine(Account):
         norms, mask = self._gathering.last_of()
         self._last = LastStep(norms, self._state["clip"], mask)
         params = {name: param.detach() for name, param in self._params.items()}
-        run = {"sample_size": self.sample_size, "sample_rate": self.budget.sample_rate}
+        run = {"sample_size": self.sample_size, **self.budget.facts()}
         grads, self._state = self._team.release(
             self._private, self._gathering, params, self._state, {**run, "step": self._steps}
         )

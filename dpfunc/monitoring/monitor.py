@@ -56,6 +56,8 @@ class Monitor:
         if math.isfinite(left := self._engine.remaining_steps()):
             scalars["remaining_steps"] = left
         scalars |= {name: sum(values) / len(values) for name, values in self._noted.items()}
+        if not math.isnan(estimate := self._engine.clipped_share_estimate()):
+            scalars["clipped_estimate"] = estimate
         if not math.isnan(share := self._engine.clipped_share()):
             scalars[NOT_PRIVATE + "clipped"] = share
         return scalars

@@ -15,6 +15,7 @@ from dpfunc.noise.lattice import copied, require_sum
 from dpfunc.noise.sealing import opened, sealed
 from dpfunc.random.keys import Key, fold_in
 from dpfunc.strategies.records import Buffered, InverseToeplitz, Toeplitz
+from dpfunc.strategies.workloads import noise_norm
 from dpfunc.types import State, Summed, Tensors
 
 
@@ -145,6 +146,22 @@ class CorrelatedNoise:
         return dp_sgd(
             noise_multiplier=self.noise_multiplier, sample_rate=sample_rate, steps=state["step"]
         )
+
+    def deviation(self, state: State) -> float:
+        """Of the noise in each number of the last release, in its own units: a public number.
+
+        ``sigma ||C^-1[t]||``, another one in each step; 0 before the first.
+        """
+        self._require_own(state)
+        if state["step"] == 0 or self.noise_multiplier == 0 or state["bound"] == 0:
+            return 0.0
+        step, bound = state["step"] - 1, state["bound"]
+        if isinstance(self.strategy, InverseToeplitz):
+            sigma = regenerated.deviation_of(self.strategy, self.noise_multiplier, bound)
+        else:
+            items = sum(math.prod(shape) for shape in state["shapes"].values())
+            sigma = feedback.scales(self.strategy, self.noise_multiplier, bound, items).deviation
+        return sigma * noise_norm(self.strategy, step)
 
     def _released(self, values: Tensors, state: State, bound: float) -> tuple[Tensors, State]:
         step, memory = state["step"], state["memory"]

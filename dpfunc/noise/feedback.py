@@ -24,6 +24,8 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import require
+from dpfunc.noise import feedback_by_numba as by_numba
+from dpfunc.noise.kernels.by_numba import available
 from dpfunc.noise.lattice import release_, spacing
 from dpfunc.random.keys import Key, runs
 from dpfunc.strategies.records import Buffered, Toeplitz
@@ -136,6 +138,8 @@ def release(
     ``values``: float32 or float64, contiguous. ``key``: of this step's normals alone.
     """
     parts = {name: value.reshape(-1) for name, value in values.items()}
+    if isinstance(strategy, Toeplitz) and all(_is_compiled(part) for part in parts.values()):
+        return _compiled(parts, values, memory, strategy, found, key)
     step = found.coarse / found.fine
     wanted = {}
     for name, part in parts.items():
@@ -158,6 +162,37 @@ def release(
             # Adding 0 makes -0 to 0: its sign would tell of the sum.
             out[run] = whole.add_(high).add_(0.0).mul_(found.fine).to(out.dtype)
         released[name], noise[name] = out.view(values[name].shape), kept
+    return released, noise
+
+
+def _is_compiled(part: Tensor) -> bool:
+    return part.device.type == "cpu" and available()
+
+
+def _compiled(
+    parts: Tensors,
+    values: Tensors,
+    memory: Memory,
+    strategy: Toeplitz,
+    found: Scales,
+    key: Key,
+) -> tuple[Tensors, Tensors]:
+    """`release` by compiled passes."""
+    settings = by_numba.settings_of(found.fine, found.coarse)
+    wanted = {
+        name: by_numba.taken_back(
+            part, [before[name] for before in memory], strategy.coefficients[1:], settings
+        )
+        for name, part in parts.items()
+    }
+    noisy = release_(wanted, key, deviation=found.deviation)
+    released, noise = {}, {}
+    for name, part in parts.items():
+        out, noise[name], beyond = by_numba.told_apart(
+            part, noisy[name], found.whole, found.most, settings
+        )
+        _require_none(beyond)
+        released[name] = out.view(values[name].shape)
     return released, noise
 
 
@@ -200,7 +235,12 @@ def _taken_back(
 
 
 def _require_near(noise: Tensor, found: Scales) -> None:
-    if noise.device.type != "meta" and noise.numel() > 0 and bool(noise.abs().max() > found.most):
+    if noise.device.type != "meta" and noise.numel() > 0:
+        _require_none(int((noise.abs() > found.most).sum()))
+
+
+def _require_none(beyond: int) -> None:
+    if beyond > 0:
         raise RuntimeError(
             "CorrelatedNoise: noise beyond 40 deviations, which has probability e**-800: the "
             "memory in the state is not the one that this run left. Nothing was released."

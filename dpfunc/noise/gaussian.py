@@ -142,6 +142,14 @@ class GaussianNoise:
         self._require_own(state)
         return self._after(state)
 
+    def deviation(self, state: State, *, bound: float) -> float:
+        """Of the noise in each number of a release with this bound: a public number.
+
+        ``bound``: of the sum that is released; `PrivateGrad` divides by the expected batch size.
+        """
+        self._require_own(state)
+        return self._deviation(bound)
+
     def _released(
         self,
         values: Tensors,

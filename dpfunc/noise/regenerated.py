@@ -7,7 +7,9 @@ floats S consists of. So it is post-processing of the Gaussian mechanism on ``C 
 
 from functools import lru_cache
 
+from dpfunc.noise.kernels.by_numba import available
 from dpfunc.noise.kernels.combined import release_combined
+from dpfunc.noise.kernels.combined_by_numba import release_combined_by_numba
 from dpfunc.noise.kernels.flat import Piece, starts_of
 from dpfunc.noise.kernels.format import streams
 from dpfunc.noise.lattice import spacing, widened
@@ -31,7 +33,7 @@ def release_(
     ``key``: of the normals of all steps; those of step s are from ``fold_in(key, s)``. There are
     none before step 0.
     """
-    deviation = noise_multiplier * _norm(strategy) * widened(bound)
+    deviation = deviation_of(strategy, noise_multiplier, bound)
     grid = spacing(deviation)
     terms = [
         (streams(fold_in(key, step - i)), weight)
@@ -43,8 +45,16 @@ def release_(
     for device in {piece.items.device for piece in pieces}:
         here = [piece for piece in pieces if piece.items.device == device]
         keys, weights = zip(*terms, strict=True)
-        release_combined(here, keys, weights, deviation / grid, grid)
+        kernel = release_combined
+        if device.type == "cpu" and available():
+            kernel = release_combined_by_numba
+        kernel(here, keys, weights, deviation / grid, grid)
     return values
+
+
+def deviation_of(strategy: InverseToeplitz, noise_multiplier: float, bound: float) -> float:
+    """Of the normals."""
+    return noise_multiplier * _norm(strategy) * widened(bound)
 
 
 @lru_cache(maxsize=16)

@@ -15,7 +15,7 @@ _WORDS = {torch.int32: torch.int32, torch.int64: torch.int64, torch.float64: tor
 def sealed(values: Tensor, key: Key) -> Tensor:
     """Words ``[n]`` of the width of ``values`` ``[n]``. ``key`` must serve no other purpose."""
     words = values.view(_WORDS[values.dtype])
-    return words ^ _stream(words, key)
+    return _stream(words, key).bitwise_xor_(words)  # in its memory: nobody else has the stream
 
 
 def opened(words: Tensor, key: Key, dtype: torch.dtype) -> Tensor:

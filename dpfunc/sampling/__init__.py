@@ -17,3 +17,4 @@ from dpfunc.sampling.passes import Shuffled as Shuffled
 from dpfunc.sampling.poisson import padded_size as padded_size
 from dpfunc.sampling.poisson import poisson as poisson
 from dpfunc.sampling.poisson import shard_of as shard_of
+from dpfunc.sampling.users import UserRecords as UserRecords

@@ -4,7 +4,8 @@ from dataclasses import KW_ONLY, dataclass
 
 from torch import Tensor
 
-from dpfunc.accounting import Event, dp_sgd
+from dpfunc.accounting import Event, Gaussian, OneRecord, dp_sgd
+from dpfunc.accounting import Poisson as PoissonEvent
 from dpfunc.checks import require
 from dpfunc.random.discrete import bernoulli
 from dpfunc.random.keys import Key, fold_in
@@ -25,10 +26,11 @@ class CyclicPoisson:
     Guarantee: with independent noise, or a strategy of at most ``cycle`` bands, a run of n steps is
     as private as ``ceil(n / cycle)`` steps of DP-SGD at ``rate``, under adding or removing a record
     (Choquette-Choo et al. 2023, arXiv:2306.08153, theorem 4; docs/correlated.md derives it). More
-    bands than that are refused.
+    bands than that are refused. It holds for one record: `accounting.Group` of it is refused, as
+    the records of a group may be in several groups of the cycle, whose blocks overlap.
 
     >>> CyclicPoisson(size=1000, rate=0.25, cycle=4).event(2.0, steps=10)
-    Poisson(0.25, Gaussian(2.0)) * 3
+    OneRecord(Poisson(0.25, Gaussian(2.0))) * 3
     """
 
     _: KW_ONLY
@@ -63,7 +65,7 @@ class CyclicPoisson:
     def event(
         self, noise_multiplier: float, *, steps: int, strategy: Strategy | None = None
     ) -> Event:
-        """``Poisson(rate, Gaussian(noise_multiplier)) * ceil(steps / cycle)``."""
+        """``Poisson(rate, Gaussian(noise_multiplier)) * ceil(steps / cycle)``, of one record."""
         if require_steps("CyclicPoisson", steps, strategy):
             bands = None if strategy is None else strategy.bands
             require(
@@ -74,5 +76,7 @@ class CyclicPoisson:
                 "use dpfunc.correlated.banded with bands <= cycle; for other strategies "
                 "dpfunc.sampling.Shuffled or BallsInBins, without amplification",
             )
-        times = -(-steps // self.cycle)
-        return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=self.rate, steps=times)
+        if self.cycle == 1:
+            return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=self.rate, steps=steps)
+        block = OneRecord(PoissonEvent(self.rate, Gaussian(noise_multiplier)))
+        return block * -(-steps // self.cycle)

@@ -100,15 +100,38 @@ def require_branch(sampler: Any, *, is_own: bool) -> None:
 
 
 def joint_multiplier(noise: Any, clip: ClipRule) -> float:
-    """Of the gradient and of what the clip rule asks of the same samples, as one release.
+    """Of the gradient and of what the clip rule asks of the same samples, as one release."""
+    return joint_of(float(noise.noise_multiplier), clip)
 
-    Two Gaussian releases of s and q on the same records are one of z, ``1 / z**2 = 1 / s**2 +
+
+def joint_of(noise_multiplier: float, clip: object) -> float:
+    """Two Gaussian releases of s and q on the same records are one of z, ``1 / z**2 = 1 / s**2 +
     1 / q**2``: both shifts are one vector (Andrew et al. 2021, arXiv:1905.03871, theorem 1).
     """
-    own, query = float(noise.noise_multiplier), query_of(clip)
-    if query == math.inf or own == 0:
-        return own
-    return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)
+    query = query_of(clip)
+    if query == math.inf or noise_multiplier == 0:
+        return noise_multiplier
+    return float((noise_multiplier**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)
+
+
+def left_by(clip: object, joint: float) -> float:
+    """The least noise multiplier of the gradient for which `joint_of` is at least ``joint``.
+
+    ValueError where what the clip rule learns costs more alone.
+    """
+    query = query_of(clip)
+    if query == math.inf or joint == 0:
+        return joint
+    left = joint**-2 - query**-2
+    require(
+        left > 0,
+        type(clip).__name__,
+        f"a query_multiplier above {joint:g}, the noise multiplier of the whole run",
+        query,
+        "learn with more noise, such as count_noise=expected_batch_size / 20, or from larger "
+        "batches",
+    )
+    return float(left**-0.5) * (1 + 2.0**-40)
 
 
 def event_of(

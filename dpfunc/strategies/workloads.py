@@ -4,6 +4,8 @@ A workload A has a row for each quantity that is wanted, an entry for each step:
 enters the privacy of a release. A Toeplitz workload is given by its first column.
 """
 
+import math
+
 import numpy as np
 import scipy
 
@@ -108,3 +110,31 @@ def _require_steps(subject: str, steps: int) -> None:
     require(
         is_count(steps) and steps >= 1, subject, "an int steps >= 1", steps, "pass how many steps"
     )
+
+
+def noise_norm(strategy: Strategy, step: int) -> float:
+    """``||C^-1[step]||``: the deviation of a step's noise, for independent noise of deviation 1.
+
+    ValueError for a step that the strategy does not have.
+
+    >>> from dpfunc.strategies.records import Toeplitz
+    >>> round(noise_norm(Toeplitz(3, (1.0, 0.5)), 2), 12)
+    1.145643923739
+    """
+    require(
+        is_count(step) and step < strategy.steps,
+        "noise_norm",
+        f"a step below {strategy.steps}",
+        step,
+        "count steps from 0",
+    )
+    if isinstance(strategy, InverseToeplitz):
+        return math.hypot(*strategy.coefficients[: step + 1])
+    if isinstance(strategy, Dense):
+        unit = np.zeros(strategy.steps)
+        unit[step] = 1.0  # row t of the inverse: x C = e_t
+        row = scipy.linalg.solve_triangular(matrix(strategy), unit, lower=True, trans="T")
+        return float(np.linalg.norm(row))
+    impulse = np.zeros(step + 1)
+    impulse[0] = 1.0
+    return float(np.linalg.norm(quotient(impulse, strategy.column()[: step + 1])))

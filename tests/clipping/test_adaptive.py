@@ -113,7 +113,7 @@ def test_with_correlated_noise_under_cyclic_samples_alone():
         indices, mask = cyclic.batch(KEY, t)
         _, state, _ = step.update(params, torch.ones(160, 3)[indices], state, mask)
     assert step.event(state).times == 2
-    assert step.event(state).event.event.noise_multiplier == pytest.approx((17 / 16) ** -0.5)
+    assert step.event(state).event.event.event.noise_multiplier == pytest.approx((17 / 16) ** -0.5)
     for sampler in (
         sampling.Allocation(size=160, steps=8),
         sampling.Shuffled(size=160, batch_size=20),
@@ -172,16 +172,3 @@ def test_a_branch_has_fresh_noise_and_a_resumed_run_the_same():
 def test_what_is_refused(call, words):
     with pytest.raises((ValueError, TypeError), match=words):
         call()
-
-
-def test_the_engine_whose_budget_is_the_gradients_refuses_it():
-    with pytest.raises(ValueError, match="learns nothing"):
-        dp.PrivacyEngine(
-            torch.nn.Linear(2, 1),
-            sample_size=40,
-            batch_size=8,
-            noise_multiplier=1.3,
-            clip=rule(),
-            delta=1e-3,
-            key=KEY,
-        )

@@ -292,3 +292,80 @@ def test_the_accountants_commands_do_not_import_torch():
         f"main({['epsilon', *COMMANDS['epsilon']]!r}); sys.exit('torch' in sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+BANDS = ["--batch-size", "390.625", "--dataset-size", "50000", "--steps", "2048"]
+BANDS += ["--strategy", "banded:16", "--sampler", "cyclic"]
+
+
+def test_noise_and_epsilon_of_a_strategy(capsys):
+    """The row of 16 bands in docs/correlated.md; what is printed is what the library says."""
+    found = as_json(capsys, "noise", "--epsilon", "8", "--delta", "1e-6", *BANDS)
+    assert found["noise_multiplier"] == pytest.approx(1.2230, abs=2e-3)
+    sigma = str(found["noise_multiplier"])
+    answer = as_json(capsys, "epsilon", "--noise-multiplier", sigma, "--delta", "1e-6", *BANDS)
+    assert 7.99 < answer["epsilon"]["upper"] <= 8.0 + 1e-9
+    event = accounting.from_json(json.dumps(answer["event"]))
+    assert (
+        event
+        == accounting.OneRecord(
+            accounting.Poisson(0.125, accounting.Gaussian(found["noise_multiplier"]))
+        )
+        * 128
+    )
+
+
+SHORT = ["--noise-multiplier", "2", "--delta", "1e-5", "--batch-size", "10"]
+SHORT += ["--dataset-size", "80", "--steps", "16"]
+
+
+@pytest.mark.parametrize(
+    ("options", "event"),
+    [
+        (["--sampler", "poisson"], accounting.Poisson(0.125, accounting.Gaussian(2.0)) * 16),
+        (
+            ["--sampler", "fixed-size", "--relation", "replace_one"],
+            accounting.WithoutReplacement(10, 80, accounting.Gaussian(2.0)) * 16,
+        ),
+        (
+            ["--sampler", "allocation"],
+            accounting.RandomAllocation(1, 8, accounting.Gaussian(2.0)) * 2,
+        ),
+        (
+            ["--sampler", "shuffled", "--relation", "zero_out"],
+            accounting.Shuffled(accounting.Gaussian(2.0)) * 2,
+        ),
+    ],
+)
+def test_samplers_by_name(capsys, options, event):
+    answer = as_json(capsys, "epsilon", *SHORT, *options)
+    assert accounting.from_json(json.dumps(answer["event"])) == event
+
+
+@pytest.mark.parametrize("strategy", ["fractional:4", "buffered:1", "square-root"])
+def test_strategies_without_amplification_by_name(capsys, strategy):
+    answer = as_json(
+        capsys, "epsilon", *SHORT, "--sampler", "balls-in-bins", "--strategy", strategy
+    )
+    event = accounting.from_json(json.dumps(answer["event"]))
+    assert isinstance(event, accounting.Gaussian)
+    assert 0.3 < event.noise_multiplier < 2
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--strategy", "banded:4"], "no theorem is known"),
+        (["--strategy", "banded:4", "--sampler", "cyclic:2"], "at most 2 bands"),
+        (["--strategy", "banded"], "say how many bands"),
+        (["--strategy", "banded:x"], "a name and a number"),
+        (["--sampler", "bags"], "one of poisson"),
+        (["--sampler", "cyclic"], "cyclic:P with P"),
+        (["--sampler", "cyclic:9"], "cyclic:P with P"),
+        (["--sampler", "shuffled:3"], "a number with cyclic alone"),
+        (["--sampler", "shuffled"], "a record more shifts"),
+    ],
+)
+def test_schemes_that_are_none(capsys, options, said):
+    assert main(["epsilon", *SHORT, *options]) == 2
+    assert said in capsys.readouterr().err

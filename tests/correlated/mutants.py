@@ -47,8 +47,8 @@ MUTANTS = [
     Mutant(
         "the norm of a column forgotten where normals are drawn again",
         "noise/regenerated.py",
-        "deviation = noise_multiplier * _norm(strategy) * widened(bound)",
-        "deviation = noise_multiplier * widened(bound)",
+        "return noise_multiplier * _norm(strategy) * widened(bound)",
+        "return noise_multiplier * widened(bound)",
         "l14_correlated::test_regenerated_noise_is_rounded_once_and_correctly",
     ),
     Mutant(
@@ -82,8 +82,8 @@ MUTANTS = [
     Mutant(
         "memory not sealed",
         "noise/sealing.py",
-        "return words ^ _stream(words, key)\n\n\ndef opened",
-        "return words.clone()\n\n\ndef opened",
+        "return _stream(words, key).bitwise_xor_(words)",
+        "return words.clone()",
         "l14_correlated::test_a_state_tells_nothing_about_the_noise",
     ),
     Mutant(
@@ -182,16 +182,15 @@ MUTANTS = [
     Mutant(
         "a batch's rate for that of a group",
         "sampling/cyclic.py",
-        "return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=self.rate, steps=times)",
-        "return dp_sgd(noise_multiplier=noise_multiplier, sample_rate=self.rate / self.cycle,"
-        " steps=times)",
+        "block = OneRecord(PoissonEvent(self.rate,",
+        "block = OneRecord(PoissonEvent(self.rate / self.cycle,",
         "events::test_the_event_is_that_of_the_theorem_or_there_is_none",
     ),
     Mutant(
         "full cycles alone are counted",
         "sampling/cyclic.py",
-        "times = -(-steps // self.cycle)\n        return",
-        "times = steps // self.cycle\n        return",
+        "return block * -(-steps // self.cycle)",
+        "return block * (steps // self.cycle)",
         "events::test_what_has_begun_counts",
     ),
     Mutant(
@@ -260,8 +259,8 @@ MUTANTS = [
     Mutant(
         "the count of a clip rule for free",
         "step/sampled.py",
-        "return float((own**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)",
-        "return own",
+        "return float((noise_multiplier**-2 + query**-2) ** -0.5) * (1 - 2.0**-48)",
+        "return noise_multiplier",
         "adaptive::test_the_ledger_has_both",
     ),
     Mutant(
@@ -319,6 +318,136 @@ MUTANTS = [
         "sampler.event(joint_multiplier(noise, clip), steps=steps, strategy=strategy)\n\n\ndef",
         "pass\n\n\ndef",
         "sampled::test_a_pair_without_a_theorem_is_refused_before_the_first_step",
+    ),
+    Mutant(
+        "a band left out by the compiled pass",
+        "noise/feedback_by_numba.py",
+        "used = np.array([*weights[: len(earlier)]",
+        "used = np.array([*weights[: len(earlier) - 1], *[0.0] * bool(earlier)",
+        "correlated_kernels::test_compiled_bands_are_those_of_torch",
+    ),
+    Mutant(
+        "noise beyond its range let through by the compiled pass",
+        "noise/kernels/numba_bands.py",
+        "beyond += 0 if abs(mine) <= most else 1",
+        "beyond += 0 if abs(mine) <= most else 0",
+        "correlated_kernels::test_noise_beyond_its_range_is_refused",
+    ),
+    Mutant(
+        "every number decided by single precision, compiled",
+        "noise/kernels/numba_combined.py",
+        "> errors[b] + slack)",
+        "> errors[b] * _f32(0.0))",
+        "correlated_kernels::test_compiled_sums_of_normals_are_those_of_torch",
+    ),
+    Mutant(
+        "what cells leave open left as it is",
+        "noise/kernels/combined_by_numba.py",
+        "            for pair, side in listed.tolist():",
+        "            for pair, side in listed[:0].tolist():",
+        "correlated_kernels::test_what_cells_leave_open_is_decided",
+    ),
+    Mutant(
+        "a group of records that take turns accounted as one",
+        "accounting/events/leaves.py",
+        "records == 1,",
+        "records >= 1,",
+        "sampled_runs::test_a_group_of_records_that_take_turns_has_no_event",
+    ),
+    Mutant(
+        "a cyclic event that knows of no records",
+        "sampling/cyclic.py",
+        "block = OneRecord(PoissonEvent(self.rate, Gaussian(noise_multiplier)))",
+        "block = PoissonEvent(self.rate, Gaussian(noise_multiplier))",
+        "sampled_runs::test_a_group_of_records_that_take_turns_has_no_event",
+    ),
+    Mutant(
+        "the engine counts the gradient alone",
+        "engine/budget.py",
+        "joint, most = joint_of(noise_multiplier, clip), steps",
+        "joint, most = noise_multiplier, steps",
+        "sampled_runs::test_the_budget_counts_what_the_rule_learns",
+    ),
+    Mutant(
+        "a budget spent on the gradient alone",
+        "engine/budget.py",
+        "noise_multiplier = left_by(clip, joint)",
+        "noise_multiplier = joint",
+        "sampled_runs::test_a_rule_that_learns_is_paid_for_out_of_the_budget",
+    ),
+    Mutant(
+        "independent noise for a strategy",
+        "engine/budget.py",
+        "if strategy is None:\n            return GaussianNoise",
+        "if strategy is None or True:\n            return GaussianNoise",
+        "sampled_runs::test_the_engine_releases_what_private_grad_does_and_counts_the_samplers_event",
+    ),
+    Mutant(
+        "the engine resumes with other samples",
+        "engine/account.py",
+        'state.get("sampler", own) == own,',
+        'state.get("sampler", own) == state.get("sampler", own),',
+        "sampled_runs::test_a_run_does_not_go_on_with_other_samples_or_other_noise",
+    ),
+    Mutant(
+        "Poisson batches for every sampler",
+        "engine/batches.py",
+        "shards = records_of(key, step, sampler=sampler,",
+        "from dpfunc.sampling import Poisson\n"
+        "    rate = sampler.expected_batch_size / sampler.size\n"
+        "    sampler = Poisson(size=sampler.size, rate=rate)\n"
+        "    shards = records_of(key, step, sampler=sampler,",
+        "sampled_runs::test_the_engine_releases_what_private_grad_does_and_counts_the_samplers_event",
+    ),
+    Mutant(
+        "second moments with the noise's share",
+        "optim/adam_bc.py",
+        "signal = (second[name] - noise)",
+        "signal = second[name].clone()",
+        "optim::test_the_optimizer_takes_the_noise_off",
+    ),
+    Mutant(
+        "the average of the variance begins at itself",
+        "optim/adam_bc.py",
+        'noise = beta2 * state["noise"] + (1 - beta2) * deviation**2',
+        "noise = deviation**2",
+        "optim::test_second_moments_are_those_of_the_signal_alone",
+    ),
+    Mutant(
+        "the deviation of the normals for that of the step",
+        "noise/correlated.py",
+        "return sigma * noise_norm(self.strategy, step)",
+        "return sigma * noise_norm(self.strategy, 0)",
+        "optim::test_the_deviation_of_a_step_is_that_of_its_noise",
+    ),
+    Mutant(
+        "gradients clipped before they are scaled",
+        "optim/scaled.py",
+        "return loss_fn({name: value * scales[name] for name, value in own.items()}, *sample)",
+        "moved = {n: v + (v * (scales[n] - 1)).detach() for n, v in own.items()}\n"
+        "        return loss_fn(moved, *sample)",
+        "optim::test_scaled_gradients_are_clipped_in_their_own_units",
+    ),
+    Mutant(
+        "noise for the norms, without the budgets",
+        "optim/scaled.py",
+        "ClipPerLayer({name: max_norms[name] / budgets[name] for name in params})",
+        "ClipPerLayer({name: max_norms[name] for name in params})",
+        "optim::test_each_parameter_has_a_norm_and_noise_of_its_own",
+    ),
+    Mutant(
+        "records of other users",
+        "sampling/users.py",
+        "turns % self._sizes[users, None]",
+        "turns % self._sizes.max()",
+        "user_records::test_an_entry_holds_records_of_its_user_alone",
+    ),
+    Mutant(
+        "an average that never forgets its start",
+        "optim/averages.py",
+        "return min(decay, (1 + step) / (10 + step))",
+        "return decay",
+        "optim::test_averages_begin_short_and_grow_long",
     ),
 ]
 

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from dpfunc import accounting, correlated, sampling
-from dpfunc.accounting import Gaussian, Poisson, RandomAllocation
+from dpfunc.accounting import Gaussian, OneRecord, Poisson, RandomAllocation
 from dpfunc.accounting import Shuffled as ShuffledEvent
 from tests.strategies.test_make import REFERENCE
 
@@ -70,7 +70,7 @@ def table(sampler, strategy):
             return accounting.WithoutReplacement(10, 60, Gaussian(S)) * 24 if plain else None
         case "cyclic":
             fits = plain or (bands is not None and bands <= 4)
-            return Poisson(0.6, Gaussian(S)) * 6 if fits else None
+            return OneRecord(Poisson(0.6, Gaussian(S))) * 6 if fits else None
         case "bins":
             left = {None: 8, "identity": 8, "2 bands": 4, "4 bands": 2}
             if strategy in left:
@@ -120,7 +120,7 @@ def test_a_stopped_run_costs_no_more_than_the_whole(sampler):
 
 def test_what_has_begun_counts():
     """A record may have taken part in a cycle or an epoch that is not over."""
-    assert SAMPLERS["cyclic"].event(S, steps=9) == Poisson(0.6, Gaussian(S)) * 3
+    assert SAMPLERS["cyclic"].event(S, steps=9) == OneRecord(Poisson(0.6, Gaussian(S))) * 3
     assert SAMPLERS["Allocation"].event(S, steps=9) == RandomAllocation(2, 8, Gaussian(S)) * 2
     assert SAMPLERS["Shuffled"].event(S, steps=7) == ShuffledEvent(Gaussian(S)) * 2
     close(SAMPLERS["bins"].event(S, steps=9), RandomAllocation(1, 8, Gaussian(S / math.sqrt(2))))
@@ -191,7 +191,7 @@ def test_cyclic_poisson_is_attained_and_bands_beyond_the_cycle_are_not_covered()
     """Two bands in a cycle of one: both steps of the record in one block, exactly computed."""
     strategy = correlated.Toeplitz(2, (1.0, 1.0))
     fits = sampling.CyclicPoisson(size=10, rate=1.0, cycle=2).event(1.0, steps=2, strategy=strategy)
-    assert fits == Poisson(1.0, Gaussian(1.0)) * 1
+    assert fits == OneRecord(Poisson(1.0, Gaussian(1.0))) * 1
     with pytest.raises(ValueError, match="at most 1 bands"):
         sampling.CyclicPoisson(size=10, rate=1.0, cycle=1).event(1.0, steps=2, strategy=strategy)
     true = Gaussian(correlated.column_norm(strategy) / math.sqrt(1 + 4))  # rows 1, 1 + 1

@@ -132,8 +132,8 @@ MUTANTS = [
     Mutant(
         "every process draws the whole batch",
         "engine/batches.py",
-        "shards = records_of(key, step, size=size, rate=rate, own=own, shards=own.stop)",
-        "shards = records_of(key, step, size=size, rate=rate, own=range(1), shards=1) * len(own)",
+        "shards = records_of(key, step, sampler=sampler, own=own, shards=own.stop)",
+        "shards = records_of(key, step, sampler=sampler, own=range(1), shards=1) * len(own)",
         "batches::test_each_record_of_the_batch_comes_once",
     ),
     Mutant(

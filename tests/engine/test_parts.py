@@ -11,11 +11,15 @@ from dpfunc.engine.parts import Parts
 KEY = dp.key(5)
 
 
+def samples_at(rate):
+    return dp.sampling.Poisson(size=30, rate=rate)
+
+
 @pytest.mark.parametrize("count", [1, 2, 3, 7])
 def test_the_parts_are_the_batch(count):
     for step in range(20):
         whole, _ = dp.sampling.poisson(KEY, step, size=30, rate=0.1)
-        parts = Parts(KEY, 30, 0.1, count).of(step)
+        parts = Parts(KEY, samples_at(0.1), count).of(step)
         sizes = [int(part.mask.sum()) for part in parts]
         samples = [i for part in parts for i in torch.tensor(part.indices)[part.mask].tolist()]
         assert samples == whole.tolist()
@@ -26,13 +30,13 @@ def test_the_parts_are_the_batch(count):
 
 
 def test_a_part_without_samples_has_one_that_only_fills_up():
-    for part in Parts(KEY, 30, 1e-9, 2).of(0):
+    for part in Parts(KEY, samples_at(1e-9), 2).of(0):
         assert part.indices == (0,)
         assert part.mask.tolist() == [False]
 
 
 def test_other_processes_come_to_the_same_parts():
-    parts = Parts(KEY, 30, 0.3, 2)
+    parts = Parts(KEY, samples_at(0.3), 2)
     first = [part.indices for part in parts.of(1)]
     for step in range(9):
         parts.of(step)
@@ -43,4 +47,4 @@ def test_other_processes_come_to_the_same_parts():
 @pytest.mark.parametrize("count", [0, -1, 1.5, True])
 def test_a_wrong_count_is_refused(count):
     with pytest.raises(ValueError, match="expected at least one part but got"):
-        Parts(KEY, 30, 0.1, count)
+        Parts(KEY, samples_at(0.1), count)

@@ -36,7 +36,8 @@ def test_a_loop_whose_event_nobody_types():
         indices, mask = CYCLIC.batch(dp.key(1), t)
         _, state, _ = step.update(params, data[indices], state, mask)
     assert step.event(state) == CYCLIC.event(1.5, steps=6, strategy=BANDED)
-    assert step.event(state) == dp.accounting.Poisson(0.5, dp.accounting.Gaussian(1.5)) * 2
+    once = dp.accounting.OneRecord(dp.accounting.Poisson(0.5, dp.accounting.Gaussian(1.5)))
+    assert step.event(state) == once * 2
     with pytest.raises(ValueError, match="a sample_rate, or a sampler"):
         step.event(state, sample_rate=0.1)
 

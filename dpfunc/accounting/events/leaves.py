@@ -18,6 +18,7 @@ from dpfunc.accounting.events.mechanisms import (
 )
 from dpfunc.accounting.events.schemes import (
     Group,
+    OneRecord,
     Poisson,
     RandomAllocation,
     Scheme,
@@ -39,7 +40,7 @@ def leaves(event: Event) -> list[tuple[Leaf, int]]:
 
     What releases nothing (rate 0, infinite noise, no times) is left out, and an unsampled release
     is the same leaf whether it is written as a sample of everything or not. A group stands around
-    each of its releases.
+    each of its releases. ValueError for a group of what holds for one record alone.
     """
     require_event("accounting", event)
     counts: dict[Leaf, int] = {}
@@ -57,6 +58,16 @@ def _flatten(event: Event, times: int, records: int) -> list[tuple[Leaf, int]]:
             return [leaf for part in parts for leaf in _flatten(part, times, records)]
         case Group(members, inner):
             return _flatten(inner, times, records * members)
+        case OneRecord(inner):
+            require(
+                records == 1,
+                "Group",
+                "events that hold for several records at once",
+                event,
+                "no theorem is known for groups of records that take turns: sample with "
+                "dpfunc.sampling.Poisson, or make a user one record (docs/correlated.md)",
+            )
+            return _flatten(inner, times, 1)
         case RandomizedResponse():  # every record of a group answers for itself
             times, records = times * records, 1
         case RandomAllocation(participations, steps, mechanism) if participations == steps:

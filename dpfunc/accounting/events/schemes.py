@@ -168,6 +168,25 @@ class Group(Event):
         require_event("Group", self.event)
 
 
+@dataclass(frozen=True, repr=False)
+class OneRecord(Event):
+    """``event``, as far as a single record is concerned: what is proven for no more than one.
+
+    The event of a sampler whose records take turns, such as `sampling.CyclicPoisson`: two of them
+    are not in its steps together, as two records of a `Poisson` step are. Every question is
+    answered as for ``event``, but in a `Group` it raises ValueError.
+
+    >>> from dpfunc.accounting import Gaussian
+    >>> OneRecord(Poisson(0.25, Gaussian(2.0))) * 3
+    OneRecord(Poisson(0.25, Gaussian(2.0))) * 3
+    """
+
+    event: Event
+
+    def __post_init__(self) -> None:
+        require_event("OneRecord", self.event)
+
+
 Scheme = (
     Poisson
     | TruncatedPoisson

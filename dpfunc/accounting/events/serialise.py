@@ -11,13 +11,13 @@ from typing import Any, get_args
 
 from dpfunc.accounting.events.algebra import Compose, Event, Repeat, require_event
 from dpfunc.accounting.events.mechanisms import Mechanism
-from dpfunc.accounting.events.schemes import Scheme
+from dpfunc.accounting.events.schemes import OneRecord, Scheme
 from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.checks import require
 
 _FORMAT = "dpfunc.accounting.event"
 _VERSION = 1
-_EVENTS = (*get_args(Mechanism), *get_args(Scheme), PrivateSelection, Repeat, Compose)
+_EVENTS = (*get_args(Mechanism), *get_args(Scheme), PrivateSelection, OneRecord, Repeat, Compose)
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in _EVENTS}
 _REMEDY = "read text that to_json wrote, with a version of dpfunc that knows every kind in it"
 

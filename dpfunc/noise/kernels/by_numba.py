@@ -11,7 +11,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from itertools import pairwise
 from threading import Thread
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -25,11 +25,11 @@ from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, streams
 from dpfunc.random.chacha import initial_words
 from dpfunc.random.keys import key
 
-Run = Callable[[tuple[int, int]], NDArray[np.float64]]
+T = TypeVar("T")
 
 KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 _FEW = 2**5  # groups: fewer are not worth a thread
-_ROOM = 2**12  # pairs that a thread may list; a few in a million are
+ROOM = 2**12  # pairs that a thread may list; a few in a million are
 
 
 @cache
@@ -59,23 +59,23 @@ def _release(kernel: Any, pieces: list[Piece], keys: Streams, scale: float, grid
     kind = KINDS[pieces[0].items.dtype]
 
     def run(bounds: tuple[int, int]) -> NDArray[np.float64]:
-        listed = np.empty((_ROOM, kernel.LISTED))
+        listed = np.empty((ROOM, kernel.LISTED))
         count = kernel.release_groups(
             *bounds, state, addresses, starts, sizes, settings, listed, kind
         )
-        if count > _ROOM:
+        if count > ROOM:
             raise RuntimeError(
                 f"dpfunc: the kernel of the release left {count} pairs open where a few in a "
                 "million are expected; nothing is released. Uninstall numba, and report it."
             )
         return listed[:count]
 
-    for listed in _in_threads(run, pieces[0].start // GROUP, -(-pieces[-1].stop // GROUP)):
+    for listed in in_threads(run, pieces[0].start // GROUP, -(-pieces[-1].stop // GROUP)):
         for row in listed:
             _finish(row, pieces, starts, keys, scale, grid)
 
 
-def _in_threads(run: Run, first: int, last: int) -> list[NDArray[np.float64]]:
+def in_threads(run: Callable[[tuple[int, int]], T], first: int, last: int) -> list[T]:
     """``run`` of as many equal shares of the groups as torch has threads.
 
     The threads are new ones each time: threads that wait would not be there in a forked process.
@@ -86,7 +86,7 @@ def _in_threads(run: Run, first: int, last: int) -> list[NDArray[np.float64]]:
     shares = list(pairwise(cuts))
     if count == 1:
         return [run(shares[0])]
-    results: list[NDArray[np.float64]] = []
+    results: list[T] = []
     failures: list[BaseException] = []
 
     def work(share: tuple[int, int]) -> None:

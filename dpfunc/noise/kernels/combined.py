@@ -31,7 +31,7 @@ from dpfunc.random.keys import fold_in
 
 _RUN = {"cpu": 2**4}
 _DEVICE_RUN = 2**11
-_SLACK = 2.0**-30  # for sums and products of numbers below 2**20 in float64, thousands of times
+SLACK = 2.0**-30  # for sums and products of numbers below 2**20 in float64, thousands of times
 _FURTHER_BITS = 256
 
 Words = list[tuple[Tensor, Tensor]]
@@ -66,7 +66,7 @@ def _released(
     whole = sums.mul(1 / grid).round_()  # exact: the grid is a power of two
     offset = sums.mul(1 / grid).sub_(whole).nan_to_num_(nan=0.0)
     real = offset.clone()
-    error = torch.full((len(run), PAIRS), _SLACK, dtype=torch.float64, device=sums.device)
+    error = torch.full((len(run), PAIRS), SLACK, dtype=torch.float64, device=sums.device)
     small, large = (2.0**-24 * scale * factor for factor in BOUND)
     words: Words = []
     for key, weight in zip(keys, weights, strict=True):
@@ -111,13 +111,13 @@ def _decide(
             best = np.minimum if end is low else np.maximum
             end += best(ends[0] * weight, ends[1] * weight)
     with np.errstate(invalid="ignore"):
-        found, known = np.floor(low - _SLACK + 0.5), np.floor(high + _SLACK + 0.5)
+        found, known = np.floor(low - SLACK + 0.5), np.floor(high + SLACK + 0.5)
         open_items = np.flatnonzero(~(found == known))
     which = ((group + first_group) * PAIRS + pair).cpu().numpy()
     for i in open_items:
         pairs = [(int(radius[i]), int(angle[i])) for radius, angle in chosen]
         index = int(which[i])
-        found[i] = _exactly(keys, weights, pairs, index, int(sides[i]), scale, float(offsets[i]))
+        found[i] = exactly(keys, weights, pairs, index, int(sides[i]), scale, float(offsets[i]))
     nearest[group, side, pair] = torch.from_numpy(found).to(nearest)
 
 
@@ -134,7 +134,7 @@ def _told(end: Floats, instead: float) -> Floats:
     return np.where(np.isnan(end), instead, end)
 
 
-def _exactly(
+def exactly(
     keys: Sequence[Streams],
     weights: Sequence[float],
     pairs: list[tuple[int, int]],

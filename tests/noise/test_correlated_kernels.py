@@ -1,0 +1,116 @@
+"""The compiled kernels of correlated noise release the bits that the torch operations do."""
+
+import math
+
+import pytest
+import torch
+
+import dpfunc as dp
+from dpfunc.noise import feedback, regenerated
+from dpfunc.noise.kernels import by_numba, by_torch, combined_by_numba
+from dpfunc.types import Summed
+
+pytestmark = pytest.mark.skipif(not by_numba.available(), reason="numba is not installed")
+STEPS = 7
+SHAPES = {"b": (4096,), "a": (3,), "e": (0,), "w": (90, 101)}  # groups begin within, and are shared
+
+
+def runs_by_both(strategy, monkeypatch, kind, multiplier=1.3, bound=0.7):
+    """All releases and the last state of a run, compiled and by torch."""
+    return [
+        released(strategy, kind, multiplier, bound),
+        by_torch_alone(monkeypatch, lambda: released(strategy, kind, multiplier, bound)),
+    ]
+
+
+def by_torch_alone(monkeypatch, made):
+    with monkeypatch.context() as patch:
+        for module in (feedback, regenerated):
+            patch.setattr(module, "available", lambda: False)
+        return made()
+
+
+def released(strategy, kind, multiplier=1.3, bound=0.7):
+    noise = dp.CorrelatedNoise(multiplier, strategy, key=dp.key(4))
+    params = {name: torch.zeros(shape, dtype=kind) for name, shape in SHAPES.items()}
+    state, out = noise.init(params), []
+    for step in range(STEPS):
+        sums = {name: dp.normal(dp.key(step), shape).to(kind) for name, shape in SHAPES.items()}
+        sums["a"][0] = (math.nan, math.inf, 1e9, -1e-30, 0.0, -math.inf, 3.0)[step]
+        sums["w"][0] = 0.0
+        noisy, state = noise.add(Summed(sums, bound), state)
+        out.append(noisy)
+    return out, state
+
+
+def assert_same(first, second):
+    for ours, theirs in zip(first[0], second[0], strict=True):
+        for name in SHAPES:
+            assert torch.equal(bits(ours[name]), bits(theirs[name])), name
+    for ours, theirs in zip(first[1]["memory"], second[1]["memory"], strict=True):
+        assert all(torch.equal(ours["words"][n], theirs["words"][n]) for n in SHAPES)
+
+
+def bits(value):
+    return value.contiguous().view(torch.uint8)
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bands", [1, 2, 5, 6])
+def test_compiled_bands_are_those_of_torch(bands, kind, monkeypatch):
+    strategy = dp.correlated.banded(steps=STEPS, bands=bands)
+    assert_same(*runs_by_both(strategy, monkeypatch, kind))
+
+
+def test_noise_of_64_bits_is_that_of_torch(monkeypatch):
+    """So much noise that whole numbers of the fine grid need int64."""
+    strategy = dp.correlated.Toeplitz(STEPS, (1.0, 0.5, -0.25))
+    found = feedback.scales(strategy, 3e5, 0.7, 13_189)
+    assert found.whole == torch.int64
+    assert_same(*runs_by_both(strategy, monkeypatch, torch.float32, multiplier=3e5))
+
+
+@pytest.mark.parametrize("kind", [torch.float32, torch.float64])
+@pytest.mark.parametrize("bands", [1, 2, 4, 7])
+def test_compiled_sums_of_normals_are_those_of_torch(bands, kind, monkeypatch):
+    strategy = dp.correlated.fractional(steps=STEPS, bands=bands, exponent=0.8)
+    assert_same(*runs_by_both(strategy, monkeypatch, kind))
+
+
+def test_what_cells_leave_open_is_decided(monkeypatch):
+    strategy = dp.correlated.fractional(steps=STEPS, bands=2, exponent=0.8)
+    quick = released(strategy, torch.float32)
+    combined_by_numba._checked_kernel()
+    monkeypatch.setattr(by_torch, "BOUND", (math.inf, math.inf))  # for cells, all
+    monkeypatch.setattr(combined_by_numba, "ERROR", 2.0**-19)  # which leave some open
+    assert_same(released(strategy, torch.float32), quick)
+
+
+def test_noise_beyond_its_range_is_refused(monkeypatch):
+    """A memory of another run gives noise that no run has: both ways see it."""
+    strategy = dp.correlated.banded(steps=STEPS, bands=3)
+
+    def told():
+        found = feedback.scales(strategy, 1.3, 0.7, 5)
+        memory = [{"w": torch.full((5,), 2**30, dtype=torch.int32)}]
+        with pytest.raises(RuntimeError, match="noise beyond 40 deviations"):
+            feedback.release({"w": torch.zeros(5)}, memory, strategy, found, dp.key(1))
+
+    told()
+    by_torch_alone(monkeypatch, told)
+
+
+def test_any_number_of_threads_gives_the_same(monkeypatch):
+    strategies = [
+        dp.correlated.banded(steps=STEPS, bands=3),
+        dp.correlated.fractional(steps=STEPS, bands=3, exponent=0.8),
+    ]
+    one = [released(strategy, torch.float32) for strategy in strategies]
+    monkeypatch.setattr(by_numba, "_FEW", 1)
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    try:
+        for strategy, expected in zip(strategies, one, strict=True):
+            assert_same(released(strategy, torch.float32), expected)
+    finally:
+        torch.set_num_threads(before)
