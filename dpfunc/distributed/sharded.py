@@ -82,12 +82,15 @@ def own_rows(total: OnGrid, params: Tensors) -> Tensors:
     """The sum over all processes, of each parameter the own rows: exactly. Empties ``total``."""
     rows = {}
     for name in sorted(params):
-        param = _as_dtensor(params[name])
-        parts = DTensor.from_local(
-            total.values.pop(name), param.device_mesh, [Partial()], run_check=False
-        )
-        rows[name] = parts.redistribute(placements=param.placements).to_local().mul_(total.grid)
+        rows[name] = rows_of(total.values.pop(name), params[name]).mul_(total.grid)
     return rows
+
+
+def rows_of(part: Tensor, param: Tensor) -> Tensor:
+    """The own rows of the sum of every process's ``part``: one collective. ``part`` is used up."""
+    param = _as_dtensor(param)
+    parts = DTensor.from_local(part, param.device_mesh, [Partial()], run_check=False)
+    return parts.redistribute(placements=param.placements).to_local()
 
 
 def released_rows(

@@ -108,11 +108,42 @@ def release_sharded(
     ``whole``: the parameters gathered; they are emptied when nobody needs them any more.
     """
     mine, norms = _agreed(subject, private, processes, whole, state, work)
+    clip_state = _learned(private, norms, state)
+    whole.clear()
+    rows = own_rows(mine.total, params)
+    return _released(private, mine, rows, params, state, clip_state)
+
+
+def release_rows(
+    subject: str,
+    private: PrivateGrad,
+    processes: Processes,
+    params: Tensors,
+    state: State,
+    work: Callable[[], tuple[dict[str, object], Contribution]],
+) -> tuple[Tensors, State, Aux]:
+    """`release_sharded` of what has been added up over the processes: ``total`` is the own rows."""
+    mine, norms = _agreed(subject, private, processes, params, state, work)
+    clip_state = _learned(private, norms, state)
+    rows = as_sum(mine.total).values
+    return _released(private, mine, rows, params, state, clip_state)
+
+
+def _learned(private: PrivateGrad, norms: Tensors, state: State) -> State:
     mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
     clip_state = private.clip.update(norms, mask, state["clip"])
     require_told(private.clip, state["clip"], clip_state)
-    whole.clear()
-    rows = own_rows(mine.total, params)
+    return clip_state
+
+
+def _released(
+    private: PrivateGrad,
+    mine: Contribution,
+    rows: Tensors,
+    params: Tensors,
+    state: State,
+    clip_state: State,
+) -> tuple[Tensors, State, Aux]:
     bound = mine.total.bound
     grads, noise_state = released_rows(private.noise, rows, params, state["noise"], bound)
     return grads, {"clip": clip_state, "noise": noise_state}, mine.aux()

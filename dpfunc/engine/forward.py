@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.passes import Microbatch, Pass
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
@@ -47,14 +48,21 @@ class WatchedForward:
     """The forward pass of ``module`` with the trainable ``params``.
 
     ``current``: the microbatch that a forward pass in training mode belongs to, or an error.
+    ``sharded``: of a model whose parameters lie on several processes.
     """
 
     def __init__(
-        self, module: nn.Module, params: Tensors, current: Callable[[], Microbatch]
+        self,
+        module: nn.Module,
+        params: Tensors,
+        current: Callable[[], Microbatch],
+        sharded: FullySharded | None = None,
     ) -> None:
         self._module = module
         self._params = params
         self._current = current
+        self._sharded = sharded
+        self._whole: Tensors | None = None
         self._paused = False
         self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
@@ -111,7 +119,30 @@ class WatchedForward:
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass without a tape."""
         with self.paused():
+            if self._whole is not None:
+                return functional_call(self._module, self._whole, args, kwargs)
             return self._module(*args, **kwargs)
+
+    def name(self, name: str, param: Tensor) -> None:
+        """``param`` is the parameter of this name in the forward pass under way."""
+        if self._open and not self._paused:
+            self._open[-1].tape.give_name(name, param)
+
+    @contextmanager
+    def whole(self, due: bool) -> Iterator[Tensors | None]:
+        """The parameters as leaves, for a look at the model if one is ``due``, else None.
+
+        Where parameters are sharded, all processes look where it is due on one of them.
+        """
+        if self._sharded is None:
+            yield self._params if due else None
+            return
+        with self._sharded.looking(due) as whole:
+            self._whole = whole
+            try:
+                yield whole
+            finally:
+                self._whole = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -143,7 +174,7 @@ class WatchedForward:
 
     def _places(self, call: Any, microbatch: Microbatch) -> tuple[Places, tuple[Place | None, ...]]:
         """The places of this call, and those of its draws, verified where that is due."""
-        loss, batch = self._as_loss(call, microbatch.size)
+        loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
         def look(*, whole: bool) -> Learned:
@@ -166,13 +197,26 @@ class WatchedForward:
                     ) from error
             return learned
 
-        known = known_places(loss, params, batch) or learn(whole=False)
+        known = known_places(loss, params, batch) if key in self._outputs else None
+        with self.whole(known is None) as whole:
+            if whole is not None:
+                params = {name: param.detach() for name, param in whole.items()}
+                self._learn_outputs(key, outputs, params, batch)
+                known = known_places(loss, params, batch) if self._sharded is None else None
+                known = known or learn(whole=False)
+        if known is None:
+            raise AssertionError("a look that is due takes place")
         microbatch.program.model_rounding = known.rounding
-        places = Places(microbatch.size, known.seen, lambda: learn(whole=True).seen)
-        return places, known.draws
+        again = None if self._sharded is not None else lambda: learn(whole=True).seen
+        return Places(microbatch.size, known.seen, again), known.draws
 
-    def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:
-        """The module as a loss of the tensors in ``call`` that have samples on axis 0."""
+    def _as_loss(
+        self, call: Any, size: int
+    ) -> tuple[Batched, tuple[Tensor, ...], Callable[..., list[Tensor]], str]:
+        """The module as a loss of the tensors in ``call`` that have samples on axis 0.
+
+        The loss, those tensors, the outputs as a function of them, and what the call is.
+        """
         tensors = tensors_in(call)
         with_samples = [tensor.dim() > 0 and tensor.shape[0] == size for tensor in tensors]
         if not any(with_samples):
@@ -192,13 +236,21 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
+        return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
+
+    def _learn_outputs(
+        self,
+        key: str,
+        outputs: Callable[..., list[Tensor]],
+        params: Tensors,
+        batch: tuple[Tensor, ...],
+    ) -> None:
+        """Where the samples are in the outputs of such a call, unless it is known."""
         if key not in self._outputs:
             with self.undisturbed(), Chance("none"):
-                params = {name: param.detach() for name, param in self._params.items()}
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
                 self._outputs[key] = _output_places(two, three)
-        return Batched(loss_fn, self._verified.setdefault(key, {})), batch
 
 
 def _derivative(what: str) -> RuntimeError:

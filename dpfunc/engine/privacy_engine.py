@@ -128,15 +128,17 @@ class PrivacyEngine(Account):
         self._model = model
         self._params = require_trainable(model)
         self._team = Team(group, shards, next(iter(self._params.values())).device)
+        sharded = self._team.sharded(model, self._params)
         private = PrivateGrad(
-            model,
+            model if sharded is None else _its_own_forward,
             clip=Clip(max_grad_norm) if clip is None else clip,  # type: ignore[arg-type]  # one is
             noise=GaussianNoise(budget.noise_multiplier, key=key),
             expected_batch_size=batch_size,
         )
         super().__init__(budget, private, key, StepsWithoutEngine(self._params))
         self._spent_once = SpentOnce(on_budget_spent)
-        self._gathering = Gathering(model, self._params, private, loss_reduction)
+        self._sharded = sharded
+        self._gathering = Gathering(model, self._params, private, loss_reduction, sharded)
         self._attachment: Attachment | None = None
         self._last: tuple[Tensors, State, Tensor] | None = None
 
@@ -195,7 +197,7 @@ class PrivacyEngine(Account):
         """
         dataset, options = taken_apart(dataset, self._private.expected_batch_size, options)
         require_sized(dataset, self.sample_size, options)
-        require_microbatches(microbatch_size)
+        require_microbatches(microbatch_size, is_sharded=self._sharded is not None)
         queue: list[Drawn] = []
         batches = PoissonBatches(
             self._key,
@@ -288,3 +290,8 @@ class PrivacyEngine(Account):
         if not self._spent_once.call(self):
             raise self.budget.spent_error(self._steps)
         return True
+
+
+def _its_own_forward(*_: Any) -> Tensor:
+    """In the place of a loss: what an engine clips comes from the loop's own backward pass."""
+    raise RuntimeError("a PrivacyEngine runs no loss of one sample")

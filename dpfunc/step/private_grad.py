@@ -261,10 +261,17 @@ class PrivateGrad:
         self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
     ) -> Part:
         """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
+        norms, weights = self.norms_and_weights(grads, clip_state, mask, scale)
+        return Part(weighted_sum(grads, weights), norms, losses.detach())
+
+    def norms_and_weights(
+        self, grads: PerSample, clip_state: State, mask: Tensor, scale: float = 1.0
+    ) -> tuple[Tensors, Weights]:
+        """The norms of ``scale * grads``, and what ``grads`` themselves are added up with."""
         norms = {name: scale * norm for name, norm in leaf_norms(grads).items()}
         weights = self.weights(norms, clip_state, mask)
         scaled = Weights({n: scale * w for n, w in weights.values.items()}, weights.bound)
-        return Part(weighted_sum(grads, scaled), norms, losses.detach())
+        return norms, scaled
 
     def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
         """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""
