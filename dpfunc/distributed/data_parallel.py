@@ -187,7 +187,7 @@ class DataParallel:
         self._require_state(state)
         return self.private.resume(state, key=key)
 
-    def event(self, state: State, *, sample_rate: float) -> Event:
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released: see `PrivateGrad.event`."""
         return self.private.event(state, sample_rate=sample_rate)
 

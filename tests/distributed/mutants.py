@@ -9,6 +9,7 @@ from tests.mutation import Mutant, main
 
 _ANY_NUMBER = "l15_processes::test_any_number_of_processes_releases_what_one_does"
 _RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
+_FULLY = "l15e_fully_sharded::test_rows_of_fully_shard_are_the_release_of_the_plain_model"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
 
 MUTANTS = [
@@ -83,8 +84,8 @@ MUTANTS = [
     Mutant(
         "parts that are not rounded",
         "noise/exact_sums.py",
-        ".div_(grid).round_()",
-        ".div_(grid)",
+        "return wide.div(grid).round_()",
+        "return wide.div(grid)",
         "exact_sums::test_any_order_gives_the_same_bits",
     ),
     Mutant(
@@ -184,6 +185,34 @@ MUTANTS = [
         "        for bucket in _buckets(tensors):",
         "        for bucket in _buckets([part for part in tensors if part.any()]):",
         "data_parallel::test_the_sums_are_sent_whatever_is_in_them",
+    ),
+    Mutant(
+        "the last shard of a process alone, in rows of fully_shard",
+        "engine/fully_sharded.py",
+        "            add_(self._total, own)",
+        "            self._total = own",
+        _FULLY,
+    ),
+    Mutant(
+        "rows of fully_shard on the grid of one shard",
+        "engine/fully_sharded.py",
+        "parts=self._shards)",
+        "parts=1)",
+        _FULLY,
+    ),
+    Mutant(
+        "rows of one process alone",
+        "distributed/sharded.py",
+        "    return parts.redistribute(placements=param.placements).to_local()",
+        "    return distributed_tensor(part, param.device_mesh, param.placements).to_local()",
+        _FULLY,
+    ),
+    Mutant(
+        "a look that fails alone",
+        "engine/fully_sharded.py",
+        "            tell_failure(self._processes, self._device, error)\n            raise",
+        "            error._dpfunc_is_known_to_all = True\n            raise",
+        "l15e_fully_sharded::test_what_each_wrong_use_says_on_all_processes",
     ),
 ]
 
