@@ -16,7 +16,7 @@ from dpfunc.distributed.agreement import facts_of_params, in_agreement
 from dpfunc.distributed.norms import gathered_norms
 from dpfunc.distributed.processes import Processes
 from dpfunc.distributed.sharded import own_rows, released_rows
-from dpfunc.noise.exact_sums import OnGrid, add_on_grid_, as_sum, exact_grid, most_samples, on_grid
+from dpfunc.noise.exact_sums import OnGrid, add_, as_sum, exact_grid, most_samples, on_grid
 from dpfunc.persample.factors.reduce import global_norm
 from dpfunc.step.microbatch import Part
 from dpfunc.step.private_grad import Aux, PrivateGrad
@@ -60,13 +60,11 @@ def contribution(subject: str, parts: Iterable[Part], params: Tensors, shards: i
             part.summed.bound,
             "clip with a finite max_norm: no grid is fine enough for an unclipped sum",
         )
-        grid = exact_grid(part.summed.bound, size=size, parts=shards)
+        rounded = on_grid(part.summed, exact_grid(part.summed.bound, size=size, parts=shards))
         if total is None:
-            total = on_grid(part.summed, grid)
-        elif total.grid == grid:
-            add_on_grid_(total, part.summed)
+            total = rounded
         else:
-            raise RuntimeError("a clip rule that has another bound for each shard of a step")
+            add_(total, rounded)
         norms.append(part.norms)
         losses.append(part.losses)
     if total is None:

@@ -12,14 +12,12 @@ import math
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
 
 from dpfunc.checks import is_count, require
 from dpfunc.types import Summed, Tensors
 
 _ROUNDING = 2.0**-12  # of the bound: what all parts together may add to the sensitivity
 _EXACT = 2.0**53  # float64 has every whole number up to this
-_FLOAT32 = 60  # no quotient by 2.0**-60, of a number that is surely exact, overflows in float32
 _FLOATS = 1 + 2.0**-10  # a weighted gradient as floats compute it, over the bound
 
 
@@ -66,25 +64,11 @@ def exact_grid(bound: float, *, size: int, parts: int) -> float:
 
 def on_grid(summed: Summed, grid: float) -> OnGrid:
     """``summed`` rounded to multiples of ``grid``, a power of two: see `exact_grid`."""
-    values = {name: _whole(value, grid).double() for name, value in summed.values.items()}
+    values = {
+        name: value.to(torch.float64, copy=True).div_(grid).round_()
+        for name, value in summed.values.items()
+    }
     return OnGrid(values, grid, summed.bound)
-
-
-def add_on_grid_(total: OnGrid, summed: Summed) -> None:
-    """``add_(total, on_grid(summed, total.grid))``, in fewer passes over memory."""
-    for name, value in summed.values.items():
-        total.values[name].add_(_whole(value, total.grid))
-
-
-def _whole(value: Tensor, grid: float) -> Tensor:
-    """``value / grid`` rounded to whole numbers, in fresh memory.
-
-    In float32 where it comes in that: a quotient by a power of two has the same digits, and the
-    whole number next to it has no more of them. So it is the number that float64 would give.
-    """
-    narrow = value.dtype == torch.float32 and abs(math.log2(grid)) <= _FLOAT32
-    wide = value if narrow else value.double()
-    return wide.div(grid).round_()
 
 
 def most_samples(grid: float, bound: float) -> int:
