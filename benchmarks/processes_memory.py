@@ -23,7 +23,7 @@ import dpfunc as dp
 from dpfunc.distributed import DataParallel, shard
 from tests.distributed.processes import run
 
-WORDS, LENGTH, CLASSES = 4000, 32, 5
+WORDS, LENGTH, CLASSES = 4000, 8, 5
 KEY = dp.key(1)
 FIRST, LAST = 5, 8  # no look is due in the steps between 4 and 8, unless there are too few samples
 

@@ -114,7 +114,7 @@ def facts_of_params(params: Tensors) -> dict[str, object]:
     """
     shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in sorted(params.items())]
     whole = {name: param for name, param in params.items() if not hasattr(param, "device_mesh")}
-    bits = [(name, _sum_of_bits(param)) for name, param in sorted(whole.items())]
+    bits = [(name, sum_of_bits(param)) for name, param in sorted(whole.items())]
     return {"names, shapes and dtypes of the parameters": shapes, "parameters": bits}
 
 
@@ -136,6 +136,11 @@ def _told(fact: object) -> str:
     return text if len(text) <= _LONGEST_FACT else f"digest {_digest(text.encode())}"
 
 
+def digest_of(value: object) -> str:
+    """A short text that is another one where a number in ``value`` is."""
+    return _digest(repr(replace_tensors(value, _digest_of_tensor)).encode())
+
+
 def _digest_of_tensor(tensor: Tensor) -> tuple[Any, ...]:
     data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return tuple(tensor.shape), str(tensor.dtype), _digest(data)
@@ -145,7 +150,7 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def _sum_of_bits(param: Tensor) -> int:
+def sum_of_bits(param: Tensor) -> int:
     """A number that is another one when a bit is: for mistakes, not against an adversary."""
     words = param.detach().contiguous().view(_WORDS[param.itemsize])
     return int(words.sum(dtype=torch.int64))

@@ -254,8 +254,12 @@ class PrivateGrad:
         self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
     ) -> Part:
         """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
-        grads, losses = self._engine()(params, *args)
+        grads, losses = self.per_sample(params, args)
         return self.clipped(grads, losses, clip_state, mask)
+
+    def per_sample(self, params: Tensors, args: tuple[Any, ...]) -> tuple[PerSample, Tensor]:
+        """The gradients and losses of the samples in ``args``, by the engine. Not private."""
+        return self._engine()(params, *args)
 
     def clipped(
         self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0

@@ -10,6 +10,7 @@ from tests.mutation import Mutant, main
 _ANY_NUMBER = "l15_processes::test_any_number_of_processes_releases_what_one_does"
 _RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
 _FULLY = "l15e_fully_sharded::test_rows_of_fully_shard_are_the_release_of_the_plain_model"
+_SHARED = "l15f_tensor_parallel::test_shared_samples_are_released_as_by_one_process"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
 
 MUTANTS = [
@@ -168,8 +169,8 @@ MUTANTS = [
     Mutant(
         "every process has the noise of the first rows",
         "distributed/sharded.py",
-        "return min(each * mesh.get_local_rank(), param.shape[0])",
-        "return min(each * 0, param.shape[0])",
+        "return min(each * mesh.get_local_rank(), param.shape[axis])",
+        "return min(each * 0, param.shape[axis])",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
@@ -213,6 +214,41 @@ MUTANTS = [
         "            tell_failure(self._processes, self._device, error)\n            raise",
         "            error._dpfunc_is_known_to_all = True\n            raise",
         "l15e_fully_sharded::test_what_each_wrong_use_says_on_all_processes",
+    ),
+    Mutant(
+        "what is whole counted on every process of a sample",
+        "distributed/tensor_parallel.py",
+        "            squares[place] = 0",
+        "            squares[place] *= 1",
+        "l15f_tensor_parallel::test_a_whole_parameter_counts_once_and_parts_add_up",
+    ),
+    Mutant(
+        "the norm of a process's own part",
+        "distributed/tensor_parallel.py",
+        "    tensor.add_up_([squares])",
+        "    tensor.add_up_([squares.clone()])",
+        _SHARED,
+    ),
+    Mutant(
+        "the gradient of one process's part of the work",
+        "distributed/fans.py",
+        "return _FanIn.apply(grad, ctx.group), None",
+        "return _FanOut.apply(grad, ctx.group), None",
+        _SHARED,
+    ),
+    Mutant(
+        "columns with the noise of the first columns",
+        "distributed/sharded.py",
+        "    whole.narrow(axis, first, width).copy_(own)",
+        "    first = 0\n    whole.narrow(axis, first, width).copy_(own)",
+        _SHARED,
+    ),
+    Mutant(
+        "the grid of a process's own parts",
+        "distributed/tensor_parallel.py",
+        "contribution(_SUBJECT, map(part, batches), params, self.shards)",
+        "contribution(_SUBJECT, map(part, batches), local, self.shards)",
+        "l15f_tensor_parallel::test_the_grid_is_that_of_all_parameters_together",
     ),
 ]
 
