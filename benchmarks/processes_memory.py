@@ -36,7 +36,7 @@ class Block(nn.Module):
         self.up, self.down = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
 
     def forward(self, x):
-        size, length, width = x.shape
+        size, length, _ = x.shape
         q, k, v = self.qkv(self.norms[0](x)).view(size, length, 3, 8, -1).permute(2, 0, 3, 1, 4)
         mixed = F.scaled_dot_product_attention(q, k, v).transpose(1, 2).reshape(x.shape)
         x = x + self.out(mixed)
@@ -86,7 +86,7 @@ def peak(way, width, layers, samples):
     return min(peaks)
 
 
-def by_engine(model, ids, labels, *, batch_size, shards, sharded):
+def by_engine(model, ids, labels, *, batch_size, shards, sharded):  # noqa: ARG001  # of the model already
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     engine = dp.PrivacyEngine(
         model, sample_size=len(ids), batch_size=batch_size, noise_multiplier=1.0, delta=1e-3,

@@ -72,9 +72,7 @@ def in_agreement(
         raise
 
 
-def _compared(
-    subject: str, everyone: list[dict[str, Any]], processes: int
-) -> list[dict[str, int]]:
+def _compared(subject: str, everyone: list[dict[str, Any]], processes: int) -> list[dict[str, int]]:
     """What all count, where all tell the same facts and none a failure; else RuntimeError."""
     failed = [
         f"rank {rank}: {told['failed']}" for rank, told in enumerate(everyone) if "failed" in told

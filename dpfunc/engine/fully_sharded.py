@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
@@ -72,9 +71,7 @@ class FullySharded:
         self._shards = shards or 1
         self._device = next(iter(params.values())).device
         self._size = sum(param.numel() for param in params.values())
-        self._prefixes = {
-            part: f"{path}." if path else "" for path, part in model.named_modules()
-        }
+        self._prefixes = {part: f"{path}." if path else "" for path, part in model.named_modules()}
         self._total: OnGrid | None = None
 
     def attach(self, give_name: Callable[[str, Tensor], None]) -> list[Any]:

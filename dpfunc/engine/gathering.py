@@ -114,9 +114,7 @@ class Gathering:
         scale = float(microbatch.size) if self._is_mean else 1.0
         scale *= microbatch.divided_by
         unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
-        norms, weights = self._private.norms_and_weights(
-            grads, clip_state, microbatch.mask, scale
-        )
+        norms, weights = self._private.norms_and_weights(grads, clip_state, microbatch.mask, scale)
         as_they_are = global_norm(norms) / microbatch.divided_by  # of the losses
         self._check.look(microbatch.program, as_they_are, self.forward)
         add = weighted_sum if self._sharded is None else self._sharded.add

@@ -212,9 +212,17 @@ class PrivacyEngine(Account):
         return PoissonLoader(dataset, batches, queue, self.announce, **options)
 
     def parts(self, count: int = 1) -> Parts:
-        """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
-        self._team.require_alone("PrivacyEngine.parts")
-        return Parts(self._key, self.sample_size, self.budget.sample_rate, count)
+        """The same batches, each in ``count`` parts: for loaders that are made elsewhere.
+
+        With a ``group`` these are the parts of this process, one for each of its shards.
+        """
+        own = self._team.own if self._team.is_shared else None
+        return Parts(self._key, self.sample_size, self.budget.sample_rate, count, own)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share a batch."""
+        return self._team.own.step
 
     def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
         """The loop gets these samples next. False where the budget is spent and a callback said so.

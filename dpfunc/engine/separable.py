@@ -184,9 +184,7 @@ class LossCheck:
         self._numbers: dict[int, list[float]] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
 
-    def look(
-        self, program: Program, norms: Tensor, forward: WatchedForward
-    ) -> None:
+    def look(self, program: Program, norms: Tensor, forward: WatchedForward) -> None:
         """MixedSamplesError where the loss is not made of one term for each sample.
 
         ``norms``: see `require_separable`.

@@ -80,18 +80,6 @@ class Team:
         elif self._processes.count > 1:
             share_weights_("PrivacyEngine.attach", model, self._processes)
 
-    def require_alone(self, subject: str) -> None:
-        """RuntimeError where the engine has a group: what ``subject`` serves knows of none."""
-        require(
-            not self.is_shared,
-            subject,
-            "an engine without a group of processes",
-            f"one of {self.shards} shards",
-            "the trainers of Hugging Face and Lightning are served in one process; with several "
-            "use a loop of your own over engine.loader(dataset)",
-            error=RuntimeError,
-        )
-
     def require_shards(self, shards: int | None) -> None:
         """ValueError for the state of a run on other shards, or of one without any."""
         require(

@@ -231,7 +231,8 @@ def test_several_processes_without_a_group_and_other_peoples_loaders():
     words = "RuntimeError: PrivacyEngine: expected one process but got 'a process group of 2'"
     assert all(words in each and "group=torch.distributed.group.WORLD" in each for each in said)
     assert all(
-        "PrivacyEngine.parts: expected an engine without a g" in e for e in run(other_ways, 2)
+        "PrivacyEngine.parts: expected a part for each of the 6 shards" in e
+        for e in run(other_ways, 2)
     )
 
 

@@ -72,4 +72,3 @@ def test_two_grids_do_not_add():
 def test_a_bound_without_a_grid(bound):
     with pytest.raises(ValueError, match="exact_grid: expected a finite bound > 0"):
         exact_grid(bound, size=3, parts=2)
-
