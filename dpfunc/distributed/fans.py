@@ -47,7 +47,7 @@ class _FanOut(torch.autograd.Function):
         ctx.group = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # torch's is of any arguments
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _FanIn.apply(grad, ctx.group), None  # type: ignore[no-untyped-call]  # as above
 
     @staticmethod
@@ -67,7 +67,7 @@ class _FanIn(torch.autograd.Function):
         ctx.group = inputs[1]
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]  # as above
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
         return _FanOut.apply(grad, ctx.group), None  # type: ignore[no-untyped-call]  # as above
 
     @staticmethod

@@ -80,6 +80,11 @@ class Gathering:
             )
         return self._now
 
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a batch was begun that no step has taken."""
+        return self._now is not None or bool(self._parts)
+
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""
         size = microbatch.size

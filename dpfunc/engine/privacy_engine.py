@@ -80,7 +80,8 @@ class PrivacyEngine(Account):
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
     of a batch, with the weights of the first process: docs/distributed.md.
 
-    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end.
+    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end; with a ``group``,
+    an error of the loop on one process becomes an error with its words on all.
 
     Dropout masks come from torch's generator: do not seed it with a number that others know.
 
@@ -171,7 +172,9 @@ class PrivacyEngine(Account):
     def __enter__(self) -> "PrivacyEngine":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and self._gathering.is_under_way:
+            self._team.tell(error)
         self.detach()
 
     def __repr__(self) -> str:

@@ -101,6 +101,14 @@ class Team:
                 tell_failure(self._processes, self._device, error)
             raise
 
+    def tell(self, error: BaseException) -> None:
+        """An error of the loop itself, in the middle of a batch, is one on all processes.
+
+        Not with `fully_shard`: the others wait for this one inside of the model.
+        """
+        if self.is_shared and self._sharded is None:
+            tell_failure(self._processes, self._device, error)
+
     def release(
         self,
         private: PrivateGrad,

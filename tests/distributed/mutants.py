@@ -146,6 +146,13 @@ MUTANTS = [
         "l15b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
     ),
     Mutant(
+        "an error of the loop that stays on its process",
+        "engine/privacy_engine.py",
+        "if error is not None and self._gathering.is_under_way:",
+        "if error is None and self._gathering.is_under_way:",
+        "l15b_engine::test_an_error_of_the_loop_itself_is_one_on_all_processes",
+    ),
+    Mutant(
         "the divisor is who answered",
         "step/users.py",
         "masked(clip.weights(norms, clip_state), mask), expected_users)",
@@ -249,6 +256,20 @@ MUTANTS = [
         "contribution(_SUBJECT, map(part, batches), params, self.shards)",
         "contribution(_SUBJECT, map(part, batches), local, self.shards)",
         "l15f_tensor_parallel::test_the_grid_is_that_of_all_parameters_together",
+    ),
+    Mutant(
+        "a count of users that nobody pays for",
+        "step/users.py",
+        "return event_of(self.sampler, self.noise, self.clip, state",
+        "return event_of(self.sampler, self.noise, object(), state",
+        "users::test_what_a_rule_learns_of_the_users_is_paid_for",
+    ),
+    Mutant(
+        "a part of another process's shard in a trainer",
+        "engine/parts.py",
+        "microbatch_size=None, own=self.own)",
+        "microbatch_size=None, own=range(0, *(self.own.stop, self.own.step)))",
+        "processes::test_lightning_on_two_processes",
     ),
 ]
 
