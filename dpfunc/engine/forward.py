@@ -5,7 +5,6 @@ as a loss marked by `batched` does. What is learned of the model is learned and 
 way too: the loss of a sample is then a fixed random combination of its outputs.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dpfunc.engine.fully_sharded import FullySharded
+from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.passes import Microbatch, Pass
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
@@ -26,7 +26,7 @@ from dpfunc.persample.rules import RULES
 from dpfunc.persample.watching.capture import Tape, UnfactoredError
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
-from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, to_rows
+from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
 from dpfunc.persample.whole_batch.verify import Learned, repeated
 from dpfunc.types import Tensors
@@ -226,7 +226,7 @@ class WatchedForward:
                 "as the engine's loader gave it, whole, and let the model transpose it."
             )
         batch = tuple(t.detach() for t, own in zip(tensors, with_samples, strict=True) if own)
-        key = _structure(call)
+        key = structure_of(call)
 
         def outputs(params: Tensors, batch: tuple[Tensor, ...]) -> list[Tensor]:
             rows, own = iter(batch), iter(with_samples)
@@ -234,7 +234,7 @@ class WatchedForward:
             return tensors_in(functional_call(self._module, params, args, kwargs))
 
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
-            return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
+            return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
         return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
 
@@ -250,7 +250,7 @@ class WatchedForward:
             with self.undisturbed(), Chance("none"):
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
-                self._outputs[key] = _output_places(two, three)
+                self._outputs[key] = output_places(two, three)
 
 
 def _derivative(what: str) -> RuntimeError:
@@ -258,52 +258,6 @@ def _derivative(what: str) -> RuntimeError:
         f"PrivacyEngine: expected a model without derivatives of its own but got {what}; use "
         "PrivateGrad, whose loss of one sample may contain torch.func.grad."
     )
-
-
-def _output_places(two: list[Tensor], three: list[Tensor]) -> list[Place | None]:
-    """Where the samples are in the outputs for two samples and for three."""
-    places: list[Place | None] = []
-    for small, large in zip(two, three, strict=True):
-        axes = [i for i, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
-        if len(axes) > 1:
-            raise RuntimeError(
-                "PrivacyEngine: expected one axis of samples in each output of the model but two "
-                f"grow with the batch, of shape {tuple(large.shape)} for 3 samples; a model may "
-                "not compare its samples."
-            )
-        places.append(Place(axes[0], small.shape[axes[0]] // 2) if axes else None)
-    if not any(p is not None and t.is_floating_point() for p, t in zip(places, two, strict=True)):
-        raise RuntimeError(
-            "PrivacyEngine: expected outputs of each sample from the model but got "
-            f"{[tuple(t.shape) for t in three] or 'no tensor'} for 3 samples; return the logits "
-            "beside the loss, or compute the loss outside of the model."
-        )
-    return places
-
-
-def _combined(outputs: list[Tensor], places: list[Place | None], size: int) -> Tensor:
-    """One number a sample, ``[B]``: its outputs with fixed weights of many sizes.
-
-    Their root mean square is added, without a gradient: where millions of outputs cancel, it is
-    what rounding is to be compared with.
-    """
-    total = torch.zeros(size, device=outputs[0].device)
-    for tensor, place in zip(outputs, places, strict=True):
-        if place is not None and tensor.is_floating_point():
-            rows = to_rows(tensor, place, size).reshape(size, -1).to(total.dtype)
-            weights = torch.cos(1.7 * torch.arange(rows.shape[1], device=rows.device) + 0.4)
-            sums = rows @ weights.to(total.dtype) / math.sqrt(max(1, rows.shape[1]))
-            total = total + sums + rows.detach().square().mean(1).sqrt()
-    return total
-
-
-def _structure(call: Any) -> str:
-    """What a call is apart from its tensors: names, numbers, and how many axes there are."""
-
-    def plain(part: Any) -> str:
-        return repr(part) if isinstance(part, str | int | float | None) else type(part).__name__
-
-    return repr(replace_tensors(call, lambda t: (t.dim(), str(t.dtype)), other=plain))
 
 
 def _refuse_unseen(program: Program) -> Callable[[Tensor], None]:

@@ -74,6 +74,11 @@ class FullySharded:
         self._prefixes = {part: f"{path}." if path else "" for path, part in model.named_modules()}
         self._total: OnGrid | None = None
 
+    @staticmethod
+    def no_loss(*_: Any) -> Tensor:
+        """In the place of a loss: what an engine clips comes from the loop's own backward pass."""
+        raise RuntimeError("a PrivacyEngine runs no loss of one sample")
+
     def attach(self, give_name: Callable[[str, Tensor], None]) -> list[Any]:
         """Hooks that tell which tensor is which parameter, once FSDP2 has gathered it."""
         self._give_name = give_name

@@ -80,8 +80,8 @@ class PrivacyEngine(Account):
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
     of a batch, with the weights of the first process: docs/distributed.md.
 
-    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end; with a ``group``,
-    an error of the loop on one process becomes an error with its words on all.
+    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. An error inside
+    on one process is one on all.
 
     Dropout masks come from torch's generator: do not seed it with a number that others know.
 
@@ -129,16 +129,15 @@ class PrivacyEngine(Account):
         self._model = model
         self._params = require_trainable(model)
         self._team = Team(group, shards, next(iter(self._params.values())).device)
-        sharded = self._team.sharded(model, self._params)
+        self._sharded = sharded = self._team.sharded(model, self._params)
         private = PrivateGrad(
-            model if sharded is None else _its_own_forward,
+            model if sharded is None else sharded.no_loss,
             clip=Clip(max_grad_norm) if clip is None else clip,  # type: ignore[arg-type]  # one is
             noise=GaussianNoise(budget.noise_multiplier, key=key),
             expected_batch_size=batch_size,
         )
         super().__init__(budget, private, key, StepsWithoutEngine(self._params))
         self._spent_once = SpentOnce(on_budget_spent)
-        self._sharded = sharded
         self._gathering = Gathering(model, self._params, private, loss_reduction, sharded)
         self._attachment: Attachment | None = None
         self._last: tuple[Tensors, State, Tensor] | None = None
@@ -215,10 +214,7 @@ class PrivacyEngine(Account):
         return PoissonLoader(dataset, batches, queue, self.announce, **options)
 
     def parts(self, count: int = 1) -> Parts:
-        """The same batches, each in ``count`` parts: for loaders that are made elsewhere.
-
-        With a ``group`` these are the parts of this process, one for each of its shards.
-        """
+        """The same batches in ``count`` parts, with a ``group`` its shards: for other loaders."""
         own = self._team.own if self._team.is_shared else None
         return Parts(self._key, self.sample_size, self.budget.sample_rate, count, own)
 
@@ -301,8 +297,3 @@ class PrivacyEngine(Account):
         if not self._spent_once.call(self):
             raise self.budget.spent_error(self._steps)
         return True
-
-
-def _its_own_forward(*_: Any) -> Tensor:
-    """In the place of a loss: what an engine clips comes from the loop's own backward pass."""
-    raise RuntimeError("a PrivacyEngine runs no loss of one sample")

@@ -255,18 +255,12 @@ class PrivateGrad:
     ) -> Part:
         """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
         grads, losses = self.per_sample(params, args)
-        return self.clipped(grads, losses, clip_state, mask)
+        norms, weights = self.norms_and_weights(grads, clip_state, mask)
+        return Part(weighted_sum(grads, weights), norms, losses.detach())
 
     def per_sample(self, params: Tensors, args: tuple[Any, ...]) -> tuple[PerSample, Tensor]:
         """The gradients and losses of the samples in ``args``, by the engine. Not private."""
         return self._engine()(params, *args)
-
-    def clipped(
-        self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
-    ) -> Part:
-        """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
-        norms, weights = self.norms_and_weights(grads, clip_state, mask, scale)
-        return Part(weighted_sum(grads, weights), norms, losses.detach())
 
     def norms_and_weights(
         self, grads: PerSample, clip_state: State, mask: Tensor, scale: float = 1.0

@@ -183,8 +183,8 @@ MUTANTS = [
     Mutant(
         "what is whole on all processes counted by each",
         "distributed/sharded.py",
-        ".to_local().mul_(total.grid)",
-        ".to_local().mul_(total.grid * (param.device_mesh.size() if param.dim() == 0 else 1))",
+        "params[name]).mul_(total.grid)",
+        "params[name]).mul_(total.grid * (2 if params[name].dim() == 0 else 1))",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(

@@ -44,3 +44,16 @@ def test_other_processes_come_to_the_same_parts():
 def test_a_wrong_count_is_refused(count):
     with pytest.raises(ValueError, match="expected at least one part but got"):
         Parts(KEY, 30, 0.1, count)
+
+
+def test_the_parts_of_a_process_are_its_shards():
+    parts = [Parts(KEY, 50, 0.4, 2, range(own, 4, 2)) for own in range(2)]
+    found = [part for process in parts for part in process.of(3)]
+    indices, _ = dp.sampling.poisson(KEY, 3, size=50, rate=0.4)
+    assert sorted(i for part in found if part.mask.all() for i in part.indices) == indices.tolist()
+    assert [part.shard for part in found] == [0, 2, 1, 3]
+    assert [part.last for part in found] == [False, True, False, True]
+    with pytest.raises(
+        ValueError, match="expected a part for each of the 2 shards of this process"
+    ):
+        Parts(KEY, 50, 0.4, 1, range(0, 4, 2))
