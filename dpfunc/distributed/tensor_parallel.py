@@ -37,6 +37,8 @@ from dpfunc.step.private_grad import Aux, PrivateGrad
 from dpfunc.types import State, Tensors
 
 _SUBJECT = "TensorParallel"
+_SAME = 1e-3  # relative: kernels may round the same gradient in two ways
+_SMALL = 1e-6  # of the largest squared norm of a sample
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class TensorParallel:
     | case | result |
     |---|---|
     | other samples on the processes that share them | RuntimeError on all, before the step |
+    | another loss, or gradient of a whole parameter, on one of them | RuntimeError on all |
     | ``randomness="different"`` | ValueError: masks would differ where all have to be the same |
     | an error in the loss on one process | the others wait for the timeout of the group |
     """
@@ -119,7 +122,7 @@ class TensorParallel:
             own: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
         ) -> Part:
             grads, losses = self.private.per_sample(own, args)
-            norms = norms_of_parts(leaf_norms(grads), whole, tensor)
+            norms = norms_of_parts(leaf_norms(grads), losses.detach(), whole, tensor)
             weights = self.private.weights(norms, clip_state, mask)
             return Part(weighted_sum(grads, weights), norms, losses.detach())
 
@@ -205,18 +208,45 @@ def cut(params: Tensors, mesh: Any, axes: dict[str, int]) -> Tensors:
     }
 
 
-def norms_of_parts(norms: Tensors, whole: set[str], tensor: Processes) -> Tensors:
+def norms_of_parts(norms: Tensors, losses: Tensor, whole: set[str], tensor: Processes) -> Tensors:
     """The norms of whole gradients from those of the parts: one collective.
 
     ``whole``: parameters that every process has whole, which count once: the first process's.
+    RuntimeError on all processes where ``losses [B]``, or the norms of what is whole, are not the
+    same on all of them: then a process has a part of a gradient alone.
     """
     names = sorted(norms)
     squares = torch.stack([norms[name].square() for name in names])
-    for place, name in enumerate(names):
-        if name in whole and tensor.own > 0:
-            squares[place] = 0
-    tensor.add_up_([squares])
+    alike = torch.stack(
+        [losses.to(squares.dtype), *(squares[names.index(n)] for n in sorted(whole))]
+    )
+    first = alike.clone()
+    if tensor.own > 0:
+        first.zero_()
+        for place, name in enumerate(names):
+            if name in whole:
+                squares[place] = 0
+    tensor.add_up_([squares, first, alike])
+    _require_same(["loss", *sorted(whole)], first * tensor.count, alike)
     return {name: squares[place].sqrt() for place, name in enumerate(names)}
+
+
+def _require_same(names: list[str], expected: Tensor, found: Tensor) -> None:
+    small = torch.zeros_like(expected)  # what is next to nothing may be rounding alone
+    if len(names) > 1:
+        small[1:] = _SMALL * expected[1:].amax(0)
+    off = (found - expected).abs() > _SAME * expected.abs() + small
+    close = ~(off | (found.isfinite() != expected.isfinite())).any(1)
+    differing = [name for name, same in zip(names, close.tolist(), strict=True) if not same]
+    require(
+        not differing,
+        _SUBJECT,
+        "the same loss, and the same gradients of whole parameters, on the processes of a sample",
+        f"others for {differing}",
+        "use what is whole outside of fan_out and fan_in, put fan_out in front of what is cut "
+        "and fan_in behind it",
+        error=RuntimeError,
+    )
 
 
 def _require_alike(told: list[dict[str, int]]) -> None:

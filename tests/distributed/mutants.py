@@ -225,15 +225,22 @@ MUTANTS = [
     Mutant(
         "what is whole counted on every process of a sample",
         "distributed/tensor_parallel.py",
-        "            squares[place] = 0",
-        "            squares[place] *= 1",
+        "                squares[place] = 0",
+        "                squares[place] *= 1",
         "l15f_tensor_parallel::test_a_whole_parameter_counts_once_and_parts_add_up",
+    ),
+    Mutant(
+        "a part of the gradient of what is whole",
+        "distributed/tensor_parallel.py",
+        "    off = (found - expected).abs() >",
+        "    off = 0 * (found - expected).abs() >",
+        "l15f_tensor_parallel::test_what_each_wrong_use_says",
     ),
     Mutant(
         "the norm of a process's own part",
         "distributed/tensor_parallel.py",
-        "    tensor.add_up_([squares])",
-        "    tensor.add_up_([squares.clone()])",
+        "    tensor.add_up_([squares, first, alike])",
+        "    tensor.add_up_([squares.clone(), first, alike])",
         _SHARED,
     ),
     Mutant(

@@ -153,16 +153,22 @@ class Parts(Processes):
     count = 2
 
     def add_up_(self, tensors):
-        first = torch.tensor([[9.0, 16.0], [4.0, 1.0]])  # of "cut" and of "whole"
-        tensors[0].add_(first)
+        squares = torch.tensor([[9.0, 16.0], [4.0, 1.0]])  # of "cut" and of "whole"
+        alike = torch.tensor([[0.5, 0.25], [4.0, 1.0]])  # losses, and "whole" again
+        for tensor, first in zip(tensors, (squares, alike, alike), strict=True):
+            tensor.add_(first)
 
 
 def test_a_whole_parameter_counts_once_and_parts_add_up():
-    norms = norms_of_parts(
-        {"whole": torch.tensor([2.0, 1.0]), "cut": torch.tensor([4.0, 3.0])}, {"whole"}, Parts()
-    )
+    ours = {"whole": torch.tensor([2.0, 1.0]), "cut": torch.tensor([4.0, 3.0])}
+    losses = torch.tensor([0.5, 0.25])
+    norms = norms_of_parts(ours, losses, {"whole"}, Parts())
     assert norms["cut"].tolist() == [5, 5]
     assert norms["whole"].tolist() == [2, 1]
+    with pytest.raises(RuntimeError, match=r"others for \['loss'\]"):
+        norms_of_parts(ours, losses + 0.1, {"whole"}, Parts())
+    with pytest.raises(RuntimeError, match=r"others for \['whole'\]"):
+        norms_of_parts({**ours, "whole": torch.tensor([2.0, 1.1])}, losses, {"whole"}, Parts())
 
 
 def grids():
@@ -193,6 +199,19 @@ def wrong(change):
     parallel = TensorParallel(private_for(loss_of(mesh["tensor"]), "Clip"), mesh=mesh, shards=2)
     if change == "plain":
         cut_params = params
+    if change == "whole and inside":
+        plain = loss_of(mesh["tensor"])
+        inside = torch.tanh(torch.arange(16.0 / 2) + 8 * rank)  # a part of work for each
+
+        def loss(params, ids, label):
+            return plain(params, ids, label) + fan_in(
+                (inside * params["norm"]).square().sum(), mesh["tensor"]
+            )
+
+        parallel = TensorParallel(private_for(loss, "Clip"), mesh=mesh, shards=2)
+    if change == "no fan_in":
+        parallel = TensorParallel(private_for(loss_of(None), "Clip"), mesh=mesh, shards=2)
+        cut_params = cut(params, mesh, {"up.bias": 0, "up.weight": 0, "down.weight": 1})
     if change == "samples" and rank == 1:
         ids = ids + 1
     batches = [(ids[i] % WORDS, label[i]) for i in parallel.batches(KEY, 0, size=SIZE, rate=RATE)]
@@ -204,6 +223,8 @@ WRONG = {
     "odd": "cut: expected an axis 0 or 1 that 2 processes divide for down.bias",
     "mesh": "TensorParallel: expected a mesh of two dimensions over all 2 processes",
     "plain": "TensorParallel: expected parameters that lie on the 2 processes",
+    "whole and inside": "the same gradients of whole parameters, on the processes of a sample but",
+    "no fan_in": "TensorParallel: expected the same loss, and the same gradients of whole par",
     "samples": "TensorParallel: expected the same samples on the processes that share them",
 }
 
