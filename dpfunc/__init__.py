@@ -43,6 +43,7 @@ _HOMES = {
     "PrivateGrad": "dpfunc.step.private_grad",
     "compile": "dpfunc.step.compiled",
     "release_users": "dpfunc.step.users",
+    "UserRounds": "dpfunc.step.users",
     "PrivacyEngine": "dpfunc.engine.privacy_engine",
     "BudgetSpentError": "dpfunc.engine.budget",
     "monitor": "dpfunc.monitoring.monitor",

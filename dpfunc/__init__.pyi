@@ -46,6 +46,7 @@ from dpfunc.random.subsets import permutation as permutation
 from dpfunc.random.subsets import subset as subset
 from dpfunc.step.compiled import compile as compile
 from dpfunc.step.private_grad import PrivateGrad as PrivateGrad
+from dpfunc.step.users import UserRounds as UserRounds
 from dpfunc.step.users import release_users as release_users
 
 __version__: str

@@ -16,6 +16,7 @@ NEEDED = {
     "from peft import": "peft",
     "import lightning": "lightning",
     "from opacus": "opacus",
+    "from flwr": "flwr",
 }
 
 PNG = b"\x89PNG\r\n\x1a\n"

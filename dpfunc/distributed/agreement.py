@@ -21,6 +21,7 @@ Facts = Mapping[str, object]
 _T = TypeVar("_T")
 _CPU = torch.device("cpu")
 _LONGEST_REASON = 1000
+_KNOWN = "_dpfunc_is_known_to_all"  # an attribute of such an error
 _LONGEST_FACT = 60
 _WORDS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
@@ -64,13 +65,21 @@ def in_agreement(
     except BaseException as error:
         tell_failure(processes, device, error)
         raise
-    everyone = processes.tell(own, device)
+    try:
+        return result, _compared(subject, processes.tell(own, device), processes.count)
+    except RuntimeError as error:
+        _known_to_all(error)
+        raise
+
+
+def _compared(subject: str, everyone: list[dict[str, Any]], processes: int) -> list[dict[str, int]]:
+    """What all count, where all tell the same facts and none a failure; else RuntimeError."""
     failed = [
         f"rank {rank}: {told['failed']}" for rank, told in enumerate(everyone) if "failed" in told
     ]
     if failed:
         raise RuntimeError(
-            f"{subject}: expected all {processes.count} processes to finish their part of the step "
+            f"{subject}: expected all {processes} processes to finish their part of the step "
             f"but got an error on {failed[0]}. Nothing has been released."
         )
     for difference in _differences([told["facts"] for told in everyone]):
@@ -79,18 +88,31 @@ def in_agreement(
             "(dpfunc.distributed.shared_key makes one for all), data, model and state. Nothing has "
             "been released."
         )
-    return result, [told["counts"] for told in everyone]
+    return [told["counts"] for told in everyone]
 
 
 def tell_failure(processes: Processes, device: torch.device, error: BaseException) -> None:
-    """Let all others fail with the words of ``error``, where they compare their facts next."""
-    processes.tell({"failed": _reason(error)}, device)
+    """Let all others fail with the words of ``error``, where they compare their facts next.
+
+    Once: an error that came from there, or was told already, is known to all.
+    """
+    if not getattr(error, _KNOWN, False):
+        _known_to_all(error)
+        processes.tell({"failed": _reason(error)}, device)
+
+
+def _known_to_all(error: BaseException) -> None:
+    setattr(error, _KNOWN, True)
 
 
 def facts_of_params(params: Tensors) -> dict[str, object]:
-    """That models are the same: names, shapes and dtypes, and a sum of their bits."""
+    """That models are the same: names, shapes and dtypes, and a sum of their bits.
+
+    Of what is cut into rows each process has others: there are no bits to compare.
+    """
     shapes = [(name, tuple(p.shape), str(p.dtype)) for name, p in sorted(params.items())]
-    bits = [(name, _sum_of_bits(param)) for name, param in sorted(params.items())]
+    whole = {name: param for name, param in params.items() if not hasattr(param, "device_mesh")}
+    bits = [(name, sum_of_bits(param)) for name, param in sorted(whole.items())]
     return {"names, shapes and dtypes of the parameters": shapes, "parameters": bits}
 
 
@@ -112,6 +134,11 @@ def _told(fact: object) -> str:
     return text if len(text) <= _LONGEST_FACT else f"digest {_digest(text.encode())}"
 
 
+def digest_of(value: object) -> str:
+    """A short text that is another one where a number in ``value`` is."""
+    return _digest(repr(replace_tensors(value, _digest_of_tensor)).encode())
+
+
 def _digest_of_tensor(tensor: Tensor) -> tuple[Any, ...]:
     data = tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes()
     return tuple(tensor.shape), str(tensor.dtype), _digest(data)
@@ -121,7 +148,7 @@ def _digest(data: bytes) -> str:
     return hashlib.blake2b(data, digest_size=8).hexdigest()
 
 
-def _sum_of_bits(param: Tensor) -> int:
+def sum_of_bits(param: Tensor) -> int:
     """A number that is another one when a bit is: for mistakes, not against an adversary."""
     words = param.detach().contiguous().view(_WORDS[param.itemsize])
     return int(words.sum(dtype=torch.int64))

@@ -171,8 +171,8 @@ class DataParallel:
         whole = gathered(params) if sharded else params
 
         def own_half() -> tuple[dict[str, object], Contribution]:
-            self._require_state(state)
-            drawn = self._require_batches(batches, state)
+            self.require_state(state)
+            drawn = self.require_batches(batches, state)
             parts = (self._part(whole, batch, state["clip"]) for batch in batches)
             mine = contribution("DataParallel", parts, whole, self.shards)
             facts = {"draw of records": drawn, "step": state["step"]}
@@ -185,10 +185,10 @@ class DataParallel:
 
     def resume(self, state: State, *, key: Key) -> State:
         """The state to go on from, on any number of processes: see `PrivateGrad.resume`."""
-        self._require_state(state)
+        self.require_state(state)
         return self.private.resume(state, key=key)
 
-    def event(self, state: State, *, sample_rate: float) -> Event:
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
         """What the steps up to ``state`` released: see `PrivateGrad.event`."""
         return self.private.event(state, sample_rate=sample_rate)
 
@@ -199,7 +199,7 @@ class DataParallel:
         at_a_time = private.samples_at_a_time(params, args, clip_state)
         return in_microbatches(private.clipped_sum, params, args, clip_state, mask, at_a_time)
 
-    def _require_state(self, state: State) -> None:
+    def require_state(self, state: State) -> None:
         require(
             state.get("shards") == self.shards,
             "DataParallel",
@@ -209,7 +209,7 @@ class DataParallel:
             "divides them: other shards round in another way",
         )
 
-    def _require_batches(self, batches: Sequence[Any], state: State) -> str:
+    def require_batches(self, batches: Sequence[Any], state: State) -> str:
         """The draw that they are of, as far as this object knows; ValueError for wrong batches."""
         own = len(self.own_shards)
         is_list = isinstance(batches, list | tuple)

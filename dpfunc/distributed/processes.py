@@ -5,7 +5,8 @@ and on a cluster.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,7 +66,8 @@ class Processes:
         if self.count == 1:
             return own[None]
         everyone = own.new_empty((self.count, *own.shape))
-        dist.all_gather(list(everyone.unbind(0)), own.contiguous(), group=self.group)
+        with self._together():
+            dist.all_gather(list(everyone.unbind(0)), own.contiguous(), group=self.group)
         return everyone
 
     def add_up_(self, tensors: Sequence[Tensor]) -> None:
@@ -77,14 +79,29 @@ class Processes:
             return
         for bucket in _buckets(tensors):
             row = torch.cat([part.reshape(-1) for part in bucket])  # some are transposed
-            dist.all_reduce(row, group=self.group)
+            with self._together():
+                dist.all_reduce(row, group=self.group)
             for part, summed in zip(bucket, row.split([p.numel() for p in bucket]), strict=True):
                 part.copy_(summed.view_as(part))
 
     def follow_first_(self, tensor: Tensor) -> None:
         """``tensor``, contiguous, gets the numbers that the first process has; one collective."""
         if self.count > 1:
-            dist.broadcast(tensor, group=self.group, group_src=0)
+            with self._together():
+                dist.broadcast(tensor, group=self.group, group_src=0)
+
+    @contextmanager
+    def _together(self) -> Iterator[None]:
+        """Inside is a collective: where another process is missing, the error says so."""
+        try:
+            yield
+        except RuntimeError as error:
+            raise RuntimeError(
+                f"dpfunc.distributed: expected all {self.count} processes to take part in a step "
+                "but one has stopped, or has not come within the timeout of the group "
+                "(init_process_group(timeout=...)); see what that process says. torch says: "
+                f"{str(error).splitlines()[0]}"
+            ) from error
 
 
 def _initialised() -> bool:

@@ -4,6 +4,7 @@ In a step the parameters are gathered whole, since every process needs them for 
 is not: each process gets the rows that are its own, and makes the noise of those alone.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
@@ -82,12 +83,15 @@ def own_rows(total: OnGrid, params: Tensors) -> Tensors:
     """The sum over all processes, of each parameter the own rows: exactly. Empties ``total``."""
     rows = {}
     for name in sorted(params):
-        param = _as_dtensor(params[name])
-        parts = DTensor.from_local(
-            total.values.pop(name), param.device_mesh, [Partial()], run_check=False
-        )
-        rows[name] = parts.redistribute(placements=param.placements).to_local().mul_(total.grid)
+        rows[name] = rows_of(total.values.pop(name), params[name]).mul_(total.grid)
     return rows
+
+
+def rows_of(part: Tensor, param: Tensor) -> Tensor:
+    """The own rows of the sum of every process's ``part``: one collective. ``part`` is used up."""
+    param = _as_dtensor(param)
+    parts = DTensor.from_local(part, param.device_mesh, [Partial()], run_check=False)
+    return parts.redistribute(placements=param.placements).to_local()
 
 
 def released_rows(
@@ -110,8 +114,9 @@ def released_rows(
     grads: Tensors = {}
     for name, own in rows.items():
         param = _as_dtensor(params[name])
+        whole, part = _in_rows(own, param)
         start = starts[name] + _first_row(param) * (param.numel() // max(1, _rows(param)))
-        noisy = add_range(own, state, bound=bound, start=start).to(param.dtype)
+        noisy = part(add_range(whole, state, bound=bound, start=start)).to(param.dtype)
         grads[name] = DTensor.from_local(
             noisy,
             param.device_mesh,
@@ -123,13 +128,31 @@ def released_rows(
     return {name: grads[name] for name in params}, next_state(state)
 
 
+def _in_rows(own: Tensor, param: DTensor) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Numbers that lie in a row in the whole parameter, and where ``own`` is among them.
+
+    Columns do not lie in a row: they get the noise of the whole, of which they keep their own.
+    """
+    placement = param.placements[0]
+    if not isinstance(placement, Shard) or placement.dim == 0:
+        return own, lambda values: values
+    axis, width = placement.dim, own.shape[placement.dim]
+    first = _first(param, axis)
+    whole = own.new_zeros(param.shape)
+    whole.narrow(axis, first, width).copy_(own)
+    return whole, lambda values: values.narrow(axis, first, width).contiguous()
+
+
 def _first_row(param: DTensor) -> int:
-    """The first of the own rows; 0 for what stays whole."""
-    if param.dim() == 0:
-        return 0
+    """The first of the own rows; 0 for what has all of them."""
+    return _first(param, 0) if param.placements[0].is_shard(0) else 0
+
+
+def _first(param: DTensor, axis: int) -> int:
+    """Where the own part begins along ``axis``."""
     mesh = param.device_mesh
-    each = -(-param.shape[0] // mesh.size())
-    return min(each * mesh.get_local_rank(), param.shape[0])
+    each = -(-param.shape[axis] // mesh.size())
+    return min(each * mesh.get_local_rank(), param.shape[axis])
 
 
 def _rows(param: Tensor) -> int:

@@ -42,7 +42,7 @@ class Contribution:
 
     def aux(self) -> Aux:
         """What the step saw of this process's samples."""
-        return Aux(self.losses, global_norm(_joined(self.norms)))
+        return Aux(self.losses, global_norm(joined_norms(self.norms)))
 
 
 def contribution(subject: str, parts: Iterable[Part], params: Tensors, shards: int) -> Contribution:
@@ -108,11 +108,42 @@ def release_sharded(
     ``whole``: the parameters gathered; they are emptied when nobody needs them any more.
     """
     mine, norms = _agreed(subject, private, processes, whole, state, work)
+    clip_state = learned(private, norms, state)
+    whole.clear()
+    rows = own_rows(mine.total, params)
+    return _released(private, mine, rows, params, state, clip_state)
+
+
+def release_rows(
+    subject: str,
+    private: PrivateGrad,
+    processes: Processes,
+    params: Tensors,
+    state: State,
+    work: Callable[[], tuple[dict[str, object], Contribution]],
+) -> tuple[Tensors, State, Aux]:
+    """`release_sharded` of what has been added up over the processes: ``total`` is the own rows."""
+    mine, norms = _agreed(subject, private, processes, params, state, work)
+    clip_state = learned(private, norms, state)
+    rows = as_sum(mine.total).values
+    return _released(private, mine, rows, params, state, clip_state)
+
+
+def learned(private: PrivateGrad, norms: Tensors, state: State) -> State:
     mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
     clip_state = private.clip.update(norms, mask, state["clip"])
     require_told(private.clip, state["clip"], clip_state)
-    whole.clear()
-    rows = own_rows(mine.total, params)
+    return clip_state
+
+
+def _released(
+    private: PrivateGrad,
+    mine: Contribution,
+    rows: Tensors,
+    params: Tensors,
+    state: State,
+    clip_state: State,
+) -> tuple[Tensors, State, Aux]:
     bound = mine.total.bound
     grads, noise_state = released_rows(private.noise, rows, params, state["noise"], bound)
     return grads, {"clip": clip_state, "noise": noise_state}, mine.aux()
@@ -131,23 +162,23 @@ def _agreed(
 
     def told() -> tuple[dict[str, object], dict[str, int], Contribution]:
         facts, mine = work()
-        facts = {**facts, **_facts_of_step(private, params, state, mine)}
+        facts = {**facts, **facts_of_step(private, params, state, mine)}
         sizes = mine.sizes()
         return facts, {"samples": sum(sizes), "largest": max(sizes)}, mine
 
     mine, counts = in_agreement(subject, processes, device, told)
-    _require_exact(subject, mine.total, sum(count["samples"] for count in counts))
+    require_exact(subject, mine.total, sum(count["samples"] for count in counts))
     norms = mine.norms
     if state["clip"]:  # the rule learns, from the norms of all samples
         norms = gathered_norms(norms, max(count["largest"] for count in counts), processes)
-    return mine, _joined(norms)
+    return mine, joined_norms(norms)
 
 
-def _joined(norms: list[Tensors]) -> Tensors:
+def joined_norms(norms: list[Tensors]) -> Tensors:
     return {name: torch.cat([shard[name] for shard in norms]) for name in norms[0]}
 
 
-def _facts_of_step(
+def facts_of_step(
     private: PrivateGrad, params: Tensors, state: State, mine: Contribution
 ) -> dict[str, object]:
     return {
@@ -160,7 +191,7 @@ def _facts_of_step(
     }
 
 
-def _require_exact(subject: str, total: OnGrid, samples: int) -> None:
+def require_exact(subject: str, total: OnGrid, samples: int) -> None:
     most = most_samples(total.grid, total.bound)
     require(
         samples <= most,

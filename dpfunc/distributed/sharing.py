@@ -29,7 +29,10 @@ def share_weights_(subject: str, model: nn.Module, processes: Processes) -> None
 
     RuntimeError on all processes where the models differ in names, shapes or dtypes.
     """
-    tensors = dict([*model.named_parameters(), *model.named_buffers()])
+    every = dict([*model.named_parameters(), *model.named_buffers()])
+    tensors = {n: t for n, t in every.items() if not hasattr(t, "device_mesh")}  # rows are its own
+    if not tensors:
+        return
     device = next(iter(tensors.values())).device
     shapes = [(name, tuple(t.shape), str(t.dtype)) for name, t in tensors.items()]
     facts = {"names, shapes and dtypes of the model": shapes}

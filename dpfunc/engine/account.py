@@ -7,6 +7,7 @@ from dpfunc import accounting
 from dpfunc.checks import is_count, require
 from dpfunc.engine.budget import Budget
 from dpfunc.engine.last_step import NO_STEP
+from dpfunc.engine.noise_alone import NoiseAlone
 from dpfunc.engine.slips import StepsWithoutEngine, require_known_steps
 from dpfunc.random.keys import Key
 from dpfunc.step.private_grad import PrivateGrad
@@ -43,6 +44,12 @@ class Account:
         self._state = private.init(params)
         self._steps = 0
         self._last = NO_STEP
+        self._noise_alone = NoiseAlone(private)
+
+    def _released(self, grads: Tensors) -> None:
+        """Another step is counted."""
+        self._steps += 1
+        self._noise_alone.saw(grads)
 
     @property
     def steps_taken(self) -> int:

@@ -45,6 +45,7 @@ class Attachment:
             model.register_forward_pre_hook(Hook(forward.before), with_kwargs=True, prepend=True),
             model.register_forward_hook(Hook(forward.after), with_kwargs=True, always_call=True),
         ]
+        self._on_model += gathering.attach_names()
         self._when_gone = finalize(engine, self._let_go)
         self._when_gone.atexit = False
         _ATTACHED.add(self)

@@ -28,7 +28,7 @@ def require_trainable(model: nn.Module) -> Tensors:
         "for functions use PrivateGrad",
         error=TypeError,
     )
-    require_unwrapped("PrivacyEngine", model)
+    require_unwrapped("PrivacyEngine", model, allowed=frozenset({"FSDPModule"}))
     require(
         not isinstance(model, DataParallel) and not hasattr(model, "_orig_mod"),
         "PrivacyEngine",
@@ -86,8 +86,18 @@ def require_one_shard(group: object, strategy: object, clip: object) -> None:
     )
 
 
-def require_microbatches(microbatch_size: object) -> None:
-    """ValueError unless it is a number of samples, or None."""
+def require_microbatches(microbatch_size: object, *, is_sharded: bool = False) -> None:
+    """ValueError unless it is a number of samples, or None.
+
+    ``is_sharded``: all processes have to run the model equally often, whatever was drawn.
+    """
+    require(
+        microbatch_size is None or not is_sharded,
+        "PrivacyEngine.loader",
+        "no microbatch_size beside a model of fully_shard",
+        microbatch_size,
+        "raise shards: a batch comes in one part for each of a process's shards",
+    )
     require(
         microbatch_size is None or (is_count(microbatch_size) and microbatch_size >= 1),
         "PrivacyEngine.loader",

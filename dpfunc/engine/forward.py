@@ -5,7 +5,6 @@ as a loss marked by `batched` does. What is learned of the model is learned and 
 way too: the loss of a sample is then a fixed random combination of its outputs.
 """
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -14,6 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dpfunc.engine.fully_sharded import FullySharded
+from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.passes import Microbatch, Pass
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
@@ -25,7 +26,7 @@ from dpfunc.persample.rules import RULES
 from dpfunc.persample.watching.capture import Tape, UnfactoredError
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
-from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, to_rows
+from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
 from dpfunc.persample.whole_batch.verify import Learned, repeated
 from dpfunc.types import Tensors
@@ -47,14 +48,21 @@ class WatchedForward:
     """The forward pass of ``module`` with the trainable ``params``.
 
     ``current``: the microbatch that a forward pass in training mode belongs to, or an error.
+    ``sharded``: of a model whose parameters lie on several processes.
     """
 
     def __init__(
-        self, module: nn.Module, params: Tensors, current: Callable[[], Microbatch]
+        self,
+        module: nn.Module,
+        params: Tensors,
+        current: Callable[[], Microbatch],
+        sharded: FullySharded | None = None,
     ) -> None:
         self._module = module
         self._params = params
         self._current = current
+        self._sharded = sharded
+        self._whole: Tensors | None = None
         self._paused = False
         self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
@@ -111,7 +119,30 @@ class WatchedForward:
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass without a tape."""
         with self.paused():
+            if self._whole is not None:
+                return functional_call(self._module, self._whole, args, kwargs)
             return self._module(*args, **kwargs)
+
+    def name(self, name: str, param: Tensor) -> None:
+        """``param`` is the parameter of this name in the forward pass under way."""
+        if self._open and not self._paused:
+            self._open[-1].tape.give_name(name, param)
+
+    @contextmanager
+    def whole(self, due: bool) -> Iterator[Tensors | None]:
+        """The parameters as leaves, for a look at the model if one is ``due``, else None.
+
+        Where parameters are sharded, all processes look where it is due on one of them.
+        """
+        if self._sharded is None:
+            yield self._params if due else None
+            return
+        with self._sharded.looking(due) as whole:
+            self._whole = whole
+            try:
+                yield whole
+            finally:
+                self._whole = None
 
     @contextmanager
     def paused(self) -> Iterator[None]:
@@ -143,7 +174,7 @@ class WatchedForward:
 
     def _places(self, call: Any, microbatch: Microbatch) -> tuple[Places, tuple[Place | None, ...]]:
         """The places of this call, and those of its draws, verified where that is due."""
-        loss, batch = self._as_loss(call, microbatch.size)
+        loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
         def look(*, whole: bool) -> Learned:
@@ -166,13 +197,26 @@ class WatchedForward:
                     ) from error
             return learned
 
-        known = known_places(loss, params, batch) or learn(whole=False)
+        known = known_places(loss, params, batch) if key in self._outputs else None
+        with self.whole(known is None) as whole:
+            if whole is not None:
+                params = {name: param.detach() for name, param in whole.items()}
+                self._learn_outputs(key, outputs, params, batch)
+                known = known_places(loss, params, batch) if self._sharded is None else None
+                known = known or learn(whole=False)
+        if known is None:
+            raise AssertionError("a look that is due takes place")
         microbatch.program.model_rounding = known.rounding
-        places = Places(microbatch.size, known.seen, lambda: learn(whole=True).seen)
-        return places, known.draws
+        again = None if self._sharded is not None else lambda: learn(whole=True).seen
+        return Places(microbatch.size, known.seen, again), known.draws
 
-    def _as_loss(self, call: Any, size: int) -> tuple[Batched, tuple[Tensor, ...]]:
-        """The module as a loss of the tensors in ``call`` that have samples on axis 0."""
+    def _as_loss(
+        self, call: Any, size: int
+    ) -> tuple[Batched, tuple[Tensor, ...], Callable[..., list[Tensor]], str]:
+        """The module as a loss of the tensors in ``call`` that have samples on axis 0.
+
+        The loss, those tensors, the outputs as a function of them, and what the call is.
+        """
         tensors = tensors_in(call)
         with_samples = [tensor.dim() > 0 and tensor.shape[0] == size for tensor in tensors]
         if not any(with_samples):
@@ -182,7 +226,7 @@ class WatchedForward:
                 "as the engine's loader gave it, whole, and let the model transpose it."
             )
         batch = tuple(t.detach() for t, own in zip(tensors, with_samples, strict=True) if own)
-        key = _structure(call)
+        key = structure_of(call)
 
         def outputs(params: Tensors, batch: tuple[Tensor, ...]) -> list[Tensor]:
             rows, own = iter(batch), iter(with_samples)
@@ -190,15 +234,23 @@ class WatchedForward:
             return tensors_in(functional_call(self._module, params, args, kwargs))
 
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
-            return _combined(outputs(params, batch), self._outputs[key], batch[0].shape[0])
+            return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
+        return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
+
+    def _learn_outputs(
+        self,
+        key: str,
+        outputs: Callable[..., list[Tensor]],
+        params: Tensors,
+        batch: tuple[Tensor, ...],
+    ) -> None:
+        """Where the samples are in the outputs of such a call, unless it is known."""
         if key not in self._outputs:
             with self.undisturbed(), Chance("none"):
-                params = {name: param.detach() for name, param in self._params.items()}
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
-                self._outputs[key] = _output_places(two, three)
-        return Batched(loss_fn, self._verified.setdefault(key, {})), batch
+                self._outputs[key] = output_places(two, three)
 
 
 def _derivative(what: str) -> RuntimeError:
@@ -206,52 +258,6 @@ def _derivative(what: str) -> RuntimeError:
         f"PrivacyEngine: expected a model without derivatives of its own but got {what}; use "
         "PrivateGrad, whose loss of one sample may contain torch.func.grad."
     )
-
-
-def _output_places(two: list[Tensor], three: list[Tensor]) -> list[Place | None]:
-    """Where the samples are in the outputs for two samples and for three."""
-    places: list[Place | None] = []
-    for small, large in zip(two, three, strict=True):
-        axes = [i for i, (n, m) in enumerate(zip(small.shape, large.shape, strict=True)) if n != m]
-        if len(axes) > 1:
-            raise RuntimeError(
-                "PrivacyEngine: expected one axis of samples in each output of the model but two "
-                f"grow with the batch, of shape {tuple(large.shape)} for 3 samples; a model may "
-                "not compare its samples."
-            )
-        places.append(Place(axes[0], small.shape[axes[0]] // 2) if axes else None)
-    if not any(p is not None and t.is_floating_point() for p, t in zip(places, two, strict=True)):
-        raise RuntimeError(
-            "PrivacyEngine: expected outputs of each sample from the model but got "
-            f"{[tuple(t.shape) for t in three] or 'no tensor'} for 3 samples; return the logits "
-            "beside the loss, or compute the loss outside of the model."
-        )
-    return places
-
-
-def _combined(outputs: list[Tensor], places: list[Place | None], size: int) -> Tensor:
-    """One number a sample, ``[B]``: its outputs with fixed weights of many sizes.
-
-    Their root mean square is added, without a gradient: where millions of outputs cancel, it is
-    what rounding is to be compared with.
-    """
-    total = torch.zeros(size, device=outputs[0].device)
-    for tensor, place in zip(outputs, places, strict=True):
-        if place is not None and tensor.is_floating_point():
-            rows = to_rows(tensor, place, size).reshape(size, -1).to(total.dtype)
-            weights = torch.cos(1.7 * torch.arange(rows.shape[1], device=rows.device) + 0.4)
-            sums = rows @ weights.to(total.dtype) / math.sqrt(max(1, rows.shape[1]))
-            total = total + sums + rows.detach().square().mean(1).sqrt()
-    return total
-
-
-def _structure(call: Any) -> str:
-    """What a call is apart from its tensors: names, numbers, and how many axes there are."""
-
-    def plain(part: Any) -> str:
-        return repr(part) if isinstance(part, str | int | float | None) else type(part).__name__
-
-    return repr(replace_tensors(call, lambda t: (t.dim(), str(t.dtype)), other=plain))
 
 
 def _refuse_unseen(program: Program) -> Callable[[Tensor], None]:

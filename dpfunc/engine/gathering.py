@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -11,10 +11,12 @@ from torch import Tensor, nn
 from dpfunc.checks import require
 from dpfunc.engine.checks import refuse_own_gradient, require_own_gradients, require_unchanged
 from dpfunc.engine.forward import WatchedForward
+from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.separable import LossCheck
 from dpfunc.engine.unreleased import NoGradientsYet
-from dpfunc.persample.factors.reduce import global_norm
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.reduce import global_norm, weighted_sum
 from dpfunc.step.microbatch import Part, joined
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import State, Tensors
@@ -46,9 +48,15 @@ class Gathering:
     guards = True
 
     def __init__(
-        self, model: nn.Module, params: Tensors, private: PrivateGrad, loss_reduction: str
+        self,
+        model: nn.Module,
+        params: Tensors,
+        private: PrivateGrad,
+        loss_reduction: str,
+        sharded: FullySharded | None = None,
     ) -> None:
-        self.forward = WatchedForward(model, params, self.current)
+        self.forward = WatchedForward(model, params, self.current, sharded)
+        self._sharded = sharded
         self._model = model
         self._params = params
         self._private = private
@@ -57,6 +65,10 @@ class Gathering:
         self._unread = NoGradientsYet(params, refuse_own_gradient)
         self._now: Microbatch | None = None
         self._parts: list[Gathered] = []
+
+    def attach_names(self) -> list[Any]:
+        """The hooks by which parameters get their names in a forward pass, where they need any."""
+        return [] if self._sharded is None else self._sharded.attach(self.forward.name)
 
     def current(self) -> Microbatch:
         """The samples that a forward pass or a step is on."""
@@ -67,6 +79,11 @@ class Gathering:
                 "accounting assumes, and use model.eval() or torch.no_grad() for any other pass."
             )
         return self._now
+
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a batch was begun that no step has taken."""
+        return self._now is not None or bool(self._parts)
 
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""
@@ -98,15 +115,27 @@ class Gathering:
         self._unread.end()
         require_own_gradients(self._params)
         require_unchanged(self._model, self._params)
-        grads = microbatch.per_sample(self._params)
+        grads = self._per_sample(microbatch)
         scale = float(microbatch.size) if self._is_mean else 1.0
         scale *= microbatch.divided_by
         unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
-        part = self._private.clipped(grads, unknown, clip_state, microbatch.mask, scale)
-        norms = global_norm(part.norms) / microbatch.divided_by  # of the losses as they are
-        self._check.look(microbatch.program, self._params, norms, self.forward)
+        norms, weights = self._private.norms_and_weights(grads, clip_state, microbatch.mask, scale)
+        as_they_are = global_norm(norms) / microbatch.divided_by  # of the losses
+        self._check.look(microbatch.program, as_they_are, self.forward)
+        add = weighted_sum if self._sharded is None else self._sharded.add
+        part = Part(add(grads, weights), norms, unknown)
         self._parts.append(Gathered(part, microbatch.mask, microbatch.shard))
         self.close()
+
+    def _per_sample(self, microbatch: Microbatch) -> dict[str, Factored]:
+        if self._sharded is None:
+            return microbatch.per_sample(self._params)
+        local = {  # one number each: it tells shapes
+            name: torch.zeros((), dtype=param.dtype, device=param.device).expand(param.shape)
+            for name, param in self._params.items()
+        }
+        with self._sharded.gathered(any(each.rows.derived for each in microbatch.passes)):
+            return microbatch.per_sample(local)
 
     def whole(self) -> tuple[Part, Tensor]:
         """All of the batch so far, joined, and its mask."""
@@ -148,3 +177,5 @@ class Gathering:
         self._unread.end()
         self.close()
         self._parts = []
+        if self._sharded is not None:
+            self._sharded.forget()

@@ -36,7 +36,7 @@ class NoiseAlone:
 
     def saw(self, grads: Tensors) -> None:
         """``grads`` were released."""
-        if self._said or self._deviation == 0:
+        if self._said or self._deviation == 0 or any(type(g) is not Tensor for g in grads.values()):
             return
         each = [torch.linalg.vector_norm(grad.float()) for grad in grads.values()]
         self._squares.append(torch.stack(each).square().sum())

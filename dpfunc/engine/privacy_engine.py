@@ -29,7 +29,6 @@ from dpfunc.engine.checks import (
 from dpfunc.engine.gathering import Gathering
 from dpfunc.engine.given_loader import sampler_of, taken_apart
 from dpfunc.engine.last_step import LastStep
-from dpfunc.engine.noise_alone import NoiseAlone
 from dpfunc.engine.parts import Parts
 from dpfunc.engine.passes import Microbatch
 from dpfunc.engine.program import Program
@@ -61,8 +60,7 @@ class PrivacyEngine(Account):
     ...                           max_grad_norm=1.0, delta=1e-3, key=dp.key()).attach(optimizer)
     >>> for x, y in engine.loader(data):
     ...     optimizer.zero_grad()
-    ...     loss = nn.functional.cross_entropy(model(x), y)
-    ...     loss.backward()
+    ...     nn.functional.cross_entropy(model(x), y).backward()
     ...     optimizer.step()
     >>> engine.steps_taken, round(engine.epsilon(), 2)
     (5, 1.4)
@@ -88,8 +86,9 @@ class PrivacyEngine(Account):
     ``group``: ``torch.distributed.group.WORLD`` to train on all processes, each on its ``shards``
     of a batch, with the weights of the first process: docs/distributed.md.
 
-    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. Dropout
-    masks come from torch's generator: do not seed it with a number that others know.
+    ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. An error inside
+    on one process is one on all. Dropout masks come from torch's generator: do not seed it with a
+    number that others know.
 
     | case | result |
     |---|---|
@@ -142,8 +141,9 @@ class PrivacyEngine(Account):
         self.loss_reduction, self._model = loss_reduction, model
         self._params = require_trainable(model)
         self._team = Team(group, shards, next(iter(self._params.values())).device)
+        self._sharded = sharded = self._team.sharded(model, self._params)
         private = PrivateGrad(
-            model,
+            model if sharded is None else sharded.no_loss,
             clip=rule,
             noise=budget.noise(key),
             expected_batch_size=batch_size,
@@ -151,9 +151,8 @@ class PrivacyEngine(Account):
         )
         super().__init__(budget, private, key, self._params, StepsWithoutEngine(self._params))
         self._spent_once = SpentOnce(on_budget_spent)
-        self._gathering = Gathering(model, self._params, private, loss_reduction)
+        self._gathering = Gathering(model, self._params, private, loss_reduction, sharded)
         self._attachment: Attachment | None = None
-        self._noise_alone = NoiseAlone(private)
 
     def __getattr__(self, name: str) -> NoReturn:
         raise no_attribute(name)
@@ -184,7 +183,9 @@ class PrivacyEngine(Account):
     def __enter__(self) -> "PrivacyEngine":
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and self._gathering.is_under_way:
+            self._team.tell(error)
         self.detach()
 
     def __repr__(self) -> str:
@@ -210,7 +211,7 @@ class PrivacyEngine(Account):
         """
         dataset, options = taken_apart(dataset, self._private.expected_batch_size, options)
         require_sized(dataset, self.sample_size, options)
-        require_microbatches(microbatch_size)
+        require_microbatches(microbatch_size, is_sharded=self._sharded is not None)
         queue: list[Drawn] = []
         batches = PoissonBatches(
             self._key,
@@ -224,16 +225,20 @@ class PrivacyEngine(Account):
         return PoissonLoader(dataset, batches, queue, self.announce, **options)
 
     def parts(self, count: int = 1) -> Parts:
-        """The same batches, each in ``count`` parts: for loaders that are made elsewhere."""
-        self._team.require_alone("PrivacyEngine.parts")
-        return Parts(self._key, self.budget.sampler, count)
+        """The same batches in ``count`` parts, with a ``group`` its shards: for other loaders."""
+        own = self._team.own if self._team.is_shared else None
+        return Parts(self._key, self.budget.sampler, count, own)
+
+    @property
+    def processes(self) -> int:
+        """How many processes share a batch."""
+        return self._team.own.step
 
     def announce(self, drawn: Drawn, tensors: list[Tensor], *, divided_by: int = 1) -> bool:
         """The loop gets these samples next. False where the budget is spent and a callback said so.
 
-        Called by `loader`; other loaders, of `PoissonBatches` or `parts`, have to call it
-        themselves. ``divided_by``: what the loop divides its loss by, beside ``loss_reduction``:
-        the number of parts where it averages over them.
+        Called by `loader`; other loaders, of `parts`, have to call it. ``divided_by``: what the
+        loop divides its loss by, beside ``loss_reduction``: parts, where it averages over them.
         """
         with self._team.telling():
             require_attached(self._attachment, self._without)
@@ -278,14 +283,13 @@ class PrivacyEngine(Account):
         norms, mask = self._gathering.last_of()
         self._last = LastStep(norms, self._state["clip"], mask)
         params = {name: param.detach() for name, param in self._params.items()}
-        run = {"sample_size": self.sample_size, **self.budget.facts()}
+        run = {"sample_size": self.sample_size, **self.budget.facts(), "step": self._steps}
         grads, self._state = self._team.release(
-            self._private, self._gathering, params, self._state, {**run, "step": self._steps}
+            self._private, self._gathering, params, self._state, run
         )
         for name, param in self._params.items():
             param.grad = grads[name]
-        self._steps += 1
-        self._noise_alone.saw(grads)
+        self._released(grads)
         self._gathering.forget()
 
     def _is_spent(self) -> bool:

@@ -184,9 +184,7 @@ class LossCheck:
         self._numbers: dict[int, list[float]] = {}
         self._constants: dict[tuple[int, str], Tensor] = {}
 
-    def look(
-        self, program: Program, params: Tensors, norms: Tensor, forward: WatchedForward
-    ) -> None:
+    def look(self, program: Program, norms: Tensor, forward: WatchedForward) -> None:
         """MixedSamplesError where the loss is not made of one term for each sample.
 
         ``norms``: see `require_separable`.
@@ -200,9 +198,10 @@ class LossCheck:
                 "len(x), mixes samples. Use .mean() and "
                 'loss_reduction="mean", or a constant; for a schedule use PrivateGrad.'
             )
-        if known is None or is_time_to_look(self._seen):
-            with forward.undisturbed():
-                self._try(program, params, norms, numbers)
+        with forward.whole(known is None or is_time_to_look(self._seen)) as params:
+            if params is not None:
+                with forward.undisturbed():
+                    self._try(program, params, norms, numbers)
         self._numbers[len(numbers)] = numbers
         self._seen += 1
 

@@ -9,8 +9,14 @@ from torch import nn
 from dpfunc.checks import is_count, plain, require
 from dpfunc.distributed.agreement import tell_failure
 from dpfunc.distributed.processes import Group, Processes
-from dpfunc.distributed.shared_release import Contribution, contribution, release_together
+from dpfunc.distributed.shared_release import (
+    Contribution,
+    contribution,
+    release_rows,
+    release_together,
+)
 from dpfunc.distributed.sharing import share_weights_
+from dpfunc.engine.fully_sharded import FullySharded, is_fully_sharded
 from dpfunc.engine.gathering import Gathering
 from dpfunc.step.one_process import require_one_process
 from dpfunc.step.private_grad import PrivateGrad
@@ -29,6 +35,7 @@ class Team:
     def __init__(self, group: Group, shards: int | None, device: torch.device) -> None:
         self._group = group
         self._device = device
+        self._sharded: FullySharded | None = None
         if group is None:
             require_one_process(_SUBJECT, "pass group=torch.distributed.group.WORLD")
         require(
@@ -51,6 +58,13 @@ class Team:
         self.own = range(self._processes.own, shards, count)
         self.shards = None if group is None else shards
 
+    def sharded(self, model: nn.Module, params: Tensors) -> FullySharded | None:
+        """What serves a ``model`` of `fully_shard`; None for a plain one."""
+        if not is_fully_sharded(model):
+            return None
+        self._sharded = FullySharded(model, params, self._processes, self.shards)
+        return self._sharded
+
     @property
     def is_shared(self) -> bool:
         """Whether the sums are rounded and added up by shards."""
@@ -65,18 +79,6 @@ class Team:
             require_one_process(_SUBJECT, "make the engine anew, with a group")
         elif self._processes.count > 1:
             share_weights_("PrivacyEngine.attach", model, self._processes)
-
-    def require_alone(self, subject: str) -> None:
-        """RuntimeError where the engine has a group: what ``subject`` serves knows of none."""
-        require(
-            not self.is_shared,
-            subject,
-            "an engine without a group of processes",
-            f"one of {self.shards} shards",
-            "the trainers of Hugging Face and Lightning are served in one process; with several "
-            "use a loop of your own over engine.loader(dataset)",
-            error=RuntimeError,
-        )
 
     def require_shards(self, shards: int | None) -> None:
         """ValueError for the state of a run on other shards, or of one without any."""
@@ -99,6 +101,14 @@ class Team:
                 tell_failure(self._processes, self._device, error)
             raise
 
+    def tell(self, error: BaseException) -> None:
+        """An error of the loop itself, in the middle of a batch, is one on all processes.
+
+        Not with `fully_shard`: the others wait for this one inside of the model.
+        """
+        if self.is_shared and self._sharded is None:
+            tell_failure(self._processes, self._device, error)
+
     def release(
         self,
         private: PrivateGrad,
@@ -113,13 +123,18 @@ class Team:
             grads, after, _ = private.release(part, params, state, mask)
             return grads, after
 
+        sharded, shards = self._sharded, self.own.stop
+
         def own_half() -> tuple[dict[str, object], Contribution]:
-            parts, shards = gathering.by_shard(self.own), self.own.stop
-            mine = contribution(_SUBJECT, parts, params, shards)
+            parts = gathering.by_shard(self.own)
+            if sharded is None:
+                mine = contribution(_SUBJECT, parts, params, shards)
+            else:
+                losses = torch.cat([part.losses for part in parts])
+                mine = Contribution(sharded.total(), [part.norms for part in parts], losses)
             return {**facts, "number of shards": shards}, mine
 
         subject = f"{_SUBJECT}, optimizer.step()"
-        grads, after, _ = release_together(
-            subject, private, self._processes, params, state, own_half
-        )
+        release = release_together if sharded is None else release_rows
+        grads, after, _ = release(subject, private, self._processes, params, state, own_half)
         return grads, after

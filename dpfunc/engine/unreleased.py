@@ -63,7 +63,8 @@ class NoGradientsYet:
     def begin(self) -> None:
         """A backward pass has ended. What it left in ``.grad`` stays."""
         for param in self._params.values():
-            if param.grad is None:
+            takes_plain = not hasattr(param, "device_mesh")  # one in rows takes its like alone
+            if param.grad is None and takes_plain:
                 nothing = torch.empty((), dtype=param.dtype, device=param.device)
                 param.grad = nothing.expand(param.shape).as_subclass(Unreleased)
         if not self._handles:

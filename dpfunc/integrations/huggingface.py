@@ -64,10 +64,12 @@ class PrivacyCallback(TrainerCallback, ExportableState):
     and neither is an evaluation on private data.
 
     ``gradient_accumulation_steps``: in how many parts each batch goes through the model, to save
-    memory. Training stops when the budget is spent. Checkpoints carry the engine's state, in
-    ``trainer_state.json``; ``train(resume_from_checkpoint=...)`` goes on with a new engine of the
-    same key. The callback belongs into the constructor of the Trainer, and leaves the model and the
-    optimizer as they were when training ends.
+    memory. On several processes, under torchrun, give the engine ``group=WORLD``, and here the
+    number of shards of a process: the release is that of one process. Training stops when the
+    budget is spent. Checkpoints carry the engine's state, in ``trainer_state.json``;
+    ``train(resume_from_checkpoint=...)`` goes on with a new engine of the same key. The callback
+    belongs into the constructor of the Trainer, and leaves the model and the optimizer as they were
+    when training ends.
 
     | case | result |
     |---|---|
@@ -101,6 +103,8 @@ class PrivacyCallback(TrainerCallback, ExportableState):
             "gradient_accumulation_steps": self._parts,
             "train_sampling_strategy": "sequential",
             "max_grad_norm": 0.0,
+            "average_tokens_across_devices": False,
+            "ddp_find_unused_parameters": False,
         }
 
     def dataset(self, dataset: Any) -> StepDataset:
@@ -113,7 +117,9 @@ class PrivacyCallback(TrainerCallback, ExportableState):
             "give the engine the size of this dataset",
         )
         steps = self._engine.budget.steps_per_epoch
-        self._dataset = StepDataset(dataset, self._turns.parts, steps=steps)
+        self._dataset = StepDataset(
+            dataset, self._turns.parts, steps=steps, processes=self._engine.processes
+        )
         return self._dataset
 
     def collator(self, collate: Callable[[list[Any]], Any] | None = None) -> StepCollator:
@@ -138,7 +144,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
     # What the Trainer calls
 
     def on_init_end(self, args: Any, _state: Any, _control: Any, **given: Any) -> None:
-        require_supported(args, parts=self._parts)
+        require_supported(args, parts=self._parts, processes=self._engine.processes)
         require(
             given["model"] is self._engine.model,
             "PrivacyCallback",
@@ -153,7 +159,7 @@ class PrivacyCallback(TrainerCallback, ExportableState):
 
     def on_train_begin(self, args: Any, state: Any, _control: Any, **given: Any) -> None:
         self._release()
-        require_supported(args, parts=self._parts)
+        require_supported(args, parts=self._parts, processes=self._engine.processes)
         self._require_loader(given["train_dataloader"])
         self._resume(state)
         left = self._engine.remaining_steps()

@@ -92,7 +92,9 @@ class PrivacyCallback(Callback):
     apart from epsilon, and neither is a validation on private data.
 
     ``accumulate_grad_batches``: in how many parts each batch goes through the model, to save
-    memory; the Trainer gets the same number. Training stops when the budget is spent. Checkpoints
+    memory; the Trainer gets the same number. On several processes, under torchrun, with
+    ``strategy="ddp"`` and ``use_distributed_sampler=False``, the engine has ``group=WORLD``, and
+    this is the number of shards of a process. Training stops when the budget is spent. Checkpoints
     carry the engine's state; ``fit(ckpt_path=...)`` goes on with a new engine of the same key. With
     automatic optimization the Trainer passes a closure to the optimizer: it runs once, before the
     step, as the two lines ``loss.backward(); optimizer.step()`` would.
@@ -122,7 +124,8 @@ class PrivacyCallback(Callback):
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         self._release()
-        _require_supported(trainer, pl_module, self._turns.parts.count)
+        parts = self._turns.parts.count
+        _require_supported(trainer, pl_module, parts, self._engine.processes)
         require(
             self._loader is not None and trainer.train_dataloader is self._loader,
             "PrivacyCallback",
@@ -183,7 +186,7 @@ class PrivacyCallback(Callback):
         self._handles = []
 
 
-def _require_supported(trainer: Any, pl_module: Any, parts: int) -> None:
+def _require_supported(trainer: Any, pl_module: Any, parts: int, processes: int) -> None:
     """ValueError unless the engine can keep its promise under the settings of this Trainer."""
     checks = [
         (
@@ -193,10 +196,10 @@ def _require_supported(trainer: Any, pl_module: Any, parts: int) -> None:
             "train everything with one",
         ),
         (
-            trainer.world_size == 1,
-            "one device",
+            trainer.world_size == processes,
+            f"the {processes} processes of the engine" if processes > 1 else "one device",
             f"{trainer.world_size} processes",
-            "pass devices=1",
+            "pass devices=1, or give the engine group=torch.distributed.group.WORLD",
         ),
         (
             getattr(trainer.precision_plugin, "scaler", None) is None,

@@ -19,22 +19,29 @@ class Samples(NamedTuple):
 class StepDataset(Dataset[Samples]):
     """Item k holds the samples of part ``k % count`` of step ``first_step + k // count``.
 
-    To be read in order. ``steps``: of an epoch. ``first_step``: where the epoch begins.
+    To be read in order. ``steps``: of an epoch. ``first_step``: where the epoch begins. With
+    several ``processes`` the trainer gives item k to process ``k % processes``: each part is then
+    one item for each of them, which holds its own samples.
     """
 
-    def __init__(self, dataset: Any, parts: Parts, *, steps: int) -> None:
+    def __init__(self, dataset: Any, parts: Parts, *, steps: int, processes: int = 1) -> None:
         self.first_step = 0
         self._dataset = dataset
         self._parts = parts
         self._steps = steps
+        self._processes = processes
 
     def __len__(self) -> int:
-        return self._steps * self._parts.count
+        return self._steps * self._parts.count * self._processes
 
     def __getitem__(self, item: int) -> Samples:
         if not 0 <= item < len(self):
             raise IndexError(item)
-        ahead, position = divmod(item, self._parts.count)
+        of_all, process = divmod(item, self._processes)
+        own = 0 if self._parts.own is None else self._parts.own.start
+        if process != own:
+            raise IndexError(f"item {item} is that of process {process}, and this is process {own}")
+        ahead, position = divmod(of_all, self._parts.count)
         indices = list(self._parts.of(self.first_step + ahead)[position].indices)
         if hasattr(self._dataset, "__getitems__"):
             return Samples(list(self._dataset.__getitems__(indices)))

@@ -7,9 +7,10 @@ from dpfunc.checks import require
 _CHECKPOINTED = ("activation", "gradient")  # the later name and the earlier one
 
 
-def require_supported(args: Any, *, parts: int) -> None:
+def require_supported(args: Any, *, parts: int, processes: int) -> None:
     """ValueError unless the engine can keep its promise under these ``TrainingArguments``."""
-    for ok, expected, got, remedy in (*_order(args, parts), *_numbers(args), *_places(args)):
+    places = _places(args, processes)
+    for ok, expected, got, remedy in (*_order(args, parts), *_numbers(args), *places):
         require(ok, "PrivacyCallback", expected, got, remedy)
 
 
@@ -100,8 +101,8 @@ def _is_not_reentrant(args: Any) -> bool:
     return len(given) > 0 and all(options.get("use_reentrant") is False for options in given)
 
 
-def _places(args: Any) -> list[tuple[bool, str, object, str]]:
-    """Whether one process trains the plain module on one device."""
+def _places(args: Any, processes: int) -> list[tuple[bool, str, object, str]]:
+    """Whether each process of the engine trains the plain module on one device."""
     wrapped = [
         name
         for name in ("deepspeed", "fsdp", "torch_compile", "parallelism_config")
@@ -114,6 +115,23 @@ def _places(args: Any) -> list[tuple[bool, str, object, str]]:
             f"{args.n_gpu} GPUs",
             "set CUDA_VISIBLE_DEVICES to one of them",
         ),
-        (args.world_size == 1, "one process", f"{args.world_size} processes", "start one"),
+        (
+            args.world_size == processes,
+            f"the {processes} processes of the engine" if processes > 1 else "one process",
+            f"{args.world_size} processes",
+            "give the engine group=torch.distributed.group.WORLD, after init_process_group",
+        ),
+        (
+            processes == 1 or not args.average_tokens_across_devices,
+            "average_tokens_across_devices=False, as it multiplies the loss",
+            True,
+            "pass **callback.arguments to TrainingArguments",
+        ),
+        (
+            processes == 1 or args.ddp_find_unused_parameters is False,
+            "ddp_find_unused_parameters=False, as it copies the loss out of sight",
+            args.ddp_find_unused_parameters,
+            "pass **callback.arguments to TrainingArguments",
+        ),
         (not wrapped, "the plain module on one device", wrapped, "leave these arguments out"),
     ]

@@ -33,9 +33,14 @@ def require_one_process(subject: str, remedy: str) -> None:
     )
 
 
-def require_unwrapped(subject: str, module: nn.Module) -> None:
-    """TypeError where ``module``, or a part of it, is wrapped for several processes."""
-    wrapped = sorted({name for part in module.modules() for name in _wrapper(part)})
+def require_unwrapped(
+    subject: str, module: nn.Module, *, allowed: frozenset[str] = frozenset()
+) -> None:
+    """TypeError where ``module``, or a part of it, is wrapped for several processes.
+
+    ``allowed``: the names of wrappers that ``subject`` serves.
+    """
+    wrapped = sorted({name for part in module.modules() for name in _wrapper(part)} - allowed)
     require(
         not wrapped,
         subject,

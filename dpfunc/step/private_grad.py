@@ -246,16 +246,20 @@ class PrivateGrad:
         self, params: Tensors, args: tuple[Any, ...], clip_state: State, mask: Tensor
     ) -> Part:
         """The data half of a step, on one microbatch: engine, norms, weights, weighted sum."""
-        grads, losses = self._engine()(params, *args)
-        return self.clipped(grads, losses, clip_state, mask)
-
-    def clipped(
-        self, grads: PerSample, losses: Tensor, clip_state: State, mask: Tensor, scale: float = 1.0
-    ) -> Part:
-        """What one microbatch contributes, from the per-sample gradients ``scale * grads``."""
-        norms = scaled(leaf_norms(grads), scale)
-        weights = of_scaled(self.weights(norms, clip_state, mask), scale)
+        grads, losses = self.per_sample(params, args)
+        norms, weights = self.norms_and_weights(grads, clip_state, mask)
         return Part(weighted_sum(grads, weights), norms, losses.detach())
+
+    def per_sample(self, params: Tensors, args: tuple[Any, ...]) -> tuple[PerSample, Tensor]:
+        """The gradients and losses of the samples in ``args``, by the engine. Not private."""
+        return self._engine()(params, *args)
+
+    def norms_and_weights(
+        self, grads: PerSample, clip_state: State, mask: Tensor, scale: float = 1.0
+    ) -> tuple[Tensors, Weights]:
+        """The norms of ``scale * grads``, and what ``grads`` themselves are added up with."""
+        norms = scaled(leaf_norms(grads), scale)
+        return norms, of_scaled(self.weights(norms, clip_state, mask), scale)
 
     def weights(self, norms: Tensors, clip_state: State, mask: Tensor) -> Weights:
         """The weights of one microbatch in the clipped sum over ``expected_batch_size``."""

@@ -1,17 +1,31 @@
-"""`release_users`: one private mean of what users send, each of them one unit of privacy."""
+"""`release_users`: one private mean of what users send, each of them one unit of privacy.
+
+`UserRounds` is the same for many rounds, with one source of what they cost.
+"""
 
 import math
+from dataclasses import KW_ONLY, dataclass
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpfunc.accounting import Event
 from dpfunc.checks import is_real, require
 from dpfunc.clipping.weights import divided, masked
+from dpfunc.naming import in_name_of
 from dpfunc.persample.batches.batch import batch_size
 from dpfunc.persample.factors.reduce import leaf_norms, weighted_sum
+from dpfunc.random.keys import Key
+from dpfunc.sampling.scheme import Sampler
 from dpfunc.step.microbatch import Part, in_microbatches
-from dpfunc.step.sampled import require_learns_nothing, require_told
+from dpfunc.step.sampled import (
+    event_of,
+    require_branch,
+    require_learns_nothing,
+    require_theorem,
+    require_told,
+)
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors
 
 
@@ -49,7 +63,7 @@ def release_users(
     | nobody answered: ``[0, *shape]`` | noise alone over ``expected_users``; take the round |
     | an update with a NaN or infinite number | adds zero |
     | names with other numbers of users | ValueError |
-    | a clip rule that learns, such as `AdaptiveClip` | ValueError: no event counts what it learns |
+    | a clip rule that learns, such as `AdaptiveClip` | ValueError: use `UserRounds` |
 
     >>> import torch, dpfunc as dp
     >>> clip, noise = dp.Clip(1.0), dp.GaussianNoise(0.0, key=dp.key())
@@ -58,18 +72,91 @@ def release_users(
     >>> release_users(updates, clip=clip, noise=noise, state=state, expected_users=2)[0]
     {'w': tensor([0.3000, 0.6500])}
     """
+    _require_expected("release_users", expected_users)
+    require_learns_nothing(
+        "release_users",
+        clip,
+        "use dpfunc.UserRounds, whose event counts what the rule learns of the users",
+    )
+    return _released(updates, clip, noise, state, expected_users)
+
+
+@dataclass(frozen=True)
+class UserRounds:
+    """`release_users` for the rounds of a run, and what they cost together.
+
+    ``clip``: also a rule that learns, such as `AdaptiveClip`, with the key of the noise: its means
+    come in units of its norm, ``state["clip"]["norm"]``. ``noise``: `GaussianNoise`, or
+    `CorrelatedNoise` with a ``sampler`` of the users that has a theorem for it, such as
+    `sampling.CyclicPoisson`. ``expected_users``: a constant, that of the sampler.
+
+    Guarantee: ``event(state)`` is what `PrivateGrad.event` says of the same clip rule, noise and
+    sampler, under adding or removing one *user*: here a user's update is what a sample's gradient
+    is there. ValueError at construction where no theorem is known.
+
+    >>> import torch, dpfunc as dp
+    >>> key = dp.key()
+    >>> clip = dp.AdaptiveClip(1.0, count_noise=5.0, expected_batch_size=100, key=key)
+    >>> noise = dp.GaussianNoise(clip.noise_left(1.0), key=key)
+    >>> rounds = UserRounds(clip=clip, noise=noise, expected_users=100)
+    >>> state = rounds.init({"w": torch.zeros(3)})
+    >>> mean, state = rounds.release({"w": torch.ones(90, 3)}, state)
+    >>> round(dp.accounting.epsilon(rounds.event(state, sample_rate=0.1), delta=1e-5), 2)
+    1.68
+    """
+
+    _: KW_ONLY
+    clip: ClipRule
+    noise: NoiseMechanism
+    expected_users: float
+    sampler: Sampler | None = None
+
+    def __post_init__(self) -> None:
+        _require_expected("UserRounds", self.expected_users)
+        with in_name_of("UserRounds", expected_batch_size="expected_users"):
+            require_theorem(self.sampler, self.noise, self.clip, self.expected_users)
+        own = getattr(self.clip, "expected_batch_size", self.expected_users)
+        require(
+            math.isclose(own, self.expected_users, rel_tol=1e-6),
+            "UserRounds",
+            f"a clip rule for {self.expected_users} users",
+            own,
+            "give both the expected number of users in a round",
+        )
+
+    def init(self, params: Tensors) -> State:
+        """The state before the first round."""
+        return {"clip": self.clip.init(), "noise": self.noise.init(params)}
+
+    def release(self, updates: Tensors, state: State) -> tuple[Tensors, State]:
+        """One round: ``(mean, state)``, as by `release_users`."""
+        return _released(updates, self.clip, self.noise, state, self.expected_users)
+
+    def event(self, state: State, *, sample_rate: float | None = None) -> Event:
+        """What the rounds up to ``state`` released: ``sample_rate`` of users, or the sampler's."""
+        return event_of(self.sampler, self.noise, self.clip, state["noise"], sample_rate)
+
+    def resume(self, state: State, *, key: Key) -> State:
+        """The state to go on from: see `PrivateGrad.resume`."""
+        require_branch(self.sampler, is_own=key == getattr(self.noise, "key", None))
+        clip = self.clip.resume if hasattr(self.clip, "resume") else None
+        clip_state = state["clip"] if clip is None else clip(state["clip"], key=key)
+        return {"clip": clip_state, "noise": self.noise.resume(state["noise"], key=key)}
+
+
+def _require_expected(subject: str, expected_users: object) -> None:
     require(
         is_real(expected_users) and 0 < expected_users < math.inf,
-        "release_users",
+        subject,
         "a finite expected_users > 0",
         expected_users,
         "pass the sampling rate times the number of all users, a constant of the run",
     )
-    require_learns_nothing(
-        "release_users",
-        clip,
-        "use dpfunc.Clip: what the rule learns of the users would be paid for by nobody",
-    )
+
+
+def _released(
+    updates: Tensors, clip: ClipRule, noise: NoiseMechanism, state: State, expected_users: float
+) -> tuple[Tensors, State]:
     require(
         isinstance(updates, dict) and len(updates) > 0,
         "release_users",

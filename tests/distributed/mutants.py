@@ -9,6 +9,8 @@ from tests.mutation import Mutant, main
 
 _ANY_NUMBER = "l15_processes::test_any_number_of_processes_releases_what_one_does"
 _RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
+_FULLY = "l15e_fully_sharded::test_rows_of_fully_shard_are_the_release_of_the_plain_model"
+_SHARED = "l15f_tensor_parallel::test_shared_samples_are_released_as_by_one_process"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"
 
 MUTANTS = [
@@ -144,6 +146,13 @@ MUTANTS = [
         "l15b_engine::test_what_each_wrong_use_says_and_that_nothing_is_released",
     ),
     Mutant(
+        "an error of the loop that stays on its process",
+        "engine/privacy_engine.py",
+        "if error is not None and self._gathering.is_under_way:",
+        "if error is None and self._gathering.is_under_way:",
+        "l15b_engine::test_an_error_of_the_loop_itself_is_one_on_all_processes",
+    ),
+    Mutant(
         "the divisor is who answered",
         "step/users.py",
         "masked(clip.weights(norms, clip_state), mask), expected_users)",
@@ -167,15 +176,15 @@ MUTANTS = [
     Mutant(
         "every process has the noise of the first rows",
         "distributed/sharded.py",
-        "return min(each * mesh.get_local_rank(), param.shape[0])",
-        "return min(each * 0, param.shape[0])",
+        "return min(each * mesh.get_local_rank(), param.shape[axis])",
+        "return min(each * 0, param.shape[axis])",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
         "what is whole on all processes counted by each",
         "distributed/sharded.py",
-        ".to_local().mul_(total.grid)",
-        ".to_local().mul_(total.grid * (param.device_mesh.size() if param.dim() == 0 else 1))",
+        "params[name]).mul_(total.grid)",
+        "params[name]).mul_(total.grid * (2 if params[name].dim() == 0 else 1))",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
     ),
     Mutant(
@@ -184,6 +193,90 @@ MUTANTS = [
         "        for bucket in _buckets(tensors):",
         "        for bucket in _buckets([part for part in tensors if part.any()]):",
         "data_parallel::test_the_sums_are_sent_whatever_is_in_them",
+    ),
+    Mutant(
+        "the last shard of a process alone, in rows of fully_shard",
+        "engine/fully_sharded.py",
+        "            add_(self._total, own)",
+        "            self._total = own",
+        _FULLY,
+    ),
+    Mutant(
+        "rows of fully_shard on the grid of one shard",
+        "engine/fully_sharded.py",
+        "parts=self._shards)",
+        "parts=1)",
+        _FULLY,
+    ),
+    Mutant(
+        "rows of one process alone",
+        "distributed/sharded.py",
+        "    return parts.redistribute(placements=param.placements).to_local()",
+        "    return distributed_tensor(part, param.device_mesh, param.placements).to_local()",
+        _FULLY,
+    ),
+    Mutant(
+        "a look that fails alone",
+        "engine/fully_sharded.py",
+        "            tell_failure(self._processes, self._device, error)\n            raise",
+        "            error._dpfunc_is_known_to_all = True\n            raise",
+        "l15e_fully_sharded::test_what_each_wrong_use_says_on_all_processes",
+    ),
+    Mutant(
+        "what is whole counted on every process of a sample",
+        "distributed/tensor_parallel.py",
+        "                squares[place] = 0",
+        "                squares[place] *= 1",
+        "l15f_tensor_parallel::test_a_whole_parameter_counts_once_and_parts_add_up",
+    ),
+    Mutant(
+        "a part of the gradient of what is whole",
+        "distributed/tensor_parallel.py",
+        "    off = (found - expected).abs() >",
+        "    off = 0 * (found - expected).abs() >",
+        "l15f_tensor_parallel::test_what_each_wrong_use_says",
+    ),
+    Mutant(
+        "the norm of a process's own part",
+        "distributed/tensor_parallel.py",
+        "    tensor.add_up_([squares, first, alike])",
+        "    tensor.add_up_([squares.clone(), first, alike])",
+        _SHARED,
+    ),
+    Mutant(
+        "the gradient of one process's part of the work",
+        "distributed/fans.py",
+        "return _FanIn.apply(grad, ctx.group), None",
+        "return _FanOut.apply(grad, ctx.group), None",
+        _SHARED,
+    ),
+    Mutant(
+        "columns with the noise of the first columns",
+        "distributed/sharded.py",
+        "    whole.narrow(axis, first, width).copy_(own)",
+        "    first = 0\n    whole.narrow(axis, first, width).copy_(own)",
+        _SHARED,
+    ),
+    Mutant(
+        "the grid of a process's own parts",
+        "distributed/tensor_parallel.py",
+        "contribution(_SUBJECT, map(part, batches), params, self.shards)",
+        "contribution(_SUBJECT, map(part, batches), local, self.shards)",
+        "l15f_tensor_parallel::test_the_grid_is_that_of_all_parameters_together",
+    ),
+    Mutant(
+        "a count of users that nobody pays for",
+        "step/users.py",
+        "return event_of(self.sampler, self.noise, self.clip, state",
+        "return event_of(self.sampler, self.noise, object(), state",
+        "users::test_what_a_rule_learns_of_the_users_is_paid_for",
+    ),
+    Mutant(
+        "a part of another process's shard in a trainer",
+        "engine/parts.py",
+        "microbatch_size=None, own=self.own)",
+        "microbatch_size=None, own=range(0, *(self.own.stop, self.own.step)))",
+        "processes::test_lightning_on_two_processes",
     ),
 ]
 

@@ -48,3 +48,16 @@ def test_other_processes_come_to_the_same_parts():
 def test_a_wrong_count_is_refused(count):
     with pytest.raises(ValueError, match="expected at least one part but got"):
         Parts(KEY, samples_at(0.1), count)
+
+
+def test_the_parts_of_a_process_are_its_shards():
+    parts = [Parts(KEY, samples_at(0.4), 2, range(own, 4, 2)) for own in range(2)]
+    found = [part for process in parts for part in process.of(3)]
+    indices, _ = samples_at(0.4).batch(KEY, 3)
+    assert sorted(i for part in found if part.mask.all() for i in part.indices) == indices.tolist()
+    assert [part.shard for part in found] == [0, 2, 1, 3]
+    assert [part.last for part in found] == [False, True, False, True]
+    with pytest.raises(
+        ValueError, match="expected a part for each of the 2 shards of this process"
+    ):
+        Parts(KEY, samples_at(0.4), 1, range(0, 4, 2))

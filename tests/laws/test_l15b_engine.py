@@ -187,6 +187,27 @@ def test_what_each_wrong_use_says_and_that_nothing_is_released():
         assert "released" not in (ours, theirs), case
 
 
+def failing_loop():
+    """In the middle of a batch, the loop itself fails on process 1."""
+    model, _, _, data = problem()
+    engine, optimizer = engine_for(model)
+    with engine:
+        for x, y in engine.loader(TensorDataset(*data)):
+            if engine.steps_taken == 1 and dist.get_rank() == 1:
+                raise KeyError("what the loop looked for")
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+    return "through"
+
+
+def test_an_error_of_the_loop_itself_is_one_on_all_processes():
+    first, second = run(failing_loop, 2)
+    assert second == "KeyError: 'what the loop looked for'"
+    assert first.startswith("RuntimeError: PrivacyEngine, optimizer.step(): expected all 2 process")
+    assert "rank 1: KeyError: 'what the loop looked for'" in first
+
+
 def weights_after_attach():
     rank = dist.get_rank()
     model, _, _, _ = problem()
@@ -231,7 +252,8 @@ def test_several_processes_without_a_group_and_other_peoples_loaders():
     words = "RuntimeError: PrivacyEngine: expected one process but got 'a process group of 2'"
     assert all(words in each and "group=torch.distributed.group.WORLD" in each for each in said)
     assert all(
-        "PrivacyEngine.parts: expected an engine without a g" in e for e in run(other_ways, 2)
+        "PrivacyEngine.parts: expected a part for each of the 6 shards" in e
+        for e in run(other_ways, 2)
     )
 
 

@@ -143,3 +143,69 @@ def test_a_rule_that_learns_without_telling_is_refused():
 
     with pytest.raises(TypeError, match="query_multiplier"):
         release(updates_of(3), sigma=1.0, clip=Spy())
+
+
+def rounds_for(*, sampler=None, rate=0.1, users=4.0, **options):
+    clip = dp.AdaptiveClip(1.0, count_noise=2.0, expected_batch_size=users, key=KEY)
+    noise = dp.GaussianNoise(1.0, key=KEY)
+    return dp.UserRounds(
+        **{"clip": clip, "noise": noise, "expected_users": users, "sampler": sampler, **options}
+    )
+
+
+def test_what_a_rule_learns_of_the_users_is_paid_for():
+    rounds = rounds_for()
+    state = rounds.init({})
+    for _ in range(3):
+        _, state = rounds.release(updates_of(4), state)
+    event = rounds.event(state, sample_rate=0.1)
+    private = dp.PrivateGrad(
+        lambda params, x: (params["w"] * x).sum(), clip=rounds.clip, noise=rounds.noise,
+        expected_batch_size=4,
+    )  # fmt: skip
+    assert event == private.event(state, sample_rate=0.1)
+    alone = rounds.noise.event(state["noise"], sample_rate=0.1)
+    assert accounting.epsilon(event, delta=1e-5) > accounting.epsilon(alone, delta=1e-5) * 1.01
+    assert state["clip"]["step"] == 3
+    assert state["clip"]["norm"] != 1.0
+    assert rounds.resume(state, key=KEY) == state
+    assert rounds.resume(state, key=dp.key(5)) != state
+
+
+def test_one_user_more_moves_a_learning_round_as_far_as_is_paid_for():
+    """Of mean and count: the bound of the rule, and one half of the query's two."""
+    rounds = rounds_for(noise=dp.GaussianNoise(0.0, key=KEY))
+    updates = updates_of(6)
+    state = rounds.init({})
+    for size in (0.1, 1.0, 1e6):
+        more = {n: torch.cat([u, size * torch.ones_like(u[:1])]) for n, u in updates.items()}
+        (one, after), (other, later) = (rounds.release(u, state) for u in (updates, more))
+        assert float((flat(one) - flat(other)).double().norm()) <= (1 + 2.0**-10) / 4
+        moved = math.log(later["clip"]["norm"] / after["clip"]["norm"])
+        assert abs(moved) <= 0.2 / (2 * 4) * (1 + 1e-9)
+
+
+def test_rounds_of_a_sampler_of_users_with_plain_and_correlated_noise():
+    sampler = dp.sampling.CyclicPoisson(size=100, rate=0.2, cycle=2)
+    noise = dp.GaussianNoise(1.0, key=KEY)
+    users = sampler.expected_batch_size
+    rounds = dp.UserRounds(clip=CLIP, noise=noise, expected_users=users, sampler=sampler)
+    _, state = rounds.release(updates_of(4), rounds.init({}))
+    assert rounds.event(state) == sampler.event(1.0, steps=1)
+    banded = dp.correlated.banded(steps=8, bands=2)
+    noise = dp.CorrelatedNoise(2.0, banded, key=KEY)
+    rounds = dp.UserRounds(clip=CLIP, noise=noise, expected_users=users, sampler=sampler)
+    params = {name: rows[0] for name, rows in updates_of(1).items()}
+    _, state = rounds.release(updates_of(4), rounds.init(params))
+    assert rounds.event(state) == sampler.event(2.0, steps=1, strategy=banded)
+    with pytest.raises(ValueError, match="UserRounds: expected expected_users="):
+        dp.UserRounds(clip=CLIP, noise=noise, expected_users=3.0, sampler=sampler)
+
+
+def test_wrong_rounds():
+    with pytest.raises(ValueError, match="UserRounds: expected a clip rule with the key of the no"):
+        rounds_for(noise=dp.GaussianNoise(1.0, key=dp.key(9)))
+    with pytest.raises(ValueError, match=r"UserRounds: expected a clip rule for 5\.0 users"):
+        rounds_for(clip=rounds_for().clip, expected_users=5.0)
+    with pytest.raises(ValueError, match="UserRounds: expected a finite expected_users > 0"):
+        rounds_for(clip=CLIP, expected_users=0)
