@@ -8,7 +8,15 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("accounting", "audit", "correlated", "distributed", "queries", "sampling")
+_MODULES = (
+    "accounting",
+    "audit",
+    "correlated",
+    "distributed",
+    "experiments",
+    "queries",
+    "sampling",
+)
 _HOMES = {
     "Key": "dpfunc.random.keys",
     "fold_in": "dpfunc.random.keys",

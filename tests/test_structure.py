@@ -20,6 +20,7 @@ LADDER = [
     "commands",
     "integrations",
     "monitoring",
+    "experiments",
     "audit",
     "audit.membership",
     "audit.canaries",

@@ -461,11 +461,63 @@ MEMBERSHIP = [
     ),
 ]
 
-MUTANTS = [*MEMBERSHIP, *UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
+EXPERIMENTS = [
+    Mutant(
+        "one key for all seeds",
+        "experiments/sweeps.py",
+        'fold_in(key, "sweep", *name)',
+        'fold_in(key, "sweep", name[0])',
+        "sweeps::test_no_two_runs_share_a_key_and_the_file_has_none",
+    ),
+    Mutant(
+        "a row behind half a line",
+        "experiments/rows.py",
+        'file.seek(whole.rfind(b"\n") + 1)',
+        "file.seek(len(whole))",
+        "sweeps::test_killed_at_any_byte_it_goes_on_to_the_same_rows",
+    ),
+    Mutant(
+        "the event of a row counted once however often it was run",
+        "experiments/tables.py",
+        "counts[row.event] = counts.get(row.event, 0) + 1",
+        "counts[row.event] = 1",
+        "tables::test_the_price_of_looking_is_that_of_all_rows",
+    ),
+    Mutant(
+        "the best for the price of one",
+        "experiments/selecting.py",
+        "price = epsilon(selection, delta=delta)",
+        "price = epsilon(event, delta=delta)",
+        "selecting::test_the_best_is_given_with_the_price_of_choosing",
+    ),
+    Mutant(
+        "a number of runs that is no secret",
+        "experiments/selecting.py",
+        'count = runs_to_make(fold_in(key, "select"), mean_runs=mean_runs, shape=shape)',
+        "count = round(mean_runs)",
+        "selecting::test_the_best_is_given_with_the_price_of_choosing",
+    ),
+    Mutant(
+        "settings in turn instead of at random",
+        "experiments/selecting.py",
+        'uniform_index(fold_in(key, "settings"), count, below=len(choices)).tolist()',
+        "[0] * count",
+        "selecting::test_settings_are_drawn_from_the_grid_and_runs_have_keys_of_their_own",
+    ),
+    Mutant(
+        "a larger rate taken for less",
+        "experiments/selecting.py",
+        "and rate <= highest and",
+        "and",
+        "selecting::test_the_rate_counts",
+    ),
+]
+
+MUTANTS = [*MEMBERSHIP, *EXPERIMENTS, *UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
 
 if __name__ == "__main__":
     survived = main([*MEMBERSHIP, *UNIT, *STEPS], "tests/audit/**/test_{}.py")
     survived += main([*LAW, *CANARIES], "tests/laws/test_{}.py") + main(
-        [*SELECTION, *QUERIES], "tests/**/test_{}.py"
+        [*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"
     )
     sys.exit(survived > 0)
