@@ -461,6 +461,23 @@ MEMBERSHIP = [
     ),
 ]
 
+KINDS = [
+    Mutant(
+        "an input canary seen along a gradient that is not its own",
+        "audit/canaries/gradient_canaries.py",
+        "(rows / rows.norm(dim=1, keepdim=True)) @ sums",
+        "(rows.roll(1, 0) / rows.norm(dim=1, keepdim=True)) @ sums",
+        "gradient_canaries::test_an_input_canary_is_seen_along_its_own_gradient",
+    ),
+    Mutant(
+        "dirac canaries that share a coordinate",
+        "audit/canaries/gradient_canaries.py",
+        "torch.arange(count, device=flat.device) * len(flat) // count]",
+        "torch.arange(count, device=flat.device) * len(flat) // count // 2]",
+        "gradient_canaries::test_a_dirac_canary_pulls_one_coordinate_of_its_own",
+    ),
+]
+
 EXPERIMENTS = [
     Mutant(
         "one key for all seeds",
@@ -472,7 +489,7 @@ EXPERIMENTS = [
     Mutant(
         "a row behind half a line",
         "experiments/rows.py",
-        'file.seek(whole.rfind(b"\n") + 1)',
+        'file.seek(whole.rfind(b"\\n") + 1)',
         "file.seek(len(whole))",
         "sweeps::test_killed_at_any_byte_it_goes_on_to_the_same_rows",
     ),
@@ -513,10 +530,10 @@ EXPERIMENTS = [
     ),
 ]
 
-MUTANTS = [*MEMBERSHIP, *EXPERIMENTS, *UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
+MUTANTS = [*MEMBERSHIP, *KINDS, *EXPERIMENTS, *UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
 
 if __name__ == "__main__":
-    survived = main([*MEMBERSHIP, *UNIT, *STEPS], "tests/audit/**/test_{}.py")
+    survived = main([*MEMBERSHIP, *KINDS, *UNIT, *STEPS], "tests/audit/**/test_{}.py")
     survived += main([*LAW, *CANARIES], "tests/laws/test_{}.py") + main(
         [*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"
     )

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import beta, norm, rankdata
 
-from dpfunc.accounting import Event, tradeoff_curve
+from dpfunc.accounting import Event
+from dpfunc.audit.statistics.claims import claim_of
 from dpfunc.audit.statistics.scores import require_confidence
 from dpfunc.checks import is_count, is_real, plain, require
 from dpfunc.random.keys import fold_in, key
@@ -20,7 +21,7 @@ Pairs = tuple[tuple[Array, Array], ...]  # for each target the scores inside and
 
 _LEAST = 10  # wrong guesses that a rate has to be of
 _RATIO = 1.5
-_RESAMPLES = 200
+_RESAMPLES = 100
 
 
 class Estimate(NamedTuple):
@@ -94,7 +95,7 @@ class Roc:
         """
         ranks = _ranks(self.n_out)
         corners = _band_at(self.pairs, ranks, 1 - self.confidence, self.tests * len(ranks))
-        allowed = 1 - tradeoff_curve(event, corners[:, 1].tolist())
+        allowed = claim_of("above", event, "add_or_remove").power(corners[:, 1])
         return bool((corners[:, 2] > allowed).any())
 
     def __str__(self) -> str:
