@@ -40,7 +40,7 @@ def plot_roc(
         "draw several pictures",
     )
     least = max(1e-5, 0.5 / max(curve.n_out for curve in curves.values()))
-    figure, axes = load_pyplot().subplots(figsize=(4.8, 4.3), layout="constrained")
+    figure, axes = load_pyplot().subplots(figsize=(4.4, 3.9), layout="constrained")
     rates = np.geomspace(least, 1, _POINTS)
     axes.plot(rates, rates, color="0.5", linestyle="--", linewidth=1, label="blind guessing")
     faults = []
