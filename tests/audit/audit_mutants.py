@@ -427,8 +427,8 @@ MEMBERSHIP = [
     Mutant(
         "shadows that see every record",
         "audit/membership/shadow_models.py",
-        "_padded(drawn & member,",
-        "_padded(drawn,",
+        "drawn = drawn & member",
+        "drawn = drawn & True",
         "shadow_models::test_a_model_sees_its_own_records_alone_at_the_rate",
     ),
     Mutant(

@@ -32,7 +32,7 @@ def shadow_models(
     sample_rate: float,
     count: int = 128,
     member: Tensor | None = None,
-    chunk: int = 16,
+    chunk: int = 32,
 ) -> ShadowModels:
     """Train ``count`` models at once, each on a half of ``records`` of its own.
 
@@ -77,15 +77,21 @@ def shadow_models(
         member = words.argsort(0).argsort(0) < count // 2
     _require_member(member, count, size)
     models = [init(fold_in(key, "model", number)) for number in range(count)]
-    params = tree_map(lambda *parts: torch.stack(parts), *models)
-
-    def one(params: Any, indices: Tensor, mask: Tensor) -> Any:
-        return step(params, tuple(part[indices] for part in records), mask)
-
-    together = torch.vmap(one, randomness="different", chunk_size=chunk)
+    parts = [slice(start, start + chunk) for start in range(0, count, chunk)]
+    # Each part of the models by itself throughout: nothing large is copied from step to step.
+    chunks = [tree_map(lambda *leaves: torch.stack(leaves), *models[part]) for part in parts]
+    together = torch.vmap(step, randomness="different")
     for number in range(steps):
         drawn = bernoulli(fold_in(key, "sample", number), (count, size), probability=rate)
-        params = together(params, *_padded(drawn & member, records[0].device))
+        drawn = drawn & member
+        for place, part in enumerate(parts):
+            indices, mask = _padded(drawn[part], records[0].device)
+            batch = tuple(
+                records_of.index_select(0, indices.flatten()).unflatten(0, indices.shape)
+                for records_of in records
+            )
+            chunks[place] = together(chunks[place], batch, mask)
+    params = tree_map(lambda *leaves: torch.cat(leaves), *chunks)
     return ShadowModels(params, member)
 
 
