@@ -8,7 +8,16 @@ from importlib import import_module
 
 __version__ = "0.1.0"
 
-_MODULES = ("accounting", "audit", "correlated", "distributed", "optim", "queries", "sampling")
+_MODULES = (
+    "accounting",
+    "audit",
+    "correlated",
+    "distributed",
+    "experiments",
+    "optim",
+    "queries",
+    "sampling",
+)
 _HOMES = {
     "Key": "dpfunc.random.keys",
     "fold_in": "dpfunc.random.keys",

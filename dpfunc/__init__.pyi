@@ -2,6 +2,7 @@ from dpfunc import accounting as accounting
 from dpfunc import audit as audit
 from dpfunc import correlated as correlated
 from dpfunc import distributed as distributed
+from dpfunc import experiments as experiments
 from dpfunc import optim as optim
 from dpfunc import queries as queries
 from dpfunc import sampling as sampling

@@ -10,6 +10,7 @@ that names are imported when they are first used.
 
 from importlib import import_module
 
+_MODULES = {"attacks": "membership.attacks"}
 _HOMES = {
     "Canaries": "canaries.gradient_canaries",
     "ReleaseAudit": "canaries.release",
@@ -18,6 +19,13 @@ _HOMES = {
     "gradient_canaries": "canaries.gradient_canaries",
     "real_numbers": "canaries.gradient_canaries",
     "release_scores": "canaries.release",
+    "Estimate": "membership.curves",
+    "Roc": "membership.curves",
+    "ShadowModels": "membership.shadow_models",
+    "loss_scores": "membership.signals",
+    "plot_roc": "membership.picture",
+    "roc": "membership.curves",
+    "shadow_models": "membership.shadow_models",
     "Result": "statistics.scores",
     "Scores": "statistics.scores",
     "epsilon_lower_bound": "statistics.answers",
@@ -34,10 +42,12 @@ _HOMES = {
     "Sequential": "statistics.sequential",
     "SequentialState": "statistics.sequential",
 }
-__all__ = [*_HOMES]
+__all__ = [*_MODULES, *_HOMES]
 
 
 def __getattr__(name: str) -> object:
+    if name in _MODULES:
+        return import_module(f"dpfunc.audit.{_MODULES[name]}")
     if name in _HOMES:
         value: object = getattr(import_module(f"dpfunc.audit.{_HOMES[name]}"), name)
         globals()[name] = value

@@ -5,6 +5,14 @@ from dpfunc.audit.canaries.gradient_canaries import real_numbers as real_numbers
 from dpfunc.audit.canaries.release import ReleaseAudit as ReleaseAudit
 from dpfunc.audit.canaries.release import audit_release as audit_release
 from dpfunc.audit.canaries.release import release_scores as release_scores
+from dpfunc.audit.membership import attacks as attacks
+from dpfunc.audit.membership.curves import Estimate as Estimate
+from dpfunc.audit.membership.curves import Roc as Roc
+from dpfunc.audit.membership.curves import roc as roc
+from dpfunc.audit.membership.picture import plot_roc as plot_roc
+from dpfunc.audit.membership.shadow_models import ShadowModels as ShadowModels
+from dpfunc.audit.membership.shadow_models import shadow_models as shadow_models
+from dpfunc.audit.membership.signals import loss_scores as loss_scores
 from dpfunc.audit.statistics.answers import epsilon_lower_bound as epsilon_lower_bound
 from dpfunc.audit.statistics.answers import gaussian_epsilon as gaussian_epsilon
 from dpfunc.audit.statistics.answers import mu_lower_bound as mu_lower_bound

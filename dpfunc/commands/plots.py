@@ -12,7 +12,7 @@ from dpfunc import accounting
 from dpfunc.accounting import Event
 from dpfunc.accounting.domination.release import Relation
 from dpfunc.accounting.events.algebra import as_run
-from dpfunc.commands.drawing import load_pyplot, save_figure
+from dpfunc.drawing import load_pyplot, save_figure
 
 Array = NDArray[np.float64]
 

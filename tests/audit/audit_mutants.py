@@ -353,12 +353,187 @@ SELECTION = [
     ),
 ]
 
-MUTANTS = [*UNIT, *STEPS, *LAW, *CANARIES, *SELECTION, *QUERIES]
+MEMBERSHIP = [
+    Mutant(
+        "the target among its own shadows",
+        "audit/membership/attacks.py",
+        "values, is_in = np.delete(values, number, 0), np.delete(is_in, number, 0)",
+        "same = values",
+        "attacks::test_an_attack_does_not_know_who_was_in_and_finds_it",
+    ),
+    Mutant(
+        "a shadow that is the target itself not noticed",
+        "audit/membership/attacks.py",
+        "len(same) == 0,",
+        "True,",
+        "attacks::test_a_target_among_its_own_shadows_is_refused",
+    ),
+    Mutant(
+        "probabilities instead of margins: large ones all the same",
+        "audit/membership/signals.py",
+        "return own - values.scatter(-1, index, -torch.inf).logsumexp(-1)",
+        "return (own - values.logsumexp(-1)).exp().logit()",
+        "attacks::test_large_margins_stay_apart",
+    ),
+    Mutant(
+        "one variance about the mean of all records",
+        "audit/membership/attacks.py",
+        "squares = ((values - mean) ** 2 * there).sum(0)",
+        "squares = ((values - mean.mean()) ** 2 * there).sum(0)",
+        "attacks::test_one_variance_is_about_each_records_own_means",
+    ),
+    Mutant(
+        "models with the record among those without",
+        "audit/membership/attacks.py",
+        "return parts.target - _mean(parts.shadows, ~parts.is_in)",
+        "return parts.target - parts.shadows.mean(0)",
+        "attacks::test_the_calibrated_score_is_above_the_mean_without_the_record",
+    ),
+    Mutant(
+        "two rates in one band for the price of one",
+        "audit/membership/curves.py",
+        "alpha / tests / 4  # two rates, two sides",
+        "alpha / tests / 2  # two rates, two sides",
+        "curves::test_a_band_holds_at_its_confidence",
+    ),
+    Mutant(
+        "equal scores counted as above in a curve",
+        "audit/membership/curves.py",
+        'np.searchsorted(np.sort(scores), thresholds, "right")',
+        'np.searchsorted(np.sort(scores), thresholds, "left")',
+        "curves::test_equal_scores_tell_nothing",
+    ),
+    Mutant(
+        "a rate of one wrong guess",
+        "audit/membership/curves.py",
+        "_LEAST / self.n_out <= rate <= 1",
+        "1 / self.n_out <= rate <= 1",
+        "curves::test_a_rate_that_the_data_cannot_resolve_is_refused",
+    ),
+    Mutant(
+        "the best attack of several for the price of one",
+        "audit/membership/curves.py",
+        "half = float(norm.isf(alpha / tests / 2)) * float(error)",
+        "half = float(norm.isf(alpha / 2)) * float(error)",
+        "curves::test_more_attacks_make_wider_bands",
+    ),
+    Mutant(
+        "records that repeat counted as new ones",
+        "audit/membership/curves.py",
+        "if len(pairs) > 1 else _auc_error(inside, outside)",
+        "if len(pairs) > 99 else _auc_error(inside, outside)",
+        "curves::test_targets_are_pooled_and_drawn_again",
+    ),
+    Mutant(
+        "shadows that see every record",
+        "audit/membership/shadow_models.py",
+        "drawn = drawn & member",
+        "drawn = drawn & True",
+        "shadow_models::test_a_model_sees_its_own_records_alone_at_the_rate",
+    ),
+    Mutant(
+        "one noise for all shadows",
+        "audit/membership/shadow_models.py",
+        'randomness="different"',
+        'randomness="same"',
+        "shadow_models::test_each_model_draws_numbers_of_its_own",
+    ),
+    Mutant(
+        "halves of the records instead of halves of the models",
+        "audit/membership/shadow_models.py",
+        "member = words.argsort(0).argsort(0) < count // 2",
+        "member = words.argsort(1).argsort(1) < size // 2",
+        "shadow_models::test_every_record_is_in_exactly_half_of_the_models",
+    ),
+    Mutant(
+        "halves that were dealt out",
+        "audit/membership/shadow_models.py",
+        "size < _FEW or not halves,",
+        "True,",
+        "shadow_models::test_what_makes_no_shadows_is_refused",
+    ),
+    Mutant(
+        "a certified curve that is the miss rate",
+        "audit/membership/picture.py",
+        "allowed = 1 - tradeoff_curve(event, rates.tolist())",
+        "allowed = tradeoff_curve(event, rates.tolist())",
+        "picture::test_an_honest_attack_stays_below_and_the_title_is_the_users",
+    ),
+]
+
+KINDS = [
+    Mutant(
+        "an input canary seen along a gradient that is not its own",
+        "audit/canaries/gradient_canaries.py",
+        "(rows / rows.norm(dim=1, keepdim=True)) @ sums",
+        "(rows.roll(1, 0) / rows.norm(dim=1, keepdim=True)) @ sums",
+        "gradient_canaries::test_an_input_canary_is_seen_along_its_own_gradient",
+    ),
+    Mutant(
+        "dirac canaries that share a coordinate",
+        "audit/canaries/gradient_canaries.py",
+        "torch.arange(count, device=flat.device) * len(flat) // count]",
+        "torch.arange(count, device=flat.device) * len(flat) // count // 2]",
+        "gradient_canaries::test_a_dirac_canary_pulls_one_coordinate_of_its_own",
+    ),
+]
+
+EXPERIMENTS = [
+    Mutant(
+        "one key for all seeds",
+        "experiments/sweeps.py",
+        'fold_in(key, "sweep", *name)',
+        'fold_in(key, "sweep", name[0])',
+        "sweeps::test_no_two_runs_share_a_key_and_the_file_has_none",
+    ),
+    Mutant(
+        "a row behind half a line",
+        "experiments/rows.py",
+        'file.seek(whole.rfind(b"\\n") + 1)',
+        "file.seek(len(whole))",
+        "sweeps::test_killed_at_any_byte_it_goes_on_to_the_same_rows",
+    ),
+    Mutant(
+        "the event of a row counted once however often it was run",
+        "experiments/tables.py",
+        "counts[row.event] = counts.get(row.event, 0) + 1",
+        "counts[row.event] = 1",
+        "tables::test_the_price_of_looking_is_that_of_all_rows",
+    ),
+    Mutant(
+        "the best for the price of one",
+        "experiments/selecting.py",
+        "price = epsilon(selection, delta=delta)",
+        "price = epsilon(event, delta=delta)",
+        "selecting::test_the_best_is_given_with_the_price_of_choosing",
+    ),
+    Mutant(
+        "a number of runs that is no secret",
+        "experiments/selecting.py",
+        'count = runs_to_make(fold_in(key, "select"), mean_runs=mean_runs, shape=shape)',
+        "count = round(mean_runs)",
+        "selecting::test_the_best_is_given_with_the_price_of_choosing",
+    ),
+    Mutant(
+        "settings in turn instead of at random",
+        "experiments/selecting.py",
+        'uniform_index(fold_in(key, "settings"), count, below=len(choices)).tolist()',
+        "[0] * count",
+        "selecting::test_settings_are_drawn_from_the_grid_and_runs_have_keys_of_their_own",
+    ),
+    Mutant(
+        "a larger rate taken for less",
+        "experiments/selecting.py",
+        "and rate <= highest and",
+        "and",
+        "selecting::test_the_rate_counts",
+    ),
+]
 
 LISTS = [
-    ([*UNIT, *STEPS], "tests/audit/**/test_{}.py"),
+    ([*MEMBERSHIP, *KINDS, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
     ([*LAW, *CANARIES], "tests/laws/test_{}.py"),
-    ([*SELECTION, *QUERIES], "tests/**/test_{}.py"),
+    ([*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"),
 ]
 
 if __name__ == "__main__":

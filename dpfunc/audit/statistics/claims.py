@@ -9,6 +9,7 @@ exp(-e) + exp(-e) delta(e)``, so that any finite number of them is a valid claim
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -87,6 +88,11 @@ def claim_of(subject: str, event: Event, relation: Relation) -> Tangents:
     require_both_orders(subject, relation)
     if isinstance(event, ApproxDP):
         return approximate_claim(event.epsilon, event.delta)
+    return _tangents(event, relation)
+
+
+@lru_cache(maxsize=64)  # one event is asked about many times: each answer takes dozens of deltas
+def _tangents(event: Event, relation: Relation) -> Tangents:
     top = epsilon_of(event, delta=_LEAST_DELTA, relation=relation, tol=0.1)
     if not has_moments_alone(event):
         losses = [sum_of_largest(pair) for pair in pairs(event, relation)]

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dpfunc.commands.demo.training import Progress
-from dpfunc.commands.drawing import load_pyplot, save_figure
+from dpfunc.drawing import load_pyplot, save_figure
 
 
 def table(private: Sequence[Progress], plain: Sequence[Progress], delta: float) -> str:

@@ -4,7 +4,7 @@ import sys
 
 import pytest
 
-from dpfunc.commands.drawing import load_pyplot, save_figure
+from dpfunc.drawing import load_pyplot, save_figure
 
 
 def test_a_figure_is_written_and_closed(tmp_path):
