@@ -99,8 +99,13 @@ class FullySharded:
             yield None
             return
         whole = {name: param.requires_grad_() for name, param in gathered(self._params).items()}
+        frozen = {
+            id(param): nn.Parameter(param.full_tensor(), requires_grad=False)
+            for param in self._model.parameters()
+            if isinstance(param, DTensor) and not param.requires_grad
+        }
         try:
-            with _without_hooks(self._model):
+            with _without_hooks(self._model), _in_place_of(self._model, frozen):
                 yield whole
         except BaseException as error:
             tell_failure(self._processes, self._device, error)
@@ -197,3 +202,21 @@ def _without_hooks(model: nn.Module) -> Iterator[None]:
         for hooks, before in kept:
             hooks.clear()
             hooks.update(before)
+
+
+@contextmanager
+def _in_place_of(model: nn.Module, others: dict[int, nn.Parameter]) -> Iterator[None]:
+    """Inside, ``model`` has other tensors in the place of some parameters, by their identity."""
+    kept = [
+        (part, name, param)
+        for part in model.modules()
+        for name, param in part._parameters.items()
+        if id(param) in others
+    ]
+    try:
+        for part, name, param in kept:
+            part._parameters[name] = others[id(param)]
+        yield
+    finally:
+        for part, name, param in kept:
+            part._parameters[name] = param

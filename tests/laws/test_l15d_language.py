@@ -1,5 +1,7 @@
 """L15, for GPT-2 with tied embeddings and for LoRA: a nightly law, as the models take long."""
 
+import re
+
 import pytest
 import torch
 from torch import distributed as dist
@@ -13,6 +15,7 @@ from tests.distributed.processes import run
 from tests.distributed.runs import KEY
 
 SIZE, RATE, SHARDS, WORDS = 48, 0.3, 4, 30
+WAYS = "functions", "rows", "loop", "loop of fully_shard"
 
 
 def problem(name):
@@ -60,8 +63,14 @@ def whole(tensor):
     return tensor.full_tensor() if hasattr(tensor, "full_tensor") else tensor
 
 
-def loop(name):
+def loop(name, sharded=False):
     model, ids = problem(name)
+    if sharded:
+        from torch.distributed.fsdp import fully_shard
+
+        for part in [m for n, m in model.named_modules() if re.fullmatch(r".*\bh\.\d", n)]:
+            fully_shard(part)
+        fully_shard(model)
     own = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(own, lr=0.3)
     engine = dp.PrivacyEngine(
@@ -75,7 +84,7 @@ def loop(name):
         before = engine.steps_taken
         optimizer.step()
         if engine.steps_taken > before:
-            releases += [p.grad.flatten() for p in own]
+            releases += [whole(p.grad).flatten() for p in own]
         if engine.steps_taken == 2:
             break
     return torch.cat(releases)
@@ -83,7 +92,10 @@ def loop(name):
 
 def all_ways(name, sharded):
     torch.set_num_threads(1)
-    return [functions(name, False), functions(name, sharded), loop(name)]
+    return [
+        *(functions(name, False), functions(name, sharded)),
+        *(loop(name), loop(name, sharded)),
+    ]
 
 
 @pytest.mark.nightly
@@ -95,6 +107,6 @@ def test_language_models_release_the_same_on_any_number_of_processes(name):
     for world in (2, 4):
         for rank in run(all_ways, world, name, True, patience=300):
             assert isinstance(rank, list), rank
-            for way, ours, expected in zip(("functions", "rows", "loop"), rank, alone, strict=True):
+            for way, ours, expected in zip(WAYS, rank, alone, strict=True):
                 assert torch.equal(ours, expected), (world, way, int((ours != expected).sum()))
     print(f"{name}: 0 of {sum(map(len, alone))} numbers differ on 2 and 4 processes")

@@ -13,7 +13,12 @@ from tests.distributed.processes import run
 from tests.distributed.runs import CLIPS, KEY, SIZE, problem, some
 
 SHARDS = 12
-CASES = [("mlp", "one that learns"), ("convolutions", "ClipPerLayer"), ("tied words", "Clip")]
+CASES = [
+    ("mlp", "one that learns"),
+    ("convolutions", "ClipPerLayer"),
+    ("tied words", "Clip"),
+    ("mlp, first layer frozen", "Clip"),
+]
 
 
 def sharded_by_layer(model, **options):
@@ -26,7 +31,8 @@ def sharded_by_layer(model, **options):
 
 
 def engine_for(model, clip="Clip", momentum=0.9, **options):
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.3, momentum=momentum)
+    own = [param for param in model.parameters() if param.requires_grad]
+    optimizer = torch.optim.SGD(own, lr=0.3, momentum=momentum)
     options = {"group": dist.group.WORLD, "shards": SHARDS, **options}
     engine = dp.PrivacyEngine(
         model, sample_size=SIZE, batch_size=24.0, key=KEY, noise_multiplier=1.0, delta=1e-3,
@@ -44,14 +50,17 @@ def steps(engine, optimizer, model, data, until, loss=F.cross_entropy):
         before = engine.steps_taken
         optimizer.step()
         if engine.steps_taken > before:
-            found.append(torch.cat([whole(p.grad).flatten() for p in model.parameters()]))
+            grads = [p.grad for p in model.parameters() if p.requires_grad]
+            found.append(torch.cat([whole(grad).flatten() for grad in grads]))
         if engine.steps_taken == until:
             break
     return found
 
 
 def train(name, clip, sharded):
-    model, _, _, data = problem(name)
+    model, _, _, data = problem(name.partition(",")[0])
+    if "frozen" in name:
+        model[0].requires_grad_(False)
     if sharded:
         sharded_by_layer(model)
     engine, optimizer = engine_for(model, clip)

@@ -195,8 +195,9 @@ def test_rounds_of_a_sampler_of_users_with_plain_and_correlated_noise():
     banded = dp.correlated.banded(steps=8, bands=2)
     noise = dp.CorrelatedNoise(2.0, banded, key=KEY)
     rounds = dp.UserRounds(clip=CLIP, noise=noise, expected_users=users, sampler=sampler)
-    params = {name: rows[0] for name, rows in updates_of(1).items()}
-    _, state = rounds.release(updates_of(4), rounds.init(params))
+    _, state = rounds.release(
+        updates_of(4), rounds.init({"w": torch.zeros(3, 2), "b": torch.zeros(3)})
+    )
     assert rounds.event(state) == sampler.event(2.0, steps=1, strategy=banded)
     with pytest.raises(ValueError, match="UserRounds: expected expected_users="):
         dp.UserRounds(clip=CLIP, noise=noise, expected_users=3.0, sampler=sampler)
