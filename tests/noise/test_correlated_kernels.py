@@ -2,12 +2,15 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 import dpfunc as dp
 from dpfunc.noise import feedback, regenerated
-from dpfunc.noise.kernels import by_numba, by_torch, combined_by_numba
+from dpfunc.noise.kernels import by_numba, by_torch, combined, combined_by_numba
+from dpfunc.noise.kernels.flat import Piece
+from dpfunc.noise.kernels.format import BLOCKS, ROWS, streams
 from dpfunc.types import Summed
 
 pytestmark = pytest.mark.skipif(not by_numba.available(), reason="numba is not installed")
@@ -84,6 +87,36 @@ def test_what_cells_leave_open_is_decided(monkeypatch):
     monkeypatch.setattr(by_torch, "BOUND", (math.inf, math.inf))  # for cells, all
     monkeypatch.setattr(combined_by_numba, "ERROR", 2.0**-19)  # which leave some open
     assert_same(released(strategy, torch.float32), quick)
+
+
+def test_a_uniform_that_rounds_to_one_is_decided_by_its_cell(monkeypatch):
+    """Its radius in float32 is -0, and what is divided by that is no bound: minus infinity."""
+    words = combined.pair_words
+    radius = torch.tensor(-128, dtype=torch.int32)  # U from 1 - 2**-25 on
+
+    def near_one(*args):
+        own, angle = words(*args)
+        return radius.expand_as(own).contiguous(), angle
+
+    monkeypatch.setattr(combined, "pair_words", near_one)
+    keys, found = [streams(dp.key(i)) for i in range(2)], []
+    for bound in (combined.BOUND, (math.inf, math.inf)):  # for cells, all
+        monkeypatch.setattr(combined, "BOUND", bound)
+        items = torch.linspace(-0.5, 0.5, 300)
+        combined.release_combined([Piece(items, 0)], keys, (1.0, -0.5), 127.0, 1.0)
+        found.append(items)
+    assert torch.equal(*found)
+
+
+def test_a_uniform_that_rounds_to_one_is_not_decided_by_the_compiled_bound():
+    kernel = pytest.importorskip("dpfunc.noise.kernels.numba_combined")
+    rows = np.full((2 * ROWS, BLOCKS), 2**32 - 128, np.uint32)
+    cosines, sines, errors = np.zeros((3, BLOCKS), np.float32)
+    few = np.float32(2.0**-20)
+    kernel.add_up(
+        rows, 0, np.float32(100), few, few, np.float32(by_torch.MOST_SQUARE), cosines, sines, errors
+    )
+    assert (errors == math.inf).all()
 
 
 def test_noise_beyond_its_range_is_refused(monkeypatch):
