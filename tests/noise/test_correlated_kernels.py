@@ -1,6 +1,7 @@
 """The compiled kernels of correlated noise release the bits that the torch operations do."""
 
 import math
+import traceback
 
 import numpy as np
 import pytest
@@ -117,6 +118,25 @@ def test_a_uniform_that_rounds_to_one_is_not_decided_by_the_compiled_bound():
         rows, 0, np.float32(100), few, few, np.float32(by_torch.MOST_SQUARE), cosines, sines, errors
     )
     assert (errors == math.inf).all()
+
+
+@pytest.mark.parametrize("kind", ["banded", "fractional"])
+def test_an_interrupt_leaves_no_sum_behind(kind, monkeypatch):
+    strategy = getattr(dp.correlated, kind)(steps=STEPS, bands=2)
+    noise, total = dp.CorrelatedNoise(1.0, strategy, key=dp.key(3)), torch.full((9,), 7.25e8)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feedback, "release_", interrupt)
+    monkeypatch.setattr(regenerated, "release_combined_by_numba", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        noise.add_(Summed({"w": total}, 1.0), noise.init({"w": total}))
+    assert not total.any()
+    for frame, _ in traceback.walk_tb(caught.tb):
+        for found in frame.f_locals.values():
+            for each in found.values() if isinstance(found, dict) else [found]:
+                assert not (isinstance(each, torch.Tensor) and each.any())
 
 
 def test_noise_beyond_its_range_is_refused(monkeypatch):
