@@ -267,6 +267,8 @@ def test_a_run_goes_on_from_its_state_bit_for_bit():
     for left, right in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(left, right)
     assert engine.steps_taken == 10
+    with pytest.raises(ValueError, match="a state after the 10 steps that this engine has taken"):
+        engine.load_state_dict(state)  # step 4 once more, under its noise
     other = engine_for(cnn(), noise=1.0, key=dp.key(8))
     with pytest.raises(ValueError, match="a state of this key"):
         other.load_state_dict(state)
