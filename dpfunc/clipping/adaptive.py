@@ -105,7 +105,8 @@ class AdaptiveClip:
         return float(left**-0.5) * (1 + 2.0**-48)
 
     def init(self) -> State:
-        return {"step": 0, "norm": float(self.start), "branches": [], "below": None}
+        state: State = {"step": 0, "norm": float(self.start), "branches": [], "below": None}
+        return {**state, "query_multiplier": self.query_multiplier}
 
     def weights(self, norms: Tensors, state: State) -> Weights:
         norm = global_norm(norms)
@@ -126,8 +127,7 @@ class AdaptiveClip:
         moved = math.log(state["norm"] / self.start) - self.rate * (share - self.quantile)
         limit = math.log(_FARTHEST)
         norm = self.start * math.exp(min(max(moved, -limit), limit))
-        step, branches = state["step"] + 1, state["branches"]
-        return {"step": step, "norm": norm, "branches": branches, "below": share}
+        return {**state, "step": state["step"] + 1, "norm": norm, "below": share}
 
     def resume(self, state: State, *, key: Key) -> State:
         """The same with the run's own key; a branch with fresh noise with another."""

@@ -102,7 +102,7 @@ class Account:
         return {"steps": self._steps, "private": self._state, "sampler": repr(self.budget.sampler)}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a checkpoint of this run, with the key of this run. ValueError for another."""
+        """Go on from a later checkpoint of this run, with its key. ValueError for others."""
         own = repr(self.budget.sampler)
         require(
             state.get("sampler", own) == own,  # a state of before samplers does not say it
@@ -110,6 +110,14 @@ class Account:
             f"a run with the samples of {own}",
             state.get("sampler"),
             "make the engine as it was: the event counts all steps by one sampler",
+        )
+        require(
+            state["steps"] >= self._steps,
+            "PrivacyEngine.load_state_dict",
+            f"a state after the {self._steps} steps that this engine has taken",
+            f"one after {state['steps']}",
+            "a step must not be released twice under one noise: to go back, make a new engine of a "
+            "new key, and compose the events of both",
         )
         self._state = self._private.resume(state["private"], key=self._key)
         self._steps = state["steps"]

@@ -19,7 +19,7 @@ class Drawn(NamedTuple):
 
     ``indices``: of the samples; a batch without any has one that only fills up, as models and
     losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one. ``shard``: of
-    the records, where a batch is cut into shards.
+    the records, where a batch is cut into shards. ``number``: how many come before it in the batch.
     """
 
     step: int
@@ -27,6 +27,7 @@ class Drawn(NamedTuple):
     mask: Tensor
     last: bool
     shard: int = 0
+    number: int = 0
 
 
 def drawn(
@@ -47,7 +48,7 @@ def drawn(
         parts = [indices[part] for part in slices(len(indices), microbatch_size)]
         last = shard == own[-1]
         found += microbatches(step, parts, shard=shard, last=last)
-    return found
+    return [part._replace(number=number) for number, part in enumerate(found)]
 
 
 def microbatches(
@@ -64,6 +65,7 @@ def microbatches(
             torch.full((max(1, len(part)),), len(part) > 0),
             last=last and number == len(chosen) - 1,
             shard=shard,
+            number=number,
         )
         for number, part in enumerate(chosen)
     ]

@@ -65,6 +65,7 @@ class Gathering:
         self._unread = NoGradientsYet(params, refuse_own_gradient)
         self._now: Microbatch | None = None
         self._parts: list[Gathered] = []
+        self._next = 0
 
     def attach_names(self) -> list[Any]:
         """The hooks by which parameters get their names in a forward pass, where they need any."""
@@ -84,6 +85,26 @@ class Gathering:
     def is_under_way(self) -> bool:
         """Whether a batch was begun that no step has taken."""
         return self._now is not None or bool(self._parts)
+
+    def turn(self, number: int) -> None:
+        """Microbatch ``number`` of a batch comes next: RuntimeError for another than that.
+
+        The first one may come again: a loop was left midway, by a break or an interrupt. Then all
+        of the batch is drawn again, and what was gathered of it must not be in the sum twice.
+        """
+        if number == 0:
+            self.forget()
+            self._next = 0
+        require(
+            number == self._next,
+            "PrivacyEngine",
+            f"microbatch {self._next} of the batch",
+            number,
+            "go through one loader at a time, and take each microbatch once, in order",
+            error=RuntimeError,
+        )
+        self.close()
+        self._next += 1
 
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""

@@ -244,7 +244,7 @@ class PrivacyEngine(Account):
             require_attached(self._attachment, self._without)
             self._gathering.finish(self._state["clip"])
             require_in_turn(drawn.step, self._steps)
-        self._gathering.close()
+            self._gathering.turn(drawn.number)
         if self._is_spent():
             return False
         mask = drawn.mask.to(next(iter(self._params.values())).device)
@@ -287,10 +287,10 @@ class PrivacyEngine(Account):
         grads, self._state = self._team.release(
             self._private, self._gathering, params, self._state, run
         )
+        self._gathering.forget()  # first of all: nothing of a batch may be in the next one
+        self._released(grads)
         for name, param in self._params.items():
             param.grad = grads[name]
-        self._released(grads)
-        self._gathering.forget()
 
     def _is_spent(self) -> bool:
         if self.remaining_steps() >= 1:

@@ -10,7 +10,12 @@ from torch.utils.weak import WeakTensorKeyDictionary
 from dpfunc.accounting import Event, dp_sgd
 from dpfunc.checks import is_real, require
 from dpfunc.noise import feedback, regenerated
-from dpfunc.noise.correlated_state import FORMAT, require_same_run, wiped
+from dpfunc.noise.correlated_state import (
+    FORMAT,
+    require_same_run,
+    wiped,
+    wiped_after_error,
+)
 from dpfunc.noise.lattice import copied, require_sum
 from dpfunc.noise.sealing import opened, sealed
 from dpfunc.random.keys import Key, fold_in
@@ -50,6 +55,7 @@ class CorrelatedNoise:
     | another bound, other parameters, another run's state | ValueError; nothing is released |
     | a new key in `resume` | ValueError: begin a new matrix by ``init``, and add both events |
     | numbers that float64 does not hold exactly | ValueError at the first step |
+    | an error or an interrupt midway | nothing of the sum is left in its memory by `add_` |
 
     >>> import torch, dpfunc as dp
     >>> noise = dp.CorrelatedNoise(1.0, dp.correlated.banded(steps=100, bands=4), key=dp.key(0))
@@ -119,14 +125,16 @@ class CorrelatedNoise:
         """The noisy sum and the state for the next release; ``summed`` stays as it is."""
         bound = self._checked(summed, state)
         values = {name: copied(value) for name, value in summed.values.items()}
-        return self._released(values, state, bound)
+        with wiped_after_error(values):
+            return self._released(values, state, bound)
 
     def add_(self, summed: Summed, state: State) -> tuple[Tensors, State]:
         """`add`, after which the memory of the sum holds zeros: what `PrivateGrad` does."""
         bound = self._checked(summed, state)
         with wiped(summed.values):
             values = {name: copied(value) for name, value in summed.values.items()}
-            return self._released(values, state, bound)
+            with wiped_after_error(values):
+                return self._released(values, state, bound)
 
     def event(self, state: State, *, sample_rate: float) -> Event:
         """On Poisson samples: for one band alone, where noise is independent.

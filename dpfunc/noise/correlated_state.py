@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from traceback import clear_frames
 
 import torch
 
@@ -33,6 +34,17 @@ def require_same_run(state: State, run: str, entries: int) -> None:
         f"that of {steps}",
         "load the whole state: without it earlier noise is not taken back",
     )
+
+
+@contextmanager
+def wiped_after_error(values: Tensors) -> Iterator[None]:
+    """Zeros in ``values`` after an error: a copy of a sum is not to stay in its traceback."""
+    try:
+        yield
+    except BaseException as error:
+        with wiped(values):
+            clear_frames(error.__traceback__)  # what the kernels had in their hands
+        raise
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from dpfunc.checks import is_real, require
 from dpfunc.clipping.rules import ClipPerLayer
+from dpfunc.persample.definition.loss import Batched
 from dpfunc.step.microbatch import Aux
 from dpfunc.step.private_grad import PrivateGrad
 from dpfunc.types import State, Tensors
@@ -129,7 +130,8 @@ def scaled_update(
     def of_scaled(own: Tensors, *sample: Any) -> Tensor:
         return loss_fn({name: value * scales[name] for name, value in own.items()}, *sample)
 
-    inner = replace(private, loss_fn=of_scaled)
+    whole_batch = isinstance(loss_fn, Batched)  # verified anew: the scales are other operations
+    inner = replace(private, loss_fn=Batched(of_scaled) if whole_batch else of_scaled)
     own = {name: param.detach() / scales[name] for name, param in params.items()}
     grads, state, aux = inner.update(own, batch, state, mask)
     return {name: grad / scales[name] for name, grad in grads.items()}, state, aux

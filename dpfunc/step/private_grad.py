@@ -32,7 +32,13 @@ from dpfunc.step.arguments import (
 from dpfunc.step.memory import DEFAULT_SHARE, free_bytes
 from dpfunc.step.microbatch import Aux, ClippedSum, Part, in_microbatches, largest_microbatch
 from dpfunc.step.one_process import require_one_process, require_plain_closure
-from dpfunc.step.sampled import event_of, require_branch, require_theorem, require_told
+from dpfunc.step.sampled import (
+    event_of,
+    require_branch,
+    require_same_query,
+    require_theorem,
+    require_told,
+)
 from dpfunc.types import ClipRule, NoiseMechanism, State, Tensors, Weights
 
 Engine = Callable[..., Callable[..., tuple[PerSample, Tensor]]]
@@ -229,6 +235,7 @@ class PrivateGrad:
         require_methods("noise", self.noise, ("resume",), "GaussianNoise(...)")
         require_branch(self.sampler, is_own=key == getattr(self.noise, "key", None))
         clip_state = state["clip"]
+        require_same_query(self.clip, clip_state)
         if hasattr(self.clip, "resume"):  # a rule that draws noise has fresh noise in a branch, too
             clip_state = self.clip.resume(clip_state, key=key)
         noise_state = self.noise.resume(state["noise"], key=key)

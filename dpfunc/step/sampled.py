@@ -83,6 +83,22 @@ def require_learns_nothing(subject: str, clip: object, remedy: str) -> None:
     )
 
 
+def require_same_query(clip: object, state: object) -> None:
+    """ValueError for the state of a rule that learned with other noise, or of one that learned.
+
+    The event counts all steps by the rule of now: what was learned before would be left out.
+    """
+    own = query_of(clip)
+    before = state.get("query_multiplier", own) if isinstance(state, dict) else own
+    require(
+        before == own,
+        "PrivateGrad.resume",
+        f"the state of a clip rule with a query_multiplier of {own:g}",
+        before,
+        "make the clip rule as it was, or begin a new run with init and compose both events",
+    )
+
+
 def require_branch(sampler: Any, *, is_own: bool) -> None:
     """ValueError for a branch with a new key where a record's steps hang together.
 

@@ -23,6 +23,7 @@ from dpfunc.step.sampled import (
     event_of,
     require_branch,
     require_learns_nothing,
+    require_same_query,
     require_theorem,
     require_told,
 )
@@ -139,6 +140,7 @@ class UserRounds:
     def resume(self, state: State, *, key: Key) -> State:
         """The state to go on from: see `PrivateGrad.resume`."""
         require_branch(self.sampler, is_own=key == getattr(self.noise, "key", None))
+        require_same_query(self.clip, state["clip"])
         clip = self.clip.resume if hasattr(self.clip, "resume") else None
         clip_state = state["clip"] if clip is None else clip(state["clip"], key=key)
         return {"clip": clip_state, "noise": self.noise.resume(state["noise"], key=key)}

@@ -341,6 +341,20 @@ MUTANTS = [
         "correlated_kernels::test_compiled_sums_of_normals_are_those_of_torch",
     ),
     Mutant(
+        "a radius of zero decided by single precision",
+        "noise/kernels/combined.py",
+        "(square > 0).logical_and_(square < MOST_SQUARE)",
+        "square < MOST_SQUARE",
+        "correlated_kernels::test_a_uniform_that_rounds_to_one_is_decided_by_its_cell",
+    ),
+    Mutant(
+        "a radius of zero decided by single precision, compiled",
+        "noise/kernels/numba_combined.py",
+        "(square > _f32(0)) & (square < most_square)",
+        "square < most_square",
+        "correlated_kernels::test_a_uniform_that_rounds_to_one_is_not_decided_by_the_compiled_bound",
+    ),
+    Mutant(
         "what cells leave open left as it is",
         "noise/kernels/combined_by_numba.py",
         "            for pair, side in listed.tolist():",

@@ -267,9 +267,42 @@ def test_a_run_goes_on_from_its_state_bit_for_bit():
     for left, right in zip(whole.parameters(), resumed.parameters(), strict=True):
         assert torch.equal(left, right)
     assert engine.steps_taken == 10
+    with pytest.raises(ValueError, match="a state after the 10 steps that this engine has taken"):
+        engine.load_state_dict(state)  # step 4 once more, under its noise
     other = engine_for(cnn(), noise=1.0, key=dp.key(8))
     with pytest.raises(ValueError, match="a state of this key"):
         other.load_state_dict(state)
+
+
+@pytest.mark.parametrize("left_by", ["break", "an interrupt in the release", "one after it"])
+def test_a_loop_that_was_left_midway_counts_no_sample_twice(left_by, monkeypatch):
+    data, model = images(), cnn()
+    expected = expected_gradients(loss_of(model), model, data, step=int(left_by == "one after it"))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    engine = engine_for(model).attach(optimizer)
+
+    def one_step(stop_after=None):
+        for number, (x, y) in enumerate(engine.loader(data, microbatch_size=2)):
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), y).backward()
+            optimizer.step()
+            if number + 1 == stop_after or next(model.parameters()).grad is not None:
+                return
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    if left_by == "break":
+        one_step(stop_after=1)
+    else:
+        of = (engine._team, "release") if "in the" in left_by else (engine._noise_alone, "saw")
+        with monkeypatch.context() as patch:
+            patch.setattr(*of, interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                one_step()
+    one_step()
+    assert engine.steps_taken == 1 + (left_by == "one after it")
+    assert_equal_gradients(model, expected)
 
 
 def one_epoch(model, optimizer, engine, data):

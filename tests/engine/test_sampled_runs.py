@@ -156,6 +156,21 @@ def test_the_budget_counts_what_the_rule_learns():
     assert learning.budget.epsilon(5) == pytest.approx(accounting.epsilon(event, delta=1e-3), 1e-4)
 
 
+@pytest.mark.parametrize("count_noise", [30.0, None])
+def test_what_a_rule_has_learned_is_not_forgotten_when_the_run_goes_on(count_noise):
+    """All steps are counted by the rule of now: with another one the first would be too cheap."""
+
+    def rule(noise):
+        if noise is None:
+            return dp.Clip(1.0)  # the bound of a rule that learns
+        return dp.AdaptiveClip(0.5, count_noise=noise, expected_batch_size=6, key=KEY)
+
+    state = train(engine_of(max_grad_norm=None, clip=rule(1.0)), 2).state_dict()
+    engine_of(max_grad_norm=None, clip=rule(1.0)).load_state_dict(state)
+    with pytest.raises(ValueError, match="a clip rule with a query_multiplier of"):
+        engine_of(max_grad_norm=None, clip=rule(count_noise)).load_state_dict(state)
+
+
 def test_what_was_clipped_is_told_by_the_norm_of_a_rule_that_learns():
     clip = dp.AdaptiveClip(1e-3, count_noise=3.0, expected_batch_size=6, key=KEY)
     engine = train(engine_of(max_grad_norm=None, clip=clip), 1)

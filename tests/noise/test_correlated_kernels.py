@@ -1,13 +1,17 @@
 """The compiled kernels of correlated noise release the bits that the torch operations do."""
 
 import math
+import traceback
 
+import numpy as np
 import pytest
 import torch
 
 import dpfunc as dp
 from dpfunc.noise import feedback, regenerated
-from dpfunc.noise.kernels import by_numba, by_torch, combined_by_numba
+from dpfunc.noise.kernels import by_numba, by_torch, combined, combined_by_numba
+from dpfunc.noise.kernels.flat import Piece
+from dpfunc.noise.kernels.format import BLOCKS, ROWS, streams
 from dpfunc.types import Summed
 
 pytestmark = pytest.mark.skipif(not by_numba.available(), reason="numba is not installed")
@@ -84,6 +88,55 @@ def test_what_cells_leave_open_is_decided(monkeypatch):
     monkeypatch.setattr(by_torch, "BOUND", (math.inf, math.inf))  # for cells, all
     monkeypatch.setattr(combined_by_numba, "ERROR", 2.0**-19)  # which leave some open
     assert_same(released(strategy, torch.float32), quick)
+
+
+def test_a_uniform_that_rounds_to_one_is_decided_by_its_cell(monkeypatch):
+    """Its radius in float32 is -0, and what is divided by that is no bound: minus infinity."""
+    words = combined.pair_words
+    radius = torch.tensor(-128, dtype=torch.int32)  # U from 1 - 2**-25 on
+
+    def near_one(*args):
+        own, angle = words(*args)
+        return radius.expand_as(own).contiguous(), angle
+
+    monkeypatch.setattr(combined, "pair_words", near_one)
+    keys, found = [streams(dp.key(i)) for i in range(2)], []
+    for bound in (combined.BOUND, (math.inf, math.inf)):  # for cells, all
+        monkeypatch.setattr(combined, "BOUND", bound)
+        items = torch.linspace(-0.5, 0.5, 300)
+        combined.release_combined([Piece(items, 0)], keys, (1.0, -0.5), 127.0, 1.0)
+        found.append(items)
+    assert torch.equal(*found)
+
+
+def test_a_uniform_that_rounds_to_one_is_not_decided_by_the_compiled_bound():
+    kernel = pytest.importorskip("dpfunc.noise.kernels.numba_combined")
+    rows = np.full((2 * ROWS, BLOCKS), 2**32 - 128, np.uint32)
+    cosines, sines, errors = np.zeros((3, BLOCKS), np.float32)
+    few = np.float32(2.0**-20)
+    kernel.add_up(
+        rows, 0, np.float32(100), few, few, np.float32(by_torch.MOST_SQUARE), cosines, sines, errors
+    )
+    assert (errors == math.inf).all()
+
+
+@pytest.mark.parametrize("kind", ["banded", "fractional"])
+def test_an_interrupt_leaves_no_sum_behind(kind, monkeypatch):
+    strategy = getattr(dp.correlated, kind)(steps=STEPS, bands=2)
+    noise, total = dp.CorrelatedNoise(1.0, strategy, key=dp.key(3)), torch.full((9,), 7.25e8)
+
+    def interrupt(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(feedback, "release_", interrupt)
+    monkeypatch.setattr(regenerated, "release_combined_by_numba", interrupt)
+    with pytest.raises(KeyboardInterrupt) as caught:
+        noise.add_(Summed({"w": total}, 1.0), noise.init({"w": total}))
+    assert not total.any()
+    for frame, _ in traceback.walk_tb(caught.tb):
+        for found in frame.f_locals.values():
+            for each in found.values() if isinstance(found, dict) else [found]:
+                assert not (isinstance(each, torch.Tensor) and each.any())
 
 
 def test_noise_beyond_its_range_is_refused(monkeypatch):

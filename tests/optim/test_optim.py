@@ -166,6 +166,23 @@ def test_scaled_gradients_are_clipped_in_their_own_units(engine):
         assert torch.allclose(grads[name], expected, rtol=1e-4, atol=1e-6)
 
 
+def test_a_loss_of_the_whole_batch_stays_one():
+    def losses(params, x, y):
+        return (torch.tanh(x @ params["w"].T) @ params["v"] - y).square()
+
+    step = private()
+    whole = replace(step, loss_fn=dp.batched(losses))
+    expected, _, _ = optim.scaled_update(step, PARAMS, BATCH, step.init(PARAMS), SCALES)
+    grads, _, _ = optim.scaled_update(whole, PARAMS, BATCH, step.init(PARAMS), SCALES)
+    for name, grad in grads.items():
+        assert torch.allclose(grad, expected[name], rtol=1e-4, atol=1e-6)
+    mixing = replace(
+        step, loss_fn=dp.batched(lambda params, x, y: losses(params, x - x.mean(0), y))
+    )
+    with pytest.raises(RuntimeError, match="samples are mixed"):
+        optim.scaled_update(mixing, PARAMS, BATCH, step.init(PARAMS), SCALES)
+
+
 def test_the_noise_of_a_coordinate_is_divided_by_its_scale():
     """And one record moves what is released by no more than the bound, in scaled units."""
     step = private(noise=2.0)

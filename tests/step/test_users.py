@@ -170,6 +170,8 @@ def test_what_a_rule_learns_of_the_users_is_paid_for():
     assert state["clip"]["norm"] != 1.0
     assert rounds.resume(state, key=KEY) == state
     assert rounds.resume(state, key=dp.key(5)) != state
+    with pytest.raises(ValueError, match="a clip rule with a query_multiplier of inf"):
+        rounds_for(clip=dp.Clip(1.0)).resume(state, key=KEY)
 
 
 def test_one_user_more_moves_a_learning_round_as_far_as_is_paid_for():

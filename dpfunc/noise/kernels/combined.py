@@ -77,7 +77,9 @@ def _released(
             signs = (words[-1][1] << side).view(torch.float32)
             real[:, side] += wave.mul_(reach).copysign_(signs).to(torch.float64).mul_(weight)
         bound = square.mul(large).add_(small).div_(radius).to(torch.float64).mul_(abs(weight))
-        error += bound.masked_fill_(square >= MOST_SQUARE, math.inf)
+        # U that rounds to 1 has a radius of -0, whose bound would be -inf.
+        is_proven = (square > 0).logical_and_(square < MOST_SQUARE)
+        error += bound.masked_fill_(is_proven.logical_not_(), math.inf)
     nearest = real.round()
     decided = (real - nearest).abs_() + error.unsqueeze(1) * (1 + 2.0**-20) < 0.5
     if sums.device.type != "meta":

@@ -27,7 +27,8 @@ def add_up(rows, row, reach, small, large, most_square, cosines, sines, errors):
         square, radius, cosine, sine = polar(rows[row, b], rows[row + ROWS, b])
         far = radius * reach
         error = small / radius + large * radius
-        error = error if square < most_square else _f32(np.inf)
+        # U that rounds to 1 has a radius of -0, whose error would be -inf.
+        error = error if (square > _f32(0)) & (square < most_square) else _f32(np.inf)
         cosines[b] = fused(cosine, far, cosines[b])
         sines[b] = fused(sine, far, sines[b])
         errors[b] += error
