@@ -65,6 +65,7 @@ class Gathering:
         self._unread = NoGradientsYet(params, refuse_own_gradient)
         self._now: Microbatch | None = None
         self._parts: list[Gathered] = []
+        self._begun = 0
 
     def attach_names(self) -> list[Any]:
         """The hooks by which parameters get their names in a forward pass, where they need any."""
@@ -85,11 +86,30 @@ class Gathering:
         """Whether a batch was begun that no step has taken."""
         return self._now is not None or bool(self._parts)
 
+    def turn_to(self, number: int) -> None:
+        """Part ``number`` of a batch comes next; the first one begins the batch anew.
+
+        What a loop has left behind in the middle of a batch comes again when it starts over, and
+        would count twice. RuntimeError for a part out of order.
+        """
+        if number == 0:
+            self.forget()
+        self.close()
+        require(
+            number == self._begun,
+            "PrivacyEngine",
+            f"part {self._begun} of the batch",
+            f"part {number}",
+            "let one loader at a time hand out all parts of a batch, in order",
+            error=RuntimeError,
+        )
+
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""
         size = microbatch.size
         microbatch.program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == size])
         self._now = microbatch
+        self._begun += 1
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -176,6 +196,6 @@ class Gathering:
         """Let go of the whole batch."""
         self._unread.end()
         self.close()
-        self._parts = []
+        self._parts, self._begun = [], 0
         if self._sharded is not None:
             self._sharded.forget()

@@ -244,7 +244,7 @@ class PrivacyEngine(Account):
             require_attached(self._attachment, self._without)
             self._gathering.finish(self._state["clip"])
             require_in_turn(drawn.step, self._steps)
-        self._gathering.close()
+            self._gathering.turn_to(drawn.number)
         if self._is_spent():
             return False
         mask = drawn.mask.to(next(iter(self._params.values())).device)

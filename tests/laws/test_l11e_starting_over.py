@@ -1,0 +1,57 @@
+"""L11, for loops that start over within a batch, or mix two loaders: a record counts once."""
+
+from itertools import islice
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch.utils.data import TensorDataset
+
+import dpfunc as dp
+
+SIZE, KEY = 40, dp.key(5)
+
+
+def begun(**options):
+    """An engine without noise, a loader, and what takes so many parts of it: ``take(n)``."""
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 2)
+    data = TensorDataset(dp.normal(dp.key(1), (SIZE, 3)), torch.arange(SIZE) % 2)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
+    engine = dp.PrivacyEngine(
+        model, sample_size=SIZE, batch_size=12, noise_multiplier=0.0, max_grad_norm=1e-3,
+        delta=1e-3, key=KEY,
+    ).attach(optimizer)  # fmt: skip
+    loader = engine.loader(data, **options)
+
+    def take(parts, step=True):
+        for x, y in islice(loader, parts):
+            F.cross_entropy(model(x), y).backward()
+            if step:
+                optimizer.step()
+            if engine.steps_taken == 1:
+                break
+        return model.weight.grad
+
+    return engine, loader, take
+
+
+@pytest.mark.parametrize(("size", "step"), [(3, True), (3, False), (None, False)])
+def test_a_loop_that_starts_over_within_a_batch_counts_each_record_once(size, step):
+    """With the first parts twice a record would move the sum by twice the bound."""
+    _, _, take = begun(microbatch_size=size)
+    expected = take(99).clone()
+    engine, _, take = begun(microbatch_size=size)
+    take(1, step=step)
+    assert engine.steps_taken == 0
+    assert torch.equal(take(99), expected)
+
+
+def test_parts_of_two_loaders_at_once():
+    engine, _, take = begun(microbatch_size=3)
+    take(2)
+    parts = engine.parts(4)
+    with pytest.raises(RuntimeError, match="expected part 2 of the batch but got 'part 1'"):
+        engine.announce(parts.of(0)[1], [])
+    assert len(take(99)) == 2
+    assert engine.steps_taken == 1
