@@ -88,7 +88,7 @@ class PrivacyEngine(Account):
 
     ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. An error inside
     on one process is one on all. Dropout masks come from torch's generator: do not seed it with a
-    number that others know.
+    number that others know, nor with one on several processes.
 
     | case | result |
     |---|---|
@@ -287,9 +287,9 @@ class PrivacyEngine(Account):
         grads, self._state = self._team.release(
             self._private, self._gathering, params, self._state, run
         )
+        self._released(grads)  # counted before anyone can see them
         for name, param in self._params.items():
             param.grad = grads[name]
-        self._released(grads)
         self._gathering.forget()
 
     def _is_spent(self) -> bool:

@@ -55,3 +55,27 @@ def test_parts_of_two_loaders_at_once():
         engine.announce(parts.of(0)[1], [])
     assert len(take(99)) == 2
     assert engine.steps_taken == 1
+
+
+class Interrupted(dict):
+    def __getitem__(self, name):
+        if name == "bias":
+            raise KeyboardInterrupt
+        return super().__getitem__(name)
+
+
+def test_what_was_released_is_counted_before_an_interrupt_can_leave_it_in_sight(monkeypatch):
+    engine, _, take = begun()
+    release = engine._team.release
+
+    def interrupted(*given):
+        grads, state = release(*given)
+        return Interrupted(grads), state
+
+    monkeypatch.setattr(engine._team, "release", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        take(1)
+    assert engine.steps_taken == engine._state["noise"]["step"] == 1
+    monkeypatch.undo()
+    take(1)  # the batch of the next step, without what was left behind
+    assert engine.steps_taken == engine._state["noise"]["step"] == 2
