@@ -57,6 +57,13 @@ def test_parts_of_two_loaders_at_once():
     assert engine.steps_taken == 1
 
 
+def test_batches_out_of_order_are_refused():
+    """One of a later step would come again at that step, and its records with it."""
+    with pytest.raises(ValueError, match=r"PrivacyEngine\.loader: expected in_order=True but got"):
+        begun(in_order=False)
+    begun(in_order=True)
+
+
 class Interrupted(dict):
     def __getitem__(self, name):
         if name == "bias":
