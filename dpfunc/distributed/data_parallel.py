@@ -18,7 +18,7 @@ from dpfunc.accounting import Event
 from dpfunc.checks import is_count, plain, require
 from dpfunc.distributed.processes import Group, Processes
 from dpfunc.distributed.records import records_of
-from dpfunc.distributed.sharded import gathered, is_sharded
+from dpfunc.distributed.sharded import gathered, is_sharded, require_on
 from dpfunc.distributed.shared_release import (
     Contribution,
     contribution,
@@ -163,11 +163,14 @@ class DataParallel:
 
         ``batches``: for each of ``own_shards`` what `PrivateGrad.update` takes as a batch: the
         samples of its records, without padding. ``grads``, ``state``: the same on all processes; of
-        parameters from `shard`, ``grads`` are cut as they are.
+        parameters from `shard`, ``grads`` are cut as they are; those have to lie on the processes
+        of ``group``.
         ``aux``: of this process's samples alone, shard after shard. NOT private.
         """
 
         sharded = is_sharded(params)
+        if sharded:
+            require_on(_SUBJECT, params, Processes(self.group))
         whole = gathered(params) if sharded else params
 
         def own_half() -> tuple[dict[str, object], Contribution]:

@@ -47,6 +47,11 @@ class Processes:
         )
         return own
 
+    @property
+    def ranks(self) -> list[int]:
+        """Which processes of all they are, in ascending order."""
+        return sorted(dist.get_process_group_ranks(self.group)) if _initialised() else [0]
+
     def tell(self, message: dict[str, Any], device: torch.device) -> list[dict[str, Any]]:
         """What every process tells, in the order of their numbers: one collective of 4 KiB."""
         text = json.dumps(message).encode()

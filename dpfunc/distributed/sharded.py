@@ -12,6 +12,7 @@ from torch.distributed.tensor import DTensor, Partial, Placement, Replicate, Sha
 from torch.distributed.tensor import distribute_tensor as distributed_tensor
 
 from dpfunc.checks import require
+from dpfunc.distributed.processes import Processes
 from dpfunc.noise.exact_sums import OnGrid
 from dpfunc.noise.kernels.flat import starts_of
 from dpfunc.types import NoiseMechanism, State, Tensors
@@ -72,6 +73,29 @@ def is_sharded(params: Tensors) -> bool:
         "pass what dpfunc.distributed.shard(params, mesh) gives",
     )
     return True in kinds
+
+
+def require_on(subject: str, params: Tensors, processes: Processes) -> None:
+    """ValueError unless ``params`` are DTensors of one dimension on exactly these ``processes``.
+
+    Rows are added up over the mesh, and records are cut over the group. On a mesh of some of the
+    group two meshes would release other sums under one noise; on one of others a record would count
+    twice.
+    """
+    own = processes.ranks
+    strange = {
+        name: mesh.mesh.tolist()
+        for name, param in params.items()
+        if (mesh := _as_dtensor(param).device_mesh).ndim != 1 or sorted(mesh.mesh.tolist()) != own
+    }
+    require(
+        not strange,
+        subject,
+        f"parameters on one mesh of the {processes.count} processes of the group, {own}",
+        f"meshes of {strange}",
+        "make the mesh of the processes that share a batch: "
+        "init_device_mesh(device, (world_size,)) beside the group of all",
+    )
 
 
 def gathered(params: Tensors) -> Tensors:

@@ -107,7 +107,7 @@ class TensorParallel:
         self, params: Tensors, batches: Sequence[Any], state: State
     ) -> tuple[Tensors, State, Aux]:
         """One step: ``(grads, state, aux)``; call it on every process. ``grads``: cut alike."""
-        _require_cut(params, self.mesh.size(1))
+        _require_cut(params, Processes(self.mesh.get_group(1)))
         local = {name: _local(param) for name, param in params.items()}
         everyone, data = Processes(None), Processes(self.mesh.get_group(0))
         tensor = Processes(self.mesh.get_group(1))
@@ -176,6 +176,7 @@ class TensorParallel:
             "draw of records": drawn,
             "step": state["step"],
             "number of shards": self.shards,
+            "microbatch_size": self.private.microbatch_size,
         }
         digests = {"batch": _number(list(batches)), "bits": _number(bits)}
         return facts, {**digests, "row": row, "column": column}, None
@@ -272,16 +273,18 @@ def _number(value: object) -> int:
     return int(digest_of(value), 16)
 
 
-def _require_cut(params: Tensors, count: int) -> None:
+def _require_cut(params: Tensors, tensor: Processes) -> None:
     wrong = {
         name: getattr(param, "placements", "a plain tensor")
         for name, param in params.items()
-        if not isinstance(param, DTensor) or param.device_mesh.size() != count
+        if not isinstance(param, DTensor)
+        or sorted(param.device_mesh.mesh.flatten().tolist()) != tensor.ranks
+        or not isinstance(param.placements[0], Shard | Replicate)
     }
     require(
         not wrong,
         _SUBJECT,
-        f"parameters that lie on the {count} processes of the second dimension of the mesh",
+        f"parameters that lie on the {tensor.count} processes of the second dimension of the mesh",
         wrong,
         "pass what dpfunc.distributed.cut(params, mesh, axes) gives",
     )

@@ -19,7 +19,8 @@ class Drawn(NamedTuple):
 
     ``indices``: of the samples; a batch without any has one that only fills up, as models and
     losses of no sample at all are errors. ``mask``: bool ``[B]``, False for that one. ``shard``: of
-    the records, where a batch is cut into shards. ``number``: how many come before it in the batch.
+    the records, where a batch is cut into shards. ``number``: among those of the batch that this
+    process has, from 0.
     """
 
     step: int
@@ -47,16 +48,16 @@ def drawn(
     for shard, indices in zip(own, shards, strict=True):
         parts = [indices[part] for part in slices(len(indices), microbatch_size)]
         last = shard == own[-1]
-        found += microbatches(step, parts, shard=shard, last=last)
-    return [part._replace(number=number) for number, part in enumerate(found)]
+        found += microbatches(step, parts, shard=shard, last=last, first=len(found))
+    return found
 
 
 def microbatches(
-    step: int, chosen: Sequence[Tensor], *, shard: int = 0, last: bool = True
+    step: int, chosen: Sequence[Tensor], *, shard: int = 0, last: bool = True, first: int = 0
 ) -> list[Drawn]:
     """One for the indices in each part of the batch of ``step``, where a part may be empty.
 
-    ``last``: whether the batch ends with the last of them.
+    ``last``: whether the batch ends with the last of them. ``first``: the number of the first.
     """
     return [
         Drawn(
@@ -65,7 +66,7 @@ def microbatches(
             torch.full((max(1, len(part)),), len(part) > 0),
             last=last and number == len(chosen) - 1,
             shard=shard,
-            number=number,
+            number=first + number,
         )
         for number, part in enumerate(chosen)
     ]

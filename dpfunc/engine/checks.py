@@ -256,6 +256,14 @@ def require_sized(dataset: Any, sample_size: int, options: dict[str, Any]) -> No
         "the accounting assumes",
     )
     require(
+        bool(options.get("in_order", True)),
+        "PrivacyEngine.loader",
+        "in_order=True",
+        False,
+        "a batch belongs to its step: out of order it would be taken for another one, and again "
+        "where the loop starts over",
+    )
+    require(
         not isinstance(dataset, IterableDataset),
         "PrivacyEngine.loader",
         "a dataset that is read by index",

@@ -16,7 +16,7 @@ from torch.distributed.tensor import DTensor
 from dpfunc.checks import require
 from dpfunc.distributed.agreement import in_agreement, tell_failure
 from dpfunc.distributed.processes import Processes
-from dpfunc.distributed.sharded import gathered, is_sharded, rows_of
+from dpfunc.distributed.sharded import gathered, is_sharded, require_on, rows_of
 from dpfunc.engine.hooks import Hook
 from dpfunc.noise.exact_sums import OnGrid, add_, exact_grid, on_grid
 from dpfunc.persample.factors.forms import Factored
@@ -165,15 +165,7 @@ class FullySharded:
 
 def _require_plain_fsdp(model: nn.Module, params: Tensors, processes: Processes) -> None:
     """ValueError unless the parameters lie on all processes, at their own precision."""
-    meshes = {param.device_mesh for param in params.values() if isinstance(param, DTensor)}
-    sizes = sorted({mesh.size() for mesh in meshes})
-    require(
-        sizes == [processes.count] and all(mesh.ndim == 1 for mesh in meshes),
-        _SUBJECT,
-        f"parameters on one mesh of the {processes.count} processes of the group",
-        f"meshes of {[tuple(mesh.shape) for mesh in meshes]}",
-        "call fully_shard(model, mesh=init_device_mesh(device, (world_size,)))",
-    )
+    require_on(_SUBJECT, params, processes)
     for part in _parts(model):
         policy = part._get_fsdp_state()._mp_policy
         lower = [kind for kind in (policy.param_dtype, policy.output_dtype) if kind is not None]

@@ -65,7 +65,7 @@ class Gathering:
         self._unread = NoGradientsYet(params, refuse_own_gradient)
         self._now: Microbatch | None = None
         self._parts: list[Gathered] = []
-        self._next = 0
+        self._begun = 0
 
     def attach_names(self) -> list[Any]:
         """The hooks by which parameters get their names in a forward pass, where they need any."""
@@ -86,31 +86,30 @@ class Gathering:
         """Whether a batch was begun that no step has taken."""
         return self._now is not None or bool(self._parts)
 
-    def turn(self, number: int) -> None:
-        """Microbatch ``number`` of a batch comes next: RuntimeError for another than that.
+    def turn_to(self, number: int) -> None:
+        """Part ``number`` of a batch comes next; the first one begins the batch anew.
 
-        The first one may come again: a loop was left midway, by a break or an interrupt. Then all
-        of the batch is drawn again, and what was gathered of it must not be in the sum twice.
+        What a loop has left behind in the middle of a batch comes again when it starts over, and
+        would count twice. RuntimeError for a part out of order.
         """
         if number == 0:
             self.forget()
-            self._next = 0
+        self.close()
         require(
-            number == self._next,
+            number == self._begun,
             "PrivacyEngine",
-            f"microbatch {self._next} of the batch",
-            number,
-            "go through one loader at a time, and take each microbatch once, in order",
+            f"part {self._begun} of the batch",
+            f"part {number}",
+            "let one loader at a time hand out all parts of a batch, in order",
             error=RuntimeError,
         )
-        self.close()
-        self._next += 1
 
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""
         size = microbatch.size
         microbatch.program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == size])
         self._now = microbatch
+        self._begun += 1
 
     @contextmanager
     def backward(self) -> Iterator[None]:
@@ -197,6 +196,6 @@ class Gathering:
         """Let go of the whole batch."""
         self._unread.end()
         self.close()
-        self._parts = []
+        self._parts, self._begun = [], 0
         if self._sharded is not None:
             self._sharded.forget()

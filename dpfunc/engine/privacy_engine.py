@@ -88,7 +88,7 @@ class PrivacyEngine(Account):
 
     ``with PrivacyEngine(...).attach(optimizer) as engine`` detaches it at the end. An error inside
     on one process is one on all. Dropout masks come from torch's generator: do not seed it with a
-    number that others know.
+    number that others know, nor with one on several processes.
 
     | case | result |
     |---|---|
@@ -244,7 +244,7 @@ class PrivacyEngine(Account):
             require_attached(self._attachment, self._without)
             self._gathering.finish(self._state["clip"])
             require_in_turn(drawn.step, self._steps)
-            self._gathering.turn(drawn.number)
+            self._gathering.turn_to(drawn.number)
         if self._is_spent():
             return False
         mask = drawn.mask.to(next(iter(self._params.values())).device)
@@ -288,7 +288,7 @@ class PrivacyEngine(Account):
             self._private, self._gathering, params, self._state, run
         )
         self._gathering.forget()  # first of all: nothing of a batch may be in the next one
-        self._released(grads)
+        self._released(grads)  # counted before anyone can see them
         for name, param in self._params.items():
             param.grad = grads[name]
 

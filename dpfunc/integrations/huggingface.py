@@ -17,12 +17,13 @@ from dpfunc.integrations.step_dataset import StepCollator, StepDataset, columns_
 from dpfunc.integrations.trainer_checks import require_supported
 from dpfunc.integrations.turns import Turns
 from dpfunc.persample.batches.nested import tensors_in
+from dpfunc.random.keys import fold_in
 
 try:
     from accelerate.optimizer import AcceleratedOptimizer
     from transformers import TrainerCallback, default_data_collator
     from transformers.trainer_callback import ExportableState
-    from transformers.trainer_utils import unwrap_peft_model
+    from transformers.trainer_utils import set_seed, unwrap_peft_model
     from transformers.utils import find_labels, logging
 except ImportError as error:
     raise ImportError(
@@ -59,9 +60,10 @@ class PrivacyCallback(TrainerCallback, ExportableState):
     (5, 1.4)
 
     Guarantee: that of `PrivacyEngine`. Batches are its Poisson batches, whatever the Trainer would
-    have drawn; a step of the Trainer is a step of the engine. Settings under which that would not
-    hold are refused when the Trainer is made. What is logged is not private, apart from epsilon,
-    and neither is an evaluation on private data.
+    have drawn; a step of the Trainer is a step of the engine. While it trains, dropout masks come
+    from the engine's key, by step and process, and not from the seed of the arguments. Settings
+    under which that would not hold are refused when the Trainer is made. What is logged is not
+    private, apart from epsilon, and neither is an evaluation on private data.
 
     ``gradient_accumulation_steps``: in how many parts each batch goes through the model, to save
     memory. On several processes, under torchrun, give the engine ``group=WORLD``, and here the
@@ -179,11 +181,13 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         ]
 
     def on_epoch_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._seed("epoch")
         if self._dataset is not None:
             behind = state.global_step % self._engine.budget.steps_per_epoch
             self._dataset.first_step = self._engine.steps_taken - behind
 
     def on_step_begin(self, *_: Any, **__: Any) -> None:
+        self._seed("step")
         self._position = 0
 
     def on_substep_end(self, *_: Any, **__: Any) -> None:
@@ -221,6 +225,17 @@ class PrivacyCallback(TrainerCallback, ExportableState):
         position, self._position = self._position, None
         tensors = tensors_in((args, kwargs))
         self._turns.announce(position, tensors, averaged=True)
+
+    def _seed(self, of: str) -> None:
+        """Dropout masks and augmentations that nobody knows, in place of those of ``args.seed``.
+
+        They go by the place in a batch, and a record more shifts the others: known masks, and the
+        same on several processes, would move a sum by more than the bound.
+        """
+        parts = self._turns.parts
+        own = 0 if parts.own is None else parts.own.start
+        secret = fold_in(parts.key, "trainer", of, self._engine.steps_taken, own).secret_bytes
+        set_seed(int.from_bytes(secret[:4], "big"))  # numpy takes 32 bits
 
     def _require_loader(self, loader: Any) -> None:
         require(

@@ -64,6 +64,7 @@ def release_users(
     | nobody answered: ``[0, *shape]`` | noise alone over ``expected_users``; take the round |
     | an update with a NaN or infinite number | adds zero |
     | names with other numbers of users | ValueError |
+    | several processes | release on one of them: two sums of one key and step have one noise |
     | a clip rule that learns, such as `AdaptiveClip` | ValueError: use `UserRounds` |
 
     >>> import torch, dpfunc as dp

@@ -15,6 +15,14 @@ _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)]
 
 MUTANTS = [
     Mutant(
+        "rows are added up over other processes than share the records",
+        "distributed/sharded.py",
+        " or sorted(mesh.mesh.tolist()) != own",
+        "",
+        "l15c_sharded::test_rows_on_other_processes_than_the_records_are_refused "
+        "l15e_fully_sharded::test_rows_on_other_processes_than_the_records_are_refused",
+    ),
+    Mutant(
         "rank 0 alone adds noise",
         "distributed/shared_release.py",
         _RELEASE,

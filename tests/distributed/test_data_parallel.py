@@ -120,6 +120,21 @@ def test_sums_that_would_round_are_refused(monkeypatch):
         one_step(DataParallel(private_for(problem()[2]), shards=4))
 
 
+def test_two_rules_of_one_kind_and_bound_are_not_the_same():
+    """Where processes have parts of a parameter, each clipped by a rule of its own, both add up."""
+    told = []
+    for bounds in ({"v": 3.0, "w": 4.0}, {"v": 4.0, "w": 3.0}):
+        private = dp.PrivateGrad(
+            problem()[2],
+            clip=dp.ClipPerLayer(bounds),
+            noise=dp.GaussianNoise(1.0, key=KEY),
+            expected_batch_size=30,
+        )
+        mine = shared_release.Contribution(OnGrid({}, 1.0, 5.0), [], torch.zeros(0))
+        told.append(shared_release.facts_of_step(private, {}, private.init({}), mine))
+    assert {name for name in told[0] if told[0][name] != told[1][name]} == {"clip rule"}
+
+
 def test_resuming_repeats_a_release_and_the_ledger_counts_steps():
     straight = train(3)
     parallel = DataParallel(private_for(problem()[2]), shards=SHARDS)

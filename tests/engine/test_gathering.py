@@ -40,11 +40,10 @@ def test_a_shard_without_its_parts(gathering):
 
 
 def test_a_batch_that_begins_again_is_not_gathered_twice(gathering):
-    gathering.turn(0)
+    gathering.turn_to(0)
     assert not gathering.is_under_way
-    gathering.turn(1)
-    with pytest.raises(RuntimeError, match=r"expected microbatch 2 of the batch but got 1"):
-        gathering.turn(1)
+    with pytest.raises(RuntimeError, match=r"expected part 0 of the batch but got 'part 1'"):
+        gathering.turn_to(1)
 
 
 def test_the_whole_has_a_mask(gathering):

@@ -241,6 +241,34 @@ def dropping(seed):
     return model, engine_for(model, noise_multiplier=1.0, key=dp.key(seed))
 
 
+class Generators(TrainerCallback):
+    """What torch's generator has in store when a forward pass may begin."""
+
+    def __init__(self):
+        self.found = []
+
+    def on_step_begin(self, *_, **__):
+        self.found.append(torch.get_rng_state())
+
+
+def generators(path, key, **options):
+    noted, model = Generators(), Classifier(dropout=0.5)
+    engine = engine_for(model, noise_multiplier=1.0, key=key)
+    trainer_for(path, model, classified(), engine, others=[noted], **options).train()
+    return noted.found
+
+
+def test_nobody_who_knows_the_seed_of_the_arguments_knows_the_masks(tmp_path):
+    first, second, third = (
+        generators(tmp_path, dp.key(3)),
+        generators(tmp_path, dp.key(3), seed=7),
+        generators(tmp_path, dp.key(4)),
+    )
+    assert_same(dict(enumerate(first)), dict(enumerate(second)))
+    assert not any(torch.equal(*two) for two in zip(first, third, strict=True))
+    assert len({state.numpy().tobytes() for state in first}) == len(first) == 4
+
+
 def test_a_resumed_run_is_the_same_bit_for_bit(tmp_path):
     saving = {"save_strategy": "steps", "save_steps": 2, "seed": 7, "optim": "adamw_torch"}
     model, engine = dropping(3)

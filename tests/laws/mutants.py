@@ -446,6 +446,13 @@ MUTANTS = [
         "l11",
     ),
     Mutant(
+        "a batch that is begun again is added to what was left of it",
+        "engine/gathering.py",
+        "        if number == 0:\n            self.forget()\n",
+        "        self._begun = number\n",
+        "l11e",
+    ),
+    Mutant(
         "the sample that fills an empty batch counts",
         "engine/batches.py",
         "len(part) > 0),",

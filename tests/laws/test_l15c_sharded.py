@@ -133,6 +133,29 @@ def test_a_rule_that_learns_and_does_not_say_what_is_refused():
     assert "TypeError: PrivateGrad: expected a clip rule with a query_multiplier" in said
 
 
+def on_another_mesh(of_mesh, of_group):
+    """Parameters on the processes of one dimension, records on those of another one, or on all."""
+    mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("a", "b"))
+    params, loss_fn, (x, y) = scaled("mlp")
+    group = None if of_group is None else mesh[of_group].get_group()
+    parallel = DataParallel(private_for(loss_fn), shards=4, group=group)
+    own = shard(params, mesh[of_mesh])
+    drawn = parallel.batches(KEY, 0, size=SIZE, rate=RATE)
+    parallel.update(own, [(x[i], y[i]) for i in drawn], parallel.init(own))
+    return "released"
+
+
+@pytest.mark.parametrize("of_group", ["a", None])
+def test_rows_on_other_processes_than_the_records_are_refused(of_group):
+    """They would count a record twice, or release two sums under one noise."""
+    for said in run(on_another_mesh, 4, "b", of_group):
+        assert "DataParallel.update: expected parameters on one mesh of the" in said, said
+
+
+def test_rows_on_a_dimension_of_a_mesh():
+    assert run(on_another_mesh, 4, "b", "b") == ["released"] * 4
+
+
 def test_a_mesh_of_two_dimensions():
     class Mesh:
         ndim = 2

@@ -190,6 +190,22 @@ def all_wrong(cases):
     return said
 
 
+def on_another_mesh():
+    from torch.distributed.fsdp import fully_shard
+
+    mesh = dist.init_device_mesh("cpu", (2, 2), mesh_dim_names=("a", "b"))
+    model, _, _, _ = problem("mlp")
+    fully_shard(model, mesh=mesh["b"])
+    engine_for(model, group=mesh["a"].get_group())
+    return "made"
+
+
+def test_rows_on_other_processes_than_the_records_are_refused():
+    """Two processes would work on the same shards, and add them up: each record twice."""
+    for said in run(on_another_mesh, 4):
+        assert "PrivacyEngine: expected parameters on one mesh of the 2 processes" in said, said
+
+
 def test_what_each_wrong_use_says_on_all_processes():
     first, second = run(all_wrong, 2, ["nothing", *WRONG])
     assert first[0] == second[0] == 1, (first[0], second[0])
