@@ -522,6 +522,13 @@ EXPERIMENTS = [
         "selecting::test_settings_are_drawn_from_the_grid_and_runs_have_keys_of_their_own",
     ),
     Mutant(
+        "runs numbered in turn, so that the best tells how many were worse",
+        "experiments/selecting.py",
+        'uniform_index(fold_in(key, "numbers"), count, below=_NUMBERS).tolist()',
+        "list(range(count))",
+        "selecting::test_the_best_does_not_tell_which_of_the_runs_it_was",
+    ),
+    Mutant(
         "a larger rate taken for less",
         "experiments/selecting.py",
         "and rate <= highest and",
