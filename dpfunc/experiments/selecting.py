@@ -13,7 +13,6 @@ from dpfunc.random.keys import Key, fold_in, require_key
 from dpfunc.random.subsets import uniform_index
 from dpfunc.sampling.number_of_runs import runs_to_make
 
-
 _NUMBERS = 2**61  # two runs of one number: the chance is nothing
 
 
