@@ -67,6 +67,8 @@ class Roc:
     def tpr_at(self, rate: float) -> Estimate:
         """The true positive rate at a false positive rate of at most ``rate``, with its band.
 
+        The band is that of the true rate at a true false positive rate of ``rate``: the threshold
+        that the data give has another, above or below. So it also widens with few non-members.
         ValueError below ``10 / n_out``: so few wrong guesses tell nothing about a rate.
         """
         rate = plain(rate)
@@ -81,7 +83,11 @@ class Roc:
             else "use 0.01",
         )
         rank = min(self.n_out, math.floor(rate * self.n_out * (1 + 1e-12)) + 1)
-        low, high = _band_at(self.pairs, [rank], 1 - self.confidence, self.tests)[0, 2:]
+        alpha = 1 - self.confidence
+        if len(self.pairs) == 1:
+            low, high = _band_of_rate(self.pairs[0], rate, alpha, self.tests)
+        else:
+            low, high = _band_at(self.pairs, [rank], alpha, self.tests)[0, 2:]
         hits = float(_hits(*_pooled(self.pairs), [rank])[0])
         return Estimate(hits / self.n_in, float(low), float(high))
 
@@ -91,12 +97,19 @@ class Roc:
         Guesses of one model about many records stay below ``1 - accounting.tradeoff(event, rate)``
         on average over models and records (the curve is concave: Jensen). So this is a bug or a
         wrong event, up to the chance ``1 - confidence`` and to how far records of one model depend
-        on each other. `test_claim` with ``setting="one_run"`` needs no such condition.
+        on each other. `test_claim` with ``setting="one_run"`` needs no such condition. Of several
+        targets each has its own bands, wider for their number (Bonferroni): a bootstrap over a few
+        would cry wolf.
         """
-        ranks = _ranks(self.n_out)
-        corners = _band_at(self.pairs, ranks, 1 - self.confidence, self.tests * len(ranks))
-        allowed = claim_of("above", event, "add_or_remove").power(corners[:, 1])
-        return bool((corners[:, 2] > allowed).any())
+        claim = claim_of("above", event, "add_or_remove")
+        scored = [pair for pair in self.pairs if min(map(len, pair)) > 0]
+        for pair in scored:
+            ranks = _ranks(len(pair[1]))
+            tests = self.tests * len(ranks) * len(scored)
+            corners = _band_at((pair,), ranks, 1 - self.confidence, tests)
+            if (corners[:, 2] > claim.power(corners[:, 1])).any():
+                return True
+        return False
 
     def __str__(self) -> str:
         rates = [0.01, 0.001]
@@ -234,6 +247,21 @@ def _band_at(pairs: Pairs, ranks: list[int], alpha: float, tests: int) -> Array:
     high = np.where(hits == n_in, 1.0, beta.isf(tail, hits + 1, np.maximum(n_in - hits, 1)))
     fpr_low, fpr_high = beta.ppf(tail, k, n_out + 1 - k), beta.isf(tail, k, n_out + 1 - k)
     return np.stack([fpr_low, fpr_high, low, high], 1)
+
+
+def _band_of_rate(pair: tuple[Array, Array], rate: float, alpha: float, tests: int) -> Array:
+    """At a true false positive rate: between a threshold surely above it, and one surely below."""
+    n_in, n_out, tail = len(pair[0]), len(pair[1]), alpha / tests / 4
+    k = np.arange(1, n_out + 1)
+    stricter = k[beta.isf(tail, k, n_out + 1 - k) <= rate]
+    looser = k[beta.ppf(tail, k, n_out + 1 - k) >= rate]
+    low = _band_at((pair,), [int(stricter[-1])], alpha, tests)[0, 2] if len(stricter) else 0.0
+    high = 1.0
+    if len(looser):  # with scores equal to the threshold: its rate is at least that
+        threshold = np.sort(pair[1])[::-1][looser[0] - 1]
+        hits = int((pair[0] >= threshold).sum())
+        high = float(beta.isf(tail, hits + 1, n_in - hits)) if hits < n_in else 1.0
+    return np.array([low, high])
 
 
 def _hits(inside: Array, outside: Array, ranks: list[int]) -> Array:
