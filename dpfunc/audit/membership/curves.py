@@ -68,8 +68,8 @@ class Roc:
         """The true positive rate at a false positive rate of at most ``rate``, with its band.
 
         The band is that of the true rate at a true false positive rate of ``rate``: the threshold
-        that the data give has another, above or below. So it also widens with few non-members.
-        ValueError below ``10 / n_out``: so few wrong guesses tell nothing about a rate.
+        that the data give has another. So it also widens with few non-members. ValueError below
+        ``10 / n_out``: so few wrong guesses tell nothing about a rate.
         """
         rate = plain(rate)
         require(
@@ -83,11 +83,9 @@ class Roc:
             else "use 0.01",
         )
         rank = min(self.n_out, math.floor(rate * self.n_out * (1 + 1e-12)) + 1)
-        alpha = 1 - self.confidence
+        low, high = _band_at(self.pairs, [rank], 1 - self.confidence, self.tests)[0, 2:]
         if len(self.pairs) == 1:
-            low, high = _band_of_rate(self.pairs[0], rate, alpha, self.tests)
-        else:
-            low, high = _band_at(self.pairs, [rank], alpha, self.tests)[0, 2:]
+            low, high = _band_of_rate(self.pairs[0], rate, 1 - self.confidence, self.tests)
         hits = float(_hits(*_pooled(self.pairs), [rank])[0])
         return Estimate(hits / self.n_in, float(low), float(high))
 
@@ -101,15 +99,13 @@ class Roc:
         targets each has its own bands, wider for their number (Bonferroni): a bootstrap over a few
         would cry wolf.
         """
-        claim = claim_of("above", event, "add_or_remove")
-        scored = [pair for pair in self.pairs if min(map(len, pair)) > 0]
-        for pair in scored:
+        claim, found = claim_of("above", event, "add_or_remove"), False
+        for pair in (one for one in self.pairs if min(map(len, one)) > 0):
             ranks = _ranks(len(pair[1]))
-            tests = self.tests * len(ranks) * len(scored)
+            tests = self.tests * len(ranks) * len(self.pairs)
             corners = _band_at((pair,), ranks, 1 - self.confidence, tests)
-            if (corners[:, 2] > claim.power(corners[:, 1])).any():
-                return True
-        return False
+            found = found or bool((corners[:, 2] > claim.power(corners[:, 1])).any())
+        return found
 
     def __str__(self) -> str:
         rates = [0.01, 0.001]
@@ -256,12 +252,10 @@ def _band_of_rate(pair: tuple[Array, Array], rate: float, alpha: float, tests: i
     stricter = k[beta.isf(tail, k, n_out + 1 - k) <= rate]
     looser = k[beta.ppf(tail, k, n_out + 1 - k) >= rate]
     low = _band_at((pair,), [int(stricter[-1])], alpha, tests)[0, 2] if len(stricter) else 0.0
-    high = 1.0
-    if len(looser):  # with scores equal to the threshold: its rate is at least that
-        threshold = np.sort(pair[1])[::-1][looser[0] - 1]
-        hits = int((pair[0] >= threshold).sum())
-        high = float(beta.isf(tail, hits + 1, n_in - hits)) if hits < n_in else 1.0
-    return np.array([low, high])
+    # With scores equal to the looser threshold: of those alone the rate is surely at least that.
+    threshold = np.sort(pair[1])[-looser[0]] if len(looser) else -math.inf
+    hits = int((pair[0] >= threshold).sum())
+    return np.array([low, beta.isf(tail, hits + 1, n_in - hits) if hits < n_in else 1.0])
 
 
 def _hits(inside: Array, outside: Array, ranks: list[int]) -> Array:
