@@ -1,6 +1,7 @@
 """``python -m dpfunc epsilon``: what a run of DP-SGD costs."""
 
 import argparse
+import decimal
 import json
 import math
 from pathlib import Path
@@ -131,7 +132,8 @@ def _as_text(event: Event, bounds: Bounds, options: argparse.Namespace) -> str:
 
 def _rounded_up(epsilon: float) -> str:
     """Four digits after the point, never fewer than the proof."""
-    return f"{math.ceil(epsilon * 1e4 - 1e-9) / 1e4:.4f}"
+    exact, enough = decimal.Decimal(repr(epsilon)), decimal.Context(prec=400)
+    return str(exact.quantize(decimal.Decimal("1e-4"), decimal.ROUND_CEILING, enough))
 
 
 def _number(value: float) -> float | str:

@@ -1,5 +1,6 @@
 """`select`: the best of a secret number of runs, with the price of having chosen it."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,9 +13,14 @@ from dpfunc.random.keys import Key, fold_in, require_key
 from dpfunc.random.subsets import uniform_index
 from dpfunc.sampling.number_of_runs import runs_to_make
 
+_NUMBERS = 2**61  # two runs of one number: the chance is nothing
+
 
 class Selected(NamedTuple):
     """``best``: the row that may be shown, None where no run was made (a Poisson number of runs).
+
+    It is without ``not_private/...`` results and without its time (``seconds`` is 0): no event pays
+    for those. Its ``seed`` is a random number, by which you find the run in your file.
 
     ``event``: what choosing it released, in all; ``epsilon`` at the ``delta`` of the call.
     """
@@ -44,8 +50,10 @@ def select(
     event must be it, or the same scheme with at least its noise, at most its steps and rate.
 
     Guarantee: the best row is `dpfunc.accounting.PrivateSelection` of ``event``. It covers that row
-    alone. ``path``, which the sweep needs to resume, has all K runs: keep it as secret as the data,
-    do not count its lines, and delete it afterwards. Nor may anybody learn how long it took.
+    alone, and not which of the K it was: the tenth tells that nine were worse, so runs have random
+    numbers. ``path``, which is needed to resume, has all K runs in order: keep it as secret as the
+    data, do not count its lines, and delete it afterwards. Nor may anybody learn how long it took.
+    Take a new ``key`` for each selection.
 
     | case | result |
     |---|---|
@@ -65,7 +73,8 @@ def select(
     choices = configs("select", grid)
     count = runs_to_make(fold_in(key, "select"), mean_runs=mean_runs, shape=shape)
     drawn = uniform_index(fold_in(key, "settings"), count, below=len(choices)).tolist()
-    wanted = [(choices[index], number) for number, index in enumerate(drawn)]
+    numbers = uniform_index(fold_in(key, "numbers"), count, below=_NUMBERS).tolist()
+    wanted = [(choices[index], number) for index, number in zip(drawn, numbers, strict=True)]
     own = {(hash_of(config), number) for config, number in wanted}
     strange = [row for row in read(Path(path)) if (row.hash, row.seed) not in own]
     require(
@@ -84,9 +93,15 @@ def select(
             row.event,
             "return the event of each run, and pass one that lies above all of them",
         )
-    numbers = [row.number(score) for row in rows]
-    best = max(range(count), key=lambda i: (numbers[i] == numbers[i], numbers[i], -i), default=None)
-    return Selected(None if best is None else rows[best], selection, price)
+    scores = [row.number(score) for row in rows]
+    best = max(range(count), key=lambda i: (scores[i] == scores[i], scores[i], -i), default=None)
+    return Selected(None if best is None else _shown(rows[best]), selection, price)
+
+
+def _shown(row: Row) -> Row:
+    """What the event of the run covers of its row."""
+    covered = {n: value for n, value in row.results.items() if not n.startswith("not_private/")}
+    return replace(row, results=covered, seconds=0.0)
 
 
 def is_below(one: Event, most: Event) -> bool:

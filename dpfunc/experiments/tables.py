@@ -1,6 +1,7 @@
 """What rows say together: medians over seeds as a table or a picture, and what all of them cost."""
 
 import csv
+import decimal
 import io
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ def table(
 ) -> str:
     """The median and the quartiles of ``value`` over all rows that agree in the settings ``by``.
 
-    ``value``: a result, ``"epsilon"`` or ``"seconds"``. ``form``: Markdown, or CSV.
+    ``value``: a result, ``"epsilon"`` (rounded up) or ``"seconds"``. ``form``: Markdown, or CSV.
 
     >>> row = Row({"lr": 0.1}, 0, {"accuracy": 0.9}, None, None, None, 1.0, {})
     >>> print(table([row], by="lr", value="accuracy"))
@@ -44,8 +45,10 @@ def table(
         return text.getvalue()
     lines = [_line([*names, value, "quartiles", "runs"]), "|" + "---|" * (len(names) + 3)]
     for label, numbers in groups:
-        low, median, high = np.quantile(numbers, (0.25, 0.5, 0.75)).tolist()
-        lines.append(_line([*label, f"{median:.4g}", f"{low:.4g} - {high:.4g}", len(numbers)]))
+        low, median, high = (
+            _digits(value, number) for number in np.quantile(numbers, (0.25, 0.5, 0.75)).tolist()
+        )
+        lines.append(_line([*label, median, f"{low} - {high}", len(numbers)]))
     return "\n".join(lines)
 
 
@@ -113,6 +116,13 @@ def _groups(
         (type(part).__name__ if isinstance(part, str) else "", part) for part in label
     ]
     return sorted(groups.items(), key=lambda item: order(item[0]))
+
+
+def _digits(name: str, number: float) -> str:
+    """Four digits; an epsilon is rounded upwards, since less was never proven."""
+    rounding = decimal.ROUND_CEILING if name == "epsilon" else decimal.ROUND_HALF_EVEN
+    rounded = decimal.Context(prec=4, rounding=rounding).create_decimal(repr(number))
+    return f"{float(rounded):.4g}"
 
 
 def _line(cells: Sequence[object]) -> str:

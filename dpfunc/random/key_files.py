@@ -45,9 +45,19 @@ def save_key(key: Key, path: str | os.PathLike[str]) -> None:
             lines.write(f"{_FIRST_LINE}\n{key.secret_bytes.hex()}\n")
             lines.flush()
             os.fsync(lines.fileno())
+        _sync_folder(Path(path).absolute().parent)
     except BaseException:  # a part of a key serves nobody
         Path(path).unlink()
         raise
+
+
+def _sync_folder(folder: Path) -> None:
+    """See the name of a new file safely on the disk: that of its content does not."""
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def load_key(path: str | os.PathLike[str]) -> Key:

@@ -385,9 +385,23 @@ MEMBERSHIP = [
     Mutant(
         "models with the record among those without",
         "audit/membership/attacks.py",
-        "return parts.target - _mean(parts.shadows, ~parts.is_in)",
+        "return parts.target - _mean(parts.shadows, parts.is_out)",
         "return parts.target - parts.shadows.mean(0)",
         "attacks::test_the_calibrated_score_is_above_the_mean_without_the_record",
+    ),
+    Mutant(
+        "a shadow more without a record that the target has",
+        "audit/membership/attacks.py",
+        "return is_in & ~first, ~is_in & ~first",
+        "return is_in, ~is_in",
+        "attacks::test_shares_that_are_dealt_out_do_not_tell_who_was_in",
+    ),
+    Mutant(
+        "the band of a rate at the threshold that the data give",
+        "audit/membership/curves.py",
+        "if len(self.pairs) == 1:\n            low",
+        "if len(self.pairs) == 0:\n            low",
+        "curves::test_a_band_at_a_rate_holds_however_few_tell_where_that_rate_is",
     ),
     Mutant(
         "two rates in one band for the price of one",
@@ -520,6 +534,13 @@ EXPERIMENTS = [
         'uniform_index(fold_in(key, "settings"), count, below=len(choices)).tolist()',
         "[0] * count",
         "selecting::test_settings_are_drawn_from_the_grid_and_runs_have_keys_of_their_own",
+    ),
+    Mutant(
+        "runs numbered in turn, so that the best tells how many were worse",
+        "experiments/selecting.py",
+        'uniform_index(fold_in(key, "numbers"), count, below=_NUMBERS).tolist()',
+        "list(range(count))",
+        "selecting::test_the_best_does_not_tell_which_of_the_runs_it_was",
     ),
     Mutant(
         "a larger rate taken for less",

@@ -9,6 +9,7 @@ import pytest
 
 from dpfunc import accounting
 from dpfunc.__main__ import main
+from dpfunc.commands.epsilon import _rounded_up as rounded_up
 from dpfunc.commands.plan import Row, smallest_within
 from dpfunc.commands.plots import tradeoff
 
@@ -369,3 +370,11 @@ def test_strategies_without_amplification_by_name(capsys, strategy):
 def test_schemes_that_are_none(capsys, options, said):
     assert main(["epsilon", *SHORT, *options]) == 2
     assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("proven", "shown"),
+    [(1.0, "1.0000"), (1 + 2**-52, "1.0001"), (0.1, "0.1000"), (1e300, f"1{'0' * 300}.0000")],
+)
+def test_an_epsilon_is_shown_no_smaller_than_proven(proven, shown):
+    assert rounded_up(proven) == shown

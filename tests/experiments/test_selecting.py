@@ -1,5 +1,8 @@
 """`select`: K is random, the price is that of the theorem, and no run is below what is claimed."""
 
+import json
+import math
+
 import numpy as np
 import pytest
 
@@ -55,7 +58,51 @@ def test_the_worst_is_not_a_number_and_the_first_of_equals_counts(tmp_path):
     found = selected(
         tmp_path / "rows", seed=3, run=lambda c, k: {"accuracy": next(numbers), "event": EVENT}
     )
-    assert found.best.seed == 1
+    seeds = [json.loads(line)["seed"] for line in (tmp_path / "rows").read_text().splitlines()]
+    assert found.best.seed == seeds[1]
+
+
+def test_the_best_does_not_tell_which_of_the_runs_it_was(tmp_path):
+    """Run i is the first success: the i before it failed, which no price of choosing covers.
+
+    A run says 1 with probability 3/4 or 1/4, which is log(3)-DP. One of a geometric number of runs,
+    of mean 20, is the best at index 5 or later with probability 0.16 under 1/4, 0.0007 under 3/4.
+    """
+    event = accounting.PureDP(math.log(3))
+    price = accounting.PrivateSelection(event, mean_runs=20, shape=1)
+    late = {p: sum(0.95**k * (1 - p) ** k * p for k in range(5, 200)) for p in (0.25, 0.75)}
+    loss = accounting.epsilon(price, delta=1e-3)
+    assert late[0.25] - 1e-3 > math.exp(loss) * late[0.75]  # an index would be a breach
+
+    def run(config, key):
+        return {"accuracy": 1.0, "not_private/loss": 0.3, "event": EVENT}
+
+    seen = {selected(tmp_path / str(seed), seed, run=run).best.seed for seed in range(4)}
+    assert len(seen) == 4  # the first run is the best of each
+    assert min(seen) > 2**40
+
+
+def test_what_the_event_does_not_cover_is_not_shown(tmp_path):
+    def run(config, key):
+        return {"accuracy": 1.0, "not_private/loss": 0.3, "event": EVENT}
+
+    best = selected(tmp_path / "rows", run=run).best
+    assert best.results == {"accuracy": 1.0}
+    assert best.seconds == 0
+
+
+def test_runs_of_a_sweep_or_of_another_key_are_refused(tmp_path):
+    """Even where the settings are the same, and there are enough of them."""
+    path, grid = tmp_path / "rows", {"lr": [0.1]}
+
+    def run(config, key):
+        return {"accuracy": 1.0, "event": EVENT}
+
+    experiments.sweep(run, grid, seeds=3, path=path, key=dp.key(3))
+    for seed in (3, 4):
+        with pytest.raises(ValueError, match="a file of this selection's own"):
+            experiments.select(run, grid, score="accuracy", event=EVENT, mean_runs=50, path=path,
+                               key=dp.key(seed), delta=1e-6)  # fmt: skip
 
 
 def test_no_run_is_an_answer(tmp_path):

@@ -29,6 +29,14 @@ def test_a_table_has_medians_and_quartiles_over_seeds():
     )
 
 
+def test_an_epsilon_is_never_rounded_down():
+    def shown(epsilon):
+        row = Row({"lr": 0.1}, 0, {}, accounting.Gaussian(1.0), epsilon, 1e-5, 1.0, {})
+        return experiments.table([row], by="lr", value="epsilon").splitlines()[-1].split(" | ")[1]
+
+    assert [shown(epsilon) for epsilon in (2.00001, 1.2341, 0.1)] == ["2.001", "1.235", "0.1"]
+
+
 def test_the_price_of_looking_is_that_of_all_rows():
     total = experiments.spent(rows())
     parts = (accounting.Gaussian(1.0) * 5, accounting.Gaussian(2.0) * 5)

@@ -23,6 +23,17 @@ def test_it_comes_back_and_is_the_owners_alone(tmp_path, umask):
     assert dp.load_key(str(path)) == key
 
 
+def test_its_name_is_on_the_disk_as_well(tmp_path, monkeypatch):
+    """Else a crash may leave releases whose key is gone with the folder's last change."""
+    written, before = [], os.fsync
+    monkeypatch.setattr(
+        os, "fsync", lambda handle: written.append(os.fstat(handle)) or before(handle)
+    )
+    dp.save_key(dp.key(), tmp_path / "run.key")
+    assert [stat.S_ISDIR(one.st_mode) for one in written] == [False, True]
+    assert written[1].st_ino == tmp_path.stat().st_ino
+
+
 def test_no_key_is_overwritten(tmp_path):
     path, key = tmp_path / "run.key", dp.key()
     dp.save_key(key, path)

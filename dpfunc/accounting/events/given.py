@@ -103,6 +103,17 @@ class Pair(Event):
             "pass the losses log(p / q) with their probabilities under p, not under q",
         )
         rest = 1 - total
-        if rest <= len(without) * 2.0**-52:
+        if rest <= _rounding(losses, probabilities, without):
             return cls(probabilities, tuple(without))
         return cls((*probabilities, 0.0), (*without, rest))
+
+
+def _rounding(
+    losses: Sequence[float], probabilities: Sequence[float], without: Sequence[float]
+) -> float:
+    """How far ``without`` may be from 1 in total where each number is off by its rounding alone."""
+    return 2.0**-52 + math.fsum(
+        q * (2 + abs(loss) + abs(math.log(p))) * 2.0**-52
+        for loss, p, q in zip(losses, probabilities, without, strict=True)
+        if q > 0
+    )

@@ -9,6 +9,7 @@ from dpfunc.accounting.events.mechanisms import ApproxDP, Gaussian, Laplace
 from dpfunc.checks import is_count, is_real, require
 
 _ROUNDING = 1e-12  # far above what the functions below are off by
+_LEAST = 1e-300  # smaller floats lose digits, and none is 0: then nothing would be given away
 
 
 def thresholded_histogram(
@@ -79,7 +80,7 @@ def _chance_to_pass(mechanism: Gaussian | Laplace, distance: float, bins: int) -
     else:
         tail = math.exp(-abs(distance) / (multiplier * bins)) / 2
         one = tail if distance >= 0 else 1 - tail
-    one = min(1.0, one * (1 + _ROUNDING))
+    one = min(1.0, max(one * (1 + _ROUNDING), _LEAST))
     if one == 1:
         return 1.0
     return min(1.0, -math.expm1(bins * math.log1p(-one)) * (1 + _ROUNDING))

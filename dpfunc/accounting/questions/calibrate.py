@@ -194,6 +194,7 @@ def batch_size(
     target = one_target("batch_size", target_epsilon, delta, target_advantage, target_tradeoff)
     rate = _largest_rate("batch_size", target, noise_multiplier, steps, after, relation) or 0.0
     size = math.floor(rate * dataset_size)
+    size -= size / dataset_size > rate  # by a rounding: what was proven is the rate
     above = dp_sgd(
         noise_multiplier=noise_multiplier,
         sample_rate=min(1.0, (size + 1) / dataset_size),

@@ -112,11 +112,17 @@ class Frontier:
                     return bad
                 good, bad, step = bad, _within(bad - safe * step, limits), 4 * step
             x = float(scipy.optimize.brentq(excess, good, bad, xtol=self.tolerance / 8))
-        good, bad = x + safe * self.tolerance / 4, x - safe * self.tolerance / 4
+        # An answer may lie on a limit: beyond it the event stays as it is, and so would a search.
+        end = limits[safe > 0]
+        good, bad = (_within(x + way * self.tolerance / 4, limits) for way in (safe, -safe))
         while excess(good) > 0:
-            bad, good = good, good + safe * self.tolerance / 2
+            if good == end:
+                return None
+            bad, good = good, _within(good + safe * self.tolerance / 2, limits)
         while excess(bad) <= 0:
-            good, bad = bad, bad - safe * self.tolerance / 2
+            if bad in limits:
+                return bad
+            good, bad = bad, _within(bad - safe * self.tolerance / 2, limits)
         return good
 
     def _by_secants(

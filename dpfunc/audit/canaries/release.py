@@ -79,7 +79,9 @@ def audit_release(
     ``.scores`` to the same three with ``setting="one_run"``.
 
     Guarantee: if the run is what the event says, each p-value is below alpha with probability at
-    most alpha.
+    most alpha. Of the four tests "in" and "out" have it; "spread" and "lag" take sums over steps
+    and canaries for normal, and so their p-values are approximate: several times too small for one
+    or a few steps of little noise at a small rate, and hardly from some dozens of steps on.
 
     | case | result |
     |---|---|

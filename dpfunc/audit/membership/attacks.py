@@ -4,7 +4,9 @@ Each is a function of ``signals``, ``member`` and ``target``. ``signals`` are `l
 models, ``[models, records]``; ``member``, bool ``[models, records]``, says who was in the data of
 which model. ``target`` is the number of a row, which is then left out of the shadows, or the
 signals ``[records]`` of another model. Out come scores ``[records]``, float64. Who was in the
-target's own data is never looked at.
+target's own data is never looked at. Where every record is in exactly half of the models, as in
+`shadow_models`, the numbers of shadows in and out would tell it: one of the larger side is left
+out.
 
 No attack is best everywhere. Report all of a list that you fixed beforehand, or the best of it with
 ``tests=`` in `roc`. `loss` alone misses what the others see.
@@ -26,11 +28,13 @@ _LEAST_VARIANCE = 1e-12
 
 
 class _Parts(NamedTuple):
-    """Signals of the target ``[records]`` and of its shadows ``[models, records]``; who was in."""
+    """Signals of the target ``[records]`` and of its shadows ``[models, records]``; for each record
+    the shadows with it, and those without it."""
 
     target: Array
     shadows: Array
     is_in: Bools
+    is_out: Bools
 
 
 def loss(signals: Any, member: Any, target: Any) -> Array:
@@ -57,7 +61,7 @@ def calibrated(signals: Any, member: Any, target: Any) -> Array:
     [-0.75, 1.0]
     """
     parts = _parts("attacks.calibrated", signals, member, target, least_in=0, least_out=1)
-    return parts.target - _mean(parts.shadows, ~parts.is_in)
+    return parts.target - _mean(parts.shadows, parts.is_out)
 
 
 def lira(
@@ -83,7 +87,7 @@ def lira(
     least_in = 2 if online else 0
     parts = _parts("attacks.lira", signals, member, target, least_in=least_in, least_out=2)
     pooled = len(parts.shadows) < _OWN_VARIANCES if one_variance is None else one_variance
-    out_mean, out_variance = _fit(parts.shadows, ~parts.is_in, pooled)
+    out_mean, out_variance = _fit(parts.shadows, parts.is_out, pooled)
     out = (parts.target - out_mean) / np.sqrt(out_variance)
     if not online:
         return out
@@ -123,7 +127,7 @@ def rmia(
         f"{is_z.dtype} {is_z.shape}",
         "say which records may serve for comparison",
     )
-    mean = _log_mean(parts.shadows, ~parts.is_in)
+    mean = _log_mean(parts.shadows, parts.is_out)
     if online:
         mean = np.logaddexp(mean, _log_mean(parts.shadows, parts.is_in)) - np.log(2)
     ratio = log_expit(parts.target) - mean
@@ -171,7 +175,8 @@ def _parts(
         f"a shadow of the same signals, number {same[:1].tolist()}",
         "pass the number of its row as target, and each model once",
     )
-    for name, there, least in (("in", is_in, least_in), ("out of", ~is_in, least_out)):
+    is_in, is_out = _as_many(is_in)
+    for name, there, least in (("in", is_in, least_in), ("out of", is_out, least_out)):
         fewest = int(there.sum(0).min()) if there.size else 0
         require(
             fewest >= least,
@@ -180,7 +185,22 @@ def _parts(
             fewest,
             "train more shadow models",
         )
-    return _Parts(own, values, is_in)
+    return _Parts(own, values, is_in, is_out)
+
+
+def _as_many(is_in: Bools) -> tuple[Bools, Bools]:
+    """The shadows with each record and those without it, none that tells of the target.
+
+    Where every record is in exactly half of the models, one side of the others is short of one: of
+    the target. So a mean over fewer would know whether it was in. Then the first of the larger side
+    is left out.
+    """
+    more = 2 * is_in.sum(0) - len(is_in)
+    if len(is_in) < 3 or not (abs(more) == 1).all():
+        return is_in, ~is_in
+    larger = is_in == (more > 0)
+    first = np.arange(len(is_in))[:, None] == larger.argmax(0)
+    return is_in & ~first, ~is_in & ~first
 
 
 def _mean(values: Array, there: Bools) -> Array:

@@ -67,7 +67,9 @@ class Roc:
     def tpr_at(self, rate: float) -> Estimate:
         """The true positive rate at a false positive rate of at most ``rate``, with its band.
 
-        ValueError below ``10 / n_out``: so few wrong guesses tell nothing about a rate.
+        The band is that of the true rate at a true false positive rate of ``rate``: the threshold
+        that the data give has another. So it also widens with few non-members. ValueError below
+        ``10 / n_out``: so few wrong guesses tell nothing about a rate.
         """
         rate = plain(rate)
         require(
@@ -82,6 +84,8 @@ class Roc:
         )
         rank = min(self.n_out, math.floor(rate * self.n_out * (1 + 1e-12)) + 1)
         low, high = _band_at(self.pairs, [rank], 1 - self.confidence, self.tests)[0, 2:]
+        if len(self.pairs) == 1:
+            low, high = _band_of_rate(self.pairs[0], rate, 1 - self.confidence, self.tests)
         hits = float(_hits(*_pooled(self.pairs), [rank])[0])
         return Estimate(hits / self.n_in, float(low), float(high))
 
@@ -91,12 +95,17 @@ class Roc:
         Guesses of one model about many records stay below ``1 - accounting.tradeoff(event, rate)``
         on average over models and records (the curve is concave: Jensen). So this is a bug or a
         wrong event, up to the chance ``1 - confidence`` and to how far records of one model depend
-        on each other. `test_claim` with ``setting="one_run"`` needs no such condition.
+        on each other. `test_claim` with ``setting="one_run"`` needs no such condition. Of several
+        targets each has its own bands, wider for their number (Bonferroni): a bootstrap over a few
+        would cry wolf.
         """
-        ranks = _ranks(self.n_out)
-        corners = _band_at(self.pairs, ranks, 1 - self.confidence, self.tests * len(ranks))
-        allowed = claim_of("above", event, "add_or_remove").power(corners[:, 1])
-        return bool((corners[:, 2] > allowed).any())
+        claim, found = claim_of("above", event, "add_or_remove"), False
+        for pair in (one for one in self.pairs if min(map(len, one)) > 0):
+            ranks = _ranks(len(pair[1]))
+            tests = self.tests * len(ranks) * len(self.pairs)
+            corners = _band_at((pair,), ranks, 1 - self.confidence, tests)
+            found = found or bool((corners[:, 2] > claim.power(corners[:, 1])).any())
+        return found
 
     def __str__(self) -> str:
         rates = [0.01, 0.001]
@@ -234,6 +243,19 @@ def _band_at(pairs: Pairs, ranks: list[int], alpha: float, tests: int) -> Array:
     high = np.where(hits == n_in, 1.0, beta.isf(tail, hits + 1, np.maximum(n_in - hits, 1)))
     fpr_low, fpr_high = beta.ppf(tail, k, n_out + 1 - k), beta.isf(tail, k, n_out + 1 - k)
     return np.stack([fpr_low, fpr_high, low, high], 1)
+
+
+def _band_of_rate(pair: tuple[Array, Array], rate: float, alpha: float, tests: int) -> Array:
+    """At a true false positive rate: between a threshold surely above it, and one surely below."""
+    n_in, n_out, tail = len(pair[0]), len(pair[1]), alpha / tests / 4
+    k = np.arange(1, n_out + 1)
+    stricter = k[beta.isf(tail, k, n_out + 1 - k) <= rate]
+    looser = k[beta.ppf(tail, k, n_out + 1 - k) >= rate]
+    low = _band_at((pair,), [int(stricter[-1])], alpha, tests)[0, 2] if len(stricter) else 0.0
+    # With scores equal to the looser threshold: of those alone the rate is surely at least that.
+    threshold = np.sort(pair[1])[-looser[0]] if len(looser) else -math.inf
+    hits = int((pair[0] >= threshold).sum())
+    return np.array([low, beta.isf(tail, hits + 1, n_in - hits) if hits < n_in else 1.0])
 
 
 def _hits(inside: Array, outside: Array, ranks: list[int]) -> Array:

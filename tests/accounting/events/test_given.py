@@ -99,6 +99,15 @@ def test_losses_without_a_remainder_leave_none():
     assert epsilon(pair, delta=0.0) == pytest.approx(loss)
 
 
+def test_a_small_remainder_is_kept_however_many_outcomes_there_are():
+    """Each of 2**18 outcomes is 2**-36 less likely without the record, exactly; so one is left."""
+    count, rest = 2**18, 2.0**-36
+    loss = -math.log1p(-rest)
+    pair = Pair.of_losses([loss] * count, [1 / count] * count)
+    assert pair.q[-1] == pytest.approx(rest, rel=1e-4)
+    assert delta(pair, epsilon=1.0, relation="add") >= rest * (1 - 1e-4)
+
+
 def test_an_infinite_loss_gives_the_record_away():
     pair = Pair.of_losses((0.0, math.inf, 800.0), (0.97, 0.02, 0.01))
     assert pair.q == (0.97, 0.0, 0.0, pytest.approx(0.03))

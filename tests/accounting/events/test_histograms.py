@@ -77,6 +77,14 @@ def test_edges():
     assert delta(thresholded_histogram(Laplace(1.0), threshold=-1e6), epsilon=9.0) == 1
 
 
+@pytest.mark.parametrize("mechanism", [Laplace(1.0), Gaussian(1.0)])
+def test_a_chance_below_all_floats_is_still_one(mechanism):
+    """A bin that one record fills is named now and then: no epsilon holds at delta 0."""
+    event = thresholded_histogram(mechanism, threshold=1e6)
+    assert delta(event, epsilon=800.0) > 0
+    assert epsilon(event, delta=0.0) == math.inf
+
+
 @pytest.mark.parametrize(
     ("arguments", "error", "said"),
     [

@@ -9,6 +9,8 @@ from scipy.special import ndtr, ndtri
 
 from dpfunc import accounting
 from dpfunc.accounting import ApproxDP, Gaussian, Laplace, advantage, dp_sgd, epsilon, tradeoff
+from dpfunc.accounting.events.algebra import Compose
+from dpfunc.accounting.questions.frontier import Frontier
 
 TARGET = st.floats(0.5, 6)
 RATE = st.sampled_from([0.01, 0.25, 1.0])
@@ -232,6 +234,26 @@ def test_a_bad_target_is_refused(bad):
         accounting.steps(target_epsilon=bad, delta=1e-5, noise_multiplier=1.0, sample_rate=1.0)
     with pytest.raises(ValueError, match="expected a probability 0 < delta <= 1"):
         accounting.steps(target_epsilon=1.0, delta=bad, noise_multiplier=1.0, sample_rate=1.0)
+
+
+@pytest.mark.parametrize("slope", [0.3, 0.8, 1.3])
+@pytest.mark.parametrize("room", [0.0, 1e-9, 1e-7])
+def test_a_limit_that_just_meets_the_target_is_found(slope, room):
+    """Beyond a rate of 1 there is nothing, so that a search there would not end."""
+    asked = []
+
+    class Sloping:
+        def excess(self, event, relation):
+            asked.append(event)
+            assert len(asked) < 100
+            (gaussian,) = event.events if hasattr(event, "events") else (event,)
+            return -slope * math.log(gaussian.noise_multiplier) - room
+
+    frontier = Frontier(
+        lambda x: Gaussian(math.exp(-min(x, 0.0))), Sloping(), Compose(()), "add_or_remove"
+    )
+    found = frontier.boundary(-1e-4, -1.0, (-27.0, 0.0))
+    assert -1e-6 <= found <= 0.0
 
 
 @pytest.mark.parametrize("tolerance", [1e-3, 0.05])

@@ -27,11 +27,13 @@ def cases(models=12, records=40, gain=1.0, seed=0):
 
 
 def halves(signals, member, record, target):
+    """The others with the record and without it: as many, without the first of the larger side."""
     others = np.arange(len(signals)) != target
-    return (
-        signals[others & member[:, record], record],
-        signals[others & ~member[:, record], record],
-    )
+    inside = signals[others & member[:, record], record]
+    outside = signals[others & ~member[:, record], record]
+    assert abs(len(inside) - len(outside)) == 1
+    least = min(len(inside), len(outside))
+    return inside[-least:], outside[-least:]
 
 
 def test_lira_is_the_ratio_of_two_normal_laws():
@@ -122,6 +124,19 @@ def test_who_was_in_at_random_tells_nothing():
         for setting in ("independent", "one_run"):
             bound = audit.epsilon_lower_bound(seen, delta=1e-5, confidence=0.95, setting=setting)
             assert bound.value == 0.0
+
+
+@pytest.mark.parametrize("attack", ATTACKS.values(), ids=ATTACKS)
+def test_shares_that_are_dealt_out_do_not_tell_who_was_in(attack):
+    """Law: signals of no record at all. A mean over one shadow fewer would know the target's coin:
+    members looked less like members, and the lowest scores were those of others."""
+    signals, member = cases(models=6, records=30_000, gain=0.0)
+    scores = attack(signals, member, 0)
+    curve = audit.roc(scores, member[0])
+    error = math.sqrt((30_000 + 1) / (12 * curve.n_in * curve.n_out))
+    assert abs(curve.auc.value - 0.5) < 4 * error
+    spread = [scores[side].std() for side in (member[0], ~member[0])]
+    assert spread[0] == pytest.approx(spread[1], rel=0.03)
 
 
 def test_large_margins_stay_apart():

@@ -62,6 +62,26 @@ def test_a_band_holds_at_its_confidence():
     assert inside < cases  # and says something
 
 
+@pytest.mark.parametrize(("n_in", "n_out"), [(150, 1000), (4000, 300)])
+def test_a_band_at_a_rate_holds_however_few_tell_where_that_rate_is(n_in, n_out):
+    """Scores that tell nothing: at a false positive rate of 5 % the true one is 5 %."""
+    rng = np.random.default_rng(8)
+    bands = [audit.roc(*seen(rng, n_in, n_out, 0.0)).tpr_at(0.05) for _ in range(100)]
+    assert sum(band.low <= 0.05 <= band.high for band in bands) >= 95 - 3 * math.sqrt(4.75)
+    assert all(band.low <= band.value <= band.high < 0.3 for band in bands)
+
+
+@pytest.mark.parametrize("targets", [2, 4])
+def test_a_few_targets_that_tell_nothing_are_seldom_above(targets):
+    rng = np.random.default_rng(9)
+    event, cases = accounting.Gaussian(50.0), 40
+    found = [audit.roc(rng.normal(size=(targets, 200)), rng.random((targets, 200)) < 0.5)
+             for _ in range(cases)]  # fmt: skip
+    assert sum(curve.above(event) for curve in found) <= cases * 0.05 + 3 * math.sqrt(cases * 0.05)
+    scores, member = zip(*(seen(rng, 200, 200, 1.5) for _ in range(targets)), strict=True)
+    assert audit.roc(np.stack(scores), np.stack(member)).above(event)
+
+
 def test_the_band_of_the_area_holds():
     rng = np.random.default_rng(3)
     truth = norm.cdf(1 / math.sqrt(2))
