@@ -29,7 +29,16 @@ def skip_without_packages(block):
             pytest.importorskip(package, reason=f"needs {package}")
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+SLOW = {"exposed.md"}  # a hundred models
+
+
+@pytest.mark.parametrize(
+    "page",
+    [
+        pytest.param(page, id=page.name, marks=[pytest.mark.nightly] if page.name in SLOW else [])
+        for page in PAGES
+    ],
+)
 def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(page, before_block=skip_without_packages)
@@ -78,7 +87,7 @@ def test_the_api_pages_have_every_public_name_once():
 
 
 NAMED = re.compile(r"`([\w/.-]+\.py)(?:::?[\w.]+)?`")
-FOLDERS = ("dpfunc", "tests", "benchmarks", "docs")
+FOLDERS = ("dpfunc", "tests", "benchmarks", "docs", "examples")
 DOCSTRINGS = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 

@@ -97,7 +97,7 @@ def test_steps(capsys):
     )
 
 
-@pytest.mark.parametrize("name", ["noise", "steps"])
+@pytest.mark.parametrize("name", ["noise", pytest.param("steps", marks=pytest.mark.nightly)])
 def test_other_targets_than_epsilon(name, capsys):
     run = [option for option in COMMANDS[name] if option not in BUDGET]
     answer = as_json(capsys, name, *run, "--advantage", "0.1")

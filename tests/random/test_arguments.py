@@ -46,7 +46,7 @@ def test_numbers_of_numpy_are_pythons():
 
 
 def test_the_widest_discrete_gaussian():
-    drawn = dp.discrete_gaussian(dp.key(0), (4000,), sigma=2.0**40).double()
-    assert float(drawn.std()) / 2.0**40 == pytest.approx(1.0, abs=0.06)  # five standard errors
+    drawn = dp.discrete_gaussian(dp.key(0), (1000,), sigma=2.0**40).double()
+    assert float(drawn.std()) / 2.0**40 == pytest.approx(1.0, abs=0.12)  # five standard errors
     with pytest.raises(ValueError, match=r"discrete_gaussian: expected 0 <= sigma <= 2\*\*40"):
         dp.discrete_gaussian(dp.key(0), (1,), sigma=2.0**41)

@@ -33,9 +33,18 @@ def test_noise_multiplier(target, rate, steps, delta):
     assert sigma == 0 or spent(sigma * (1 - 1e-5), rate, steps, delta) > target
 
 
-@settings(max_examples=3)
+@pytest.mark.nightly
+@settings(max_examples=20)
 @given(TARGET, st.floats(0.9, 5), STEPS, DELTA)
-def test_sample_rate(target, sigma, steps, delta):
+def test_any_sample_rate(target, sigma, steps, delta):
+    require_largest_rate(target, sigma, steps, delta)
+
+
+def test_sample_rate():
+    require_largest_rate(2.0, 1.1, 3000, 1e-5)
+
+
+def require_largest_rate(target, sigma, steps, delta):
     options = {"target_epsilon": target, "delta": delta, "noise_multiplier": sigma, "steps": steps}
     try:
         rate = accounting.sample_rate(**options)

@@ -102,7 +102,7 @@ def test_threads_end_before_an_interrupt_is_raised(monkeypatch):
     monkeypatch.setattr(by_numba.Thread, "join", interrupted)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     with pytest.raises(KeyboardInterrupt):
-        by_numba._in_threads(slow, 0, 300)
+        by_numba.in_threads(slow, 0, 300)
     assert len(ended) == 3
     assert not interrupts
 
@@ -113,7 +113,7 @@ def test_an_error_in_a_thread_is_raised(monkeypatch):
 
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     with pytest.raises(RuntimeError, match="of the"):
-        by_numba._in_threads(wrong, 0, 300)
+        by_numba.in_threads(wrong, 0, 300)
 
 
 def test_what_the_compiled_kernel_lists_is_decided_by_further_bits(monkeypatch):
@@ -128,7 +128,7 @@ def test_what_the_compiled_kernel_lists_is_decided_by_further_bits(monkeypatch):
 
 
 def test_more_open_pairs_than_a_kernel_can_list_are_an_error(monkeypatch):
-    monkeypatch.setattr(by_numba, "_ROOM", 3)
+    monkeypatch.setattr(by_numba, "ROOM", 3)
     with pytest.raises(RuntimeError, match=r"left \d+ pairs open"):
         release_by_numba([Piece(torch.zeros(100 * GROUP), 0)], KEYS, 3e5, 2.0**-18)
 
