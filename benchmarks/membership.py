@@ -194,9 +194,14 @@ def ratio(rounds: int, size: Size) -> float:
 
     def together() -> None:
         audit.shadow_models(
-            init, step, (of.x, of.y), key=KEY, steps=size.steps, sample_rate=RATE,
+            init,
+            step,
+            (of.x, of.y),
+            key=KEY,
+            steps=size.steps,
+            sample_rate=RATE,
             count=size.models,
-        )  # fmt: skip
+        )
 
     def alone() -> None:
         own = dp.bernoulli(KEY, (size.records,), probability=0.5)

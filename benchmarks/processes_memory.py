@@ -89,9 +89,17 @@ def peak(way, width, layers, samples):
 def by_engine(model, ids, labels, *, batch_size, shards, sharded):  # noqa: ARG001  # of the model already
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
     engine = dp.PrivacyEngine(
-        model, sample_size=len(ids), batch_size=batch_size, noise_multiplier=1.0, delta=1e-3,
-        max_grad_norm=1.0, key=KEY, group=dist.group.WORLD, shards=shards, steps=99,
-    ).attach(optimizer)  # fmt: skip
+        model,
+        sample_size=len(ids),
+        batch_size=batch_size,
+        noise_multiplier=1.0,
+        delta=1e-3,
+        max_grad_norm=1.0,
+        key=KEY,
+        group=dist.group.WORLD,
+        shards=shards,
+        steps=99,
+    ).attach(optimizer)
     data = TensorDataset(ids, labels)
     while True:
         for x, y in engine.loader(data):

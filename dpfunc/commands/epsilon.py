@@ -1,7 +1,6 @@
 """``python -m dpfunc epsilon``: what a run of DP-SGD costs."""
 
 import argparse
-import decimal
 import json
 import math
 from pathlib import Path
@@ -120,20 +119,14 @@ def _as_text(event: Event, bounds: Bounds, options: argparse.Namespace) -> str:
     if bounds.upper == math.inf:
         return f"epsilon  infinite: {event} has no guarantee at delta {options.delta:g}."
     return (
-        f"epsilon  {_rounded_up(bounds.upper)}\n"
+        f"epsilon  {shared.rounded_up(bounds.upper)}\n"
         f"proven   {bounds.lower:.7g} <= epsilon <= {bounds.upper:.7g} ({bounds.engine})\n"
         f"event    {event}\n"
-        f"means    ({_rounded_up(bounds.upper)}, {options.delta:g})-differential privacy under "
-        f"{_MEANS[options.relation]}, for whoever sees every release,\n"
+        f"means    ({shared.rounded_up(bounds.upper)}, {options.delta:g})-differential privacy "
+        f"under {_MEANS[options.relation]}, for whoever sees every release,\n"
         f"         provided that records are sampled as the event says and that nothing else that\n"
         f"         was computed from them (losses, accuracies, the choice of settings) is shown."
     )
-
-
-def _rounded_up(epsilon: float) -> str:
-    """Four digits after the point, never fewer than the proof."""
-    exact, enough = decimal.Decimal(repr(epsilon)), decimal.Context(prec=400)
-    return str(exact.quantize(decimal.Decimal("1e-4"), decimal.ROUND_CEILING, enough))
 
 
 def _number(value: float) -> float | str:

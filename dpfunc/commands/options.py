@@ -1,6 +1,7 @@
 """What the accountant's commands have in common: options, what they mean, how errors look."""
 
 import argparse
+import decimal
 import functools
 import math
 import sys
@@ -241,3 +242,9 @@ def errors_in_one_line(
             return 2
 
     return guarded
+
+
+def rounded_up(value: float) -> str:
+    """Four digits after the point. Less epsilon was not proven, and less noise may not do."""
+    exact, enough = decimal.Decimal(repr(value)), decimal.Context(prec=400)
+    return str(exact.quantize(decimal.Decimal("1e-4"), decimal.ROUND_CEILING, enough))

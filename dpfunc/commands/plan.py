@@ -151,7 +151,7 @@ def _table(rows: Sequence[Row], chosen: Row) -> str:
                 f"{row.batch_size}",
                 f"{row.sample_rate:.4g}",
                 f"{row.steps}",
-                _rounded_up(row.noise_multiplier),
+                shared.rounded_up(row.noise_multiplier),
                 f"{row.noise_per_step:.2e}",
                 f"{row.relative_noise:.2f} x least",
             ]
@@ -163,13 +163,8 @@ def _table(rows: Sequence[Row], chosen: Row) -> str:
     )
 
 
-def _rounded_up(sigma: float) -> str:
-    """Four digits after the point; noise that is rounded down may miss the budget."""
-    return f"{math.ceil(sigma * 1e4) / 1e4:.4f}"
-
-
 def _advice(options: argparse.Namespace, chosen: Row) -> str:
-    sigma = _rounded_up(chosen.noise_multiplier)
+    sigma = shared.rounded_up(chosen.noise_multiplier)
     return (
         f"\nBatches of {chosen.batch_size} with noise multiplier {sigma} for {chosen.steps} steps "
         f"keep within epsilon {options.epsilon:g} at delta {options.delta:g}."

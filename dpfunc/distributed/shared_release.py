@@ -87,9 +87,8 @@ def release_together(
     """
     mine, norms = _agreed(subject, private, processes, params, state, work)
     processes.add_up_([mine.total.values[name] for name in sorted(params)])
-    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
     part = Part(as_sum(mine.total), norms, mine.losses)
-    grads, after, _ = private.release(part, params, state, mask)
+    grads, after, _ = private.release(part, params, state, _everyone(norms))
     return grads, after, mine.aux()
 
 
@@ -129,9 +128,14 @@ def release_rows(
     return _released(private, mine, rows, params, state, clip_state)
 
 
+def _everyone(norms: Tensors) -> Tensor:
+    """The mask of samples none of which is padding."""
+    return torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
+
+
 def learned(private: PrivateGrad, norms: Tensors, state: State) -> State:
-    mask = torch.ones_like(next(iter(norms.values())), dtype=torch.bool)
-    clip_state = private.clip.update(norms, mask, state["clip"])
+    """The state of the clip rule after a step with these norms."""
+    clip_state = private.clip.update(norms, _everyone(norms), state["clip"])
     require_told(private.clip, state["clip"], clip_state)
     return clip_state
 

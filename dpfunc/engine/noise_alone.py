@@ -32,31 +32,42 @@ class NoiseAlone:
     def __init__(self, private: PrivateGrad) -> None:
         self._max_norm, self._deviation = _scales(private)
         self._squares: list[Tensor] = []
-        self._said = False
+        self._judges: bool | None = None
 
     def saw(self, grads: Tensors) -> None:
         """``grads`` were released."""
-        if self._said or self._deviation == 0 or any(type(g) is not Tensor for g in grads.values()):
+        if self._judges is None:
+            self._judges = self._would_see(grads)
+        if not self._judges:
             return
         each = [torch.linalg.vector_norm(grad.float()) for grad in grads.values()]
         self._squares.append(torch.stack(each).square().sum())
         if len(self._squares) < _STEPS:  # a device is not waited for at every step
             return
-        count = _STEPS * sum(grad.numel() for grad in grads.values())
+        count = _numbers(grads)
         total = float(torch.stack(self._squares).double().sum()) / self._deviation**2
         self._squares = []
-        spread = math.sqrt(2 * count)
-        if _STEPS * (_VISIBLE * self._max_norm / self._deviation) ** 2 >= _FAR * spread > 0:
-            self._said = total - count <= _NEAR * spread
-        if self._said:
+        if total - count <= _NEAR * math.sqrt(2 * count):
+            self._judges = False  # once is enough
             warnings.warn(
                 f"PrivacyEngine: the gradients of the last {_STEPS} steps cannot be told from "
                 "noise alone. Either every sample was dropped, because the model has diverged and "
                 "no gradient is finite, or the gradients are small beside the noise. In private, "
                 "engine.dropped_share() tells which; a diverged model needs a lower learning rate "
                 "and a new run.",
-                stacklevel=4,
+                stacklevel=5,
             )
+
+    def _would_see(self, grads: Tensors) -> bool:
+        """Whether a usual mean gradient stands out. Rows of a process are not judged."""
+        if self._deviation == 0 or any(type(grad) is not Tensor for grad in grads.values()):
+            return False
+        seen = _STEPS * (_VISIBLE * self._max_norm / self._deviation) ** 2
+        return seen >= _FAR * math.sqrt(2 * _numbers(grads)) > 0
+
+
+def _numbers(grads: Tensors) -> int:
+    return _STEPS * sum(grad.numel() for grad in grads.values())
 
 
 def _scales(private: PrivateGrad) -> tuple[float, float]:

@@ -123,7 +123,7 @@ class PrivacyEngine(Account):
         shards: int | None = None,
     ) -> None:
         require_options(max_grad_norm, clip, loss_reduction)
-        rule: ClipRule = Clip(max_grad_norm) if clip is None else clip  # type: ignore[arg-type]
+        rule: ClipRule = Clip(max_grad_norm) if clip is None else clip  # type: ignore[arg-type]  # one is given
         sampler, batch_size = sampler_of(data, sample_size, batch_size, sampler)
         self.sample_size = sampler.size
         require_one_shard(group, strategy, rule)

@@ -110,8 +110,16 @@ def _row(path: Path, number: int, line: bytes) -> Row:
         event = None if of["event"] is None else from_json(json.dumps(of["event"]))
         epsilon = None if of["epsilon"] is None else float(of["epsilon"])
         results = {name: float(value) for name, value in of["results"].items()}
-        row = Row(of["config"], of["seed"], results, event, epsilon, of["delta"], of["seconds"],
-                  of["versions"])  # fmt: skip
+        row = Row(
+            of["config"],
+            of["seed"],
+            results,
+            event,
+            epsilon,
+            of["delta"],
+            of["seconds"],
+            of["versions"],
+        )
         whole = row.hash == of["hash"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ValueError(

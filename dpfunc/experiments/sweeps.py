@@ -90,13 +90,15 @@ def configs(subject: str, grid: Grid) -> list[Config]:
     """The settings of a grid, each once."""
     if isinstance(grid, Mapping):
         require(
-            all(isinstance(values, Sequence) and not isinstance(values, str)
-                for values in grid.values()),
+            all(
+                isinstance(values, Sequence) and not isinstance(values, str)
+                for values in grid.values()
+            ),
             subject,
             "a list of values for each name of the grid",
             dict(grid),
             "write a single value as [value]",
-        )  # fmt: skip
+        )
         every = [
             dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())
         ]

@@ -3,7 +3,7 @@
 import csv
 import decimal
 import io
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -109,13 +109,16 @@ def _groups(
     require(len(rows) > 0, subject, "at least one row", rows, "pass what sweep returned")
     groups: dict[tuple[object, ...], list[float]] = {}
     for row in rows:
-        label = tuple(row.config[name] if name in row.config else row.number(name)
-                      for name in names)  # fmt: skip
+        label = tuple(
+            row.config[name] if name in row.config else row.number(name) for name in names
+        )
         groups.setdefault(label, []).append(row.number(value))
-    order: Callable[[tuple[object, ...]], list[tuple[str, object]]] = lambda label: [  # noqa: E731
-        (type(part).__name__ if isinstance(part, str) else "", part) for part in label
-    ]
-    return sorted(groups.items(), key=lambda item: order(item[0]))
+    return sorted(groups.items(), key=lambda item: _order(item[0]))
+
+
+def _order(label: tuple[object, ...]) -> list[tuple[str, object]]:
+    """Numbers before words, each by size: the two cannot be compared."""
+    return [(type(part).__name__ if isinstance(part, str) else "", part) for part in label]
 
 
 def _digits(name: str, number: float) -> str:

@@ -91,7 +91,7 @@ class AdamBC(torch.optim.Optimizer):
         super().__init__(params, defaults)
 
     @torch.no_grad()
-    def step(self, closure: None = None) -> None:  # type: ignore[override]
+    def step(self, closure: None = None) -> None:  # type: ignore[override]  # no closure is taken
         """One step. A closure is refused: a private gradient is made once."""
         require(closure is None, "AdamBC", "step() without a closure", closure, "compute it before")
         for group in self.param_groups:

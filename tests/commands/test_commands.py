@@ -9,7 +9,7 @@ import pytest
 
 from dpfunc import accounting
 from dpfunc.__main__ import main
-from dpfunc.commands.epsilon import _rounded_up as rounded_up
+from dpfunc.commands.options import rounded_up
 from dpfunc.commands.plan import Row, smallest_within
 from dpfunc.commands.plots import tradeoff
 

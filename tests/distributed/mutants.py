@@ -8,7 +8,7 @@ import sys
 from tests.mutation import Mutant, main
 
 _ANY_NUMBER = "l15_processes::test_any_number_of_processes_releases_what_one_does"
-_RELEASE = "grads, after, _ = private.release(part, params, state, mask)"
+_RELEASE = "grads, after, _ = private.release(part, params, state, _everyone(norms))"
 _FULLY = "l15e_fully_sharded::test_rows_of_fully_shard_are_the_release_of_the_plain_model"
 _SHARED = "l15f_tensor_parallel::test_shared_samples_are_released_as_by_one_process"
 _ADDED = "processes.add_up_([mine.total.values[name] for name in sorted(params)])"

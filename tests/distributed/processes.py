@@ -18,6 +18,17 @@ _SERVER.set_forkserver_preload(["tests.distributed.warm"])
 PATIENCE = 180  # seconds: others may use the machine
 
 
+def said_by(function, cases):
+    """For a run: ``function`` of each case, or ``"TypeError: its words"``; an error ends no run."""
+    said = []
+    for case in cases:
+        try:
+            said.append(function(case))
+        except Exception as error:
+            said.append(f"{type(error).__name__}: {error}")
+    return said
+
+
 def run(function, world, *args, patience=PATIENCE):
     """``function(*args)`` in ``world`` processes of one group: what it returned, by rank.
 

@@ -101,13 +101,24 @@ def test_runs_of_a_sweep_or_of_another_key_are_refused(tmp_path):
     experiments.sweep(run, grid, seeds=3, path=path, key=dp.key(3))
     for seed in (3, 4):
         with pytest.raises(ValueError, match="a file of this selection's own"):
-            experiments.select(run, grid, score="accuracy", event=EVENT, mean_runs=50, path=path,
-                               key=dp.key(seed), delta=1e-6)  # fmt: skip
+            experiments.select(
+                run,
+                grid,
+                score="accuracy",
+                event=EVENT,
+                mean_runs=50,
+                path=path,
+                key=dp.key(seed),
+                delta=1e-6,
+            )
 
 
 def test_no_run_is_an_answer(tmp_path):
-    seeds = [s for s in range(20) if selected(tmp_path / str(s), s, mean_runs=0.5,
-                                              shape=float("inf")).best is None]  # fmt: skip
+    seeds = [
+        s
+        for s in range(20)
+        if selected(tmp_path / str(s), s, mean_runs=0.5, shape=float("inf")).best is None
+    ]
     assert 5 < len(seeds) < 19
 
 

@@ -8,11 +8,19 @@ from dpfunc.experiments import Row
 
 def rows():
     return [
-        Row({"lr": lr, "data": "a"}, seed, {"accuracy": lr + seed / 10}, accounting.Gaussian(sigma),
-            1.0 / sigma, 1e-5, 2.0, {})
+        Row(
+            {"lr": lr, "data": "a"},
+            seed,
+            {"accuracy": lr + seed / 10},
+            accounting.Gaussian(sigma),
+            1.0 / sigma,
+            1e-5,
+            2.0,
+            {},
+        )
         for sigma, lr in ((1.0, 0.5), (2.0, 0.25))
         for seed in range(5)
-    ]  # fmt: skip
+    ]
 
 
 def test_a_table_has_medians_and_quartiles_over_seeds():

@@ -35,9 +35,17 @@ def problem():
 
 def engine_for(model):
     return dp.PrivacyEngine(
-        model, sample_size=SIZE, batch_size=12, noise_multiplier=1.0, max_grad_norm=0.5,
-        delta=1e-3, key=KEY, steps=6, group=dist.group.WORLD, shards=SHARDS,
-    )  # fmt: skip
+        model,
+        sample_size=SIZE,
+        batch_size=12,
+        noise_multiplier=1.0,
+        max_grad_norm=0.5,
+        delta=1e-3,
+        key=KEY,
+        steps=6,
+        group=dist.group.WORLD,
+        shards=SHARDS,
+    )
 
 
 def weights(module):
@@ -68,15 +76,26 @@ def by_trainer(folder):
     parts = SHARDS // dist.get_world_size()
     callback = PrivacyCallback(engine, gradient_accumulation_steps=parts)
     arguments = TrainingArguments(
-        folder, max_steps=6, optim="sgd", learning_rate=0.3, lr_scheduler_type="constant",
-        use_cpu=True, save_strategy="no", report_to="none", disable_tqdm=True,
-        logging_strategy="no", **callback.arguments,
-    )  # fmt: skip
+        folder,
+        max_steps=6,
+        optim="sgd",
+        learning_rate=0.3,
+        lr_scheduler_type="constant",
+        use_cpu=True,
+        save_strategy="no",
+        report_to="none",
+        disable_tqdm=True,
+        logging_strategy="no",
+        **callback.arguments,
+    )
     data = [{"x": row, "labels": label} for row, label in zip(x, labels, strict=True)]
     Trainer(
-        model, arguments, callbacks=[callback], train_dataset=callback.dataset(data),
+        model,
+        arguments,
+        callbacks=[callback],
+        train_dataset=callback.dataset(data),
         data_collator=callback.collator(),
-    ).train()  # fmt: skip
+    ).train()
     assert engine.steps_taken == 6
     return weights(model)
 
@@ -103,11 +122,19 @@ def by_lightning(folder):
     engine = engine_for(model)
     callback = PrivacyCallback(engine, accumulate_grad_batches=SHARDS // world)
     trainer = lightning.Trainer(
-        max_steps=6, callbacks=[callback], accelerator="cpu", devices=world, logger=False,
-        strategy="ddp" if world > 1 else "auto", use_distributed_sampler=False,
-        accumulate_grad_batches=SHARDS // world, enable_checkpointing=False,
-        enable_progress_bar=False, enable_model_summary=False, default_root_dir=folder,
-    )  # fmt: skip
+        max_steps=6,
+        callbacks=[callback],
+        accelerator="cpu",
+        devices=world,
+        logger=False,
+        strategy="ddp" if world > 1 else "auto",
+        use_distributed_sampler=False,
+        accumulate_grad_batches=SHARDS // world,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        default_root_dir=folder,
+    )
     trainer.fit(Module(), callback.loader(torch.utils.data.TensorDataset(x, labels)))
     assert engine.steps_taken == 6
     return weights(model)
@@ -127,12 +154,12 @@ def require_all_equal(by_rank, expected):
 
 
 def test_the_trainer_of_hugging_face_on_two_processes(tmp_path, expected):
-    pytest.importorskip("transformers")
+    pytest.importorskip("transformers", reason="needs transformers")
     require_all_equal(run(by_trainer, 2, str(tmp_path)), expected)
 
 
 def test_lightning_on_two_processes(tmp_path, expected):
-    pytest.importorskip("lightning")
+    pytest.importorskip("lightning", reason="needs lightning")
     require_all_equal(run(by_lightning, 2, str(tmp_path)), expected)
 
 

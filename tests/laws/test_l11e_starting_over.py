@@ -19,9 +19,14 @@ def begun(**options):
     data = TensorDataset(dp.normal(dp.key(1), (SIZE, 3)), torch.arange(SIZE) % 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
     engine = dp.PrivacyEngine(
-        model, sample_size=SIZE, batch_size=12, noise_multiplier=0.0, max_grad_norm=1e-3,
-        delta=1e-3, key=KEY,
-    ).attach(optimizer)  # fmt: skip
+        model,
+        sample_size=SIZE,
+        batch_size=12,
+        noise_multiplier=0.0,
+        max_grad_norm=1e-3,
+        delta=1e-3,
+        key=KEY,
+    ).attach(optimizer)
     loader = engine.loader(data, **options)
 
     def take(parts, step=True):

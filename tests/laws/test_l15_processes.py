@@ -8,7 +8,7 @@ import torch
 import dpfunc as dp
 from dpfunc.distributed.processes import Processes
 from dpfunc.step.private_grad import PrivateGrad
-from tests.distributed.processes import run
+from tests.distributed.processes import run, said_by
 from tests.distributed.runs import (
     CLIPS,
     KEY,
@@ -176,18 +176,8 @@ WRONG = {
 }
 
 
-def all_wrong(cases):
-    said = []
-    for case in cases:
-        try:
-            said.append(wrong(case))
-        except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
-    return said
-
-
 def test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released():
-    first, second = run(all_wrong, 2, ["nothing", *WRONG])
+    first, second = run(said_by, 2, wrong, ["nothing", *WRONG])
     assert first[0] == second[0] == "released"
     for case, ours, theirs in zip(WRONG, first[1:], second[1:], strict=True):
         assert WRONG[case] in ours, case

@@ -1,7 +1,5 @@
 """L15, for loops: an engine on any number of processes releases the same, bit for bit."""
 
-import os
-
 import pytest
 import torch
 import torch.nn.functional as F
@@ -10,7 +8,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import TensorDataset
 
 import dpfunc as dp
-from tests.distributed.processes import run
+from tests.distributed.processes import run, said_by
 from tests.distributed.runs import CLIPS, KEY, SIZE, problem, some
 
 OPTIONS = {"noise_multiplier": 1.0, "max_grad_norm": 0.5, "delta": 1e-3}
@@ -167,20 +165,8 @@ WRONG = {
 }
 
 
-def all_wrong(cases):
-    said = []
-    for case in cases:
-        try:
-            said.append(one_loop(case))
-        except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
-            if os.environ.get("SHOW"):
-                print(case, said[-1])
-    return said
-
-
 def test_what_each_wrong_use_says_and_that_nothing_is_released():
-    first, second = run(all_wrong, 2, ["nothing", *WRONG])
+    first, second = run(said_by, 2, one_loop, ["nothing", *WRONG])
     assert first[0] == second[0] == "released"
     for case, ours, theirs in zip(WRONG, first[1:], second[1:], strict=True):
         assert WRONG[case] in ours, (case, ours)

@@ -22,9 +22,16 @@ def problem(name):
     transformers = pytest.importorskip("transformers")
     torch.manual_seed(0)
     config = transformers.GPT2Config(
-        vocab_size=WORDS, n_positions=8, n_embd=16, n_layer=2, n_head=2,
-        resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False,
-    )  # fmt: skip
+        vocab_size=WORDS,
+        n_positions=8,
+        n_embd=16,
+        n_layer=2,
+        n_head=2,
+        resid_pdrop=0.0,
+        embd_pdrop=0.0,
+        attn_pdrop=0.0,
+        use_cache=False,
+    )
     model = transformers.GPT2LMHeadModel(config)
     if name == "LoRA":
         peft = pytest.importorskip("peft")
@@ -74,9 +81,16 @@ def loop(name, sharded=False):
     own = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.SGD(own, lr=0.3)
     engine = dp.PrivacyEngine(
-        model, sample_size=SIZE, batch_size=SIZE * RATE, noise_multiplier=1.0, max_grad_norm=0.5,
-        delta=1e-3, key=KEY, group=dist.group.WORLD, shards=SHARDS,
-    ).attach(optimizer)  # fmt: skip
+        model,
+        sample_size=SIZE,
+        batch_size=SIZE * RATE,
+        noise_multiplier=1.0,
+        max_grad_norm=0.5,
+        delta=1e-3,
+        key=KEY,
+        group=dist.group.WORLD,
+        shards=SHARDS,
+    ).attach(optimizer)
     releases = []
     for (batch,) in engine.loader(TensorDataset(ids)):
         optimizer.zero_grad()

@@ -9,7 +9,7 @@ from torch import nn
 from torch.utils.data import TensorDataset
 
 import dpfunc as dp
-from tests.distributed.processes import run
+from tests.distributed.processes import run, said_by
 from tests.distributed.runs import CLIPS, KEY, SIZE, problem, some
 
 SHARDS = 12
@@ -35,9 +35,15 @@ def engine_for(model, clip="Clip", momentum=0.9, **options):
     optimizer = torch.optim.SGD(own, lr=0.3, momentum=momentum)
     options = {"group": dist.group.WORLD, "shards": SHARDS, **options}
     engine = dp.PrivacyEngine(
-        model, sample_size=SIZE, batch_size=24.0, key=KEY, noise_multiplier=1.0, delta=1e-3,
-        clip=CLIPS[clip], **options,
-    ).attach(optimizer)  # fmt: skip
+        model,
+        sample_size=SIZE,
+        batch_size=24.0,
+        key=KEY,
+        noise_multiplier=1.0,
+        delta=1e-3,
+        clip=CLIPS[clip],
+        **options,
+    ).attach(optimizer)
     return engine, optimizer
 
 
@@ -180,16 +186,6 @@ WRONG = {
 }
 
 
-def all_wrong(cases):
-    said = []
-    for case in cases:
-        try:
-            said.append(one_wrong_loop(case))
-        except Exception as error:
-            said.append(f"{type(error).__name__}: {error}")
-    return said
-
-
 def on_another_mesh():
     from torch.distributed.fsdp import fully_shard
 
@@ -207,7 +203,7 @@ def test_rows_on_other_processes_than_the_records_are_refused():
 
 
 def test_what_each_wrong_use_says_on_all_processes():
-    first, second = run(all_wrong, 2, ["nothing", *WRONG])
+    first, second = run(said_by, 2, one_wrong_loop, ["nothing", *WRONG])
     assert first[0] == second[0] == 1, (first[0], second[0])
     for case, ours, theirs in zip(WRONG, first[1:], second[1:], strict=True):
         assert WRONG[case] in str(ours), (case, ours)

@@ -16,22 +16,35 @@ from dpfunc.distributed import (
 )
 from dpfunc.distributed.processes import Processes
 from dpfunc.distributed.tensor_parallel import norms_of_parts
-from tests.distributed.processes import run
+from tests.distributed.processes import run, said_by
 from tests.distributed.runs import CLIPS, KEY
 
 SIZE, RATE, SHARDS, WORDS, WIDTH, HEADS = 40, 0.4, 2, 12, 8, 4
 AXES = {
-    "up.weight": 0, "up.bias": 0, "down.weight": 1, "table": 1,
-    "q": 0, "k": 0, "v": 0, "out": 1,
-}  # fmt: skip
+    "up.weight": 0,
+    "up.bias": 0,
+    "down.weight": 1,
+    "table": 1,
+    "q": 0,
+    "k": 0,
+    "v": 0,
+    "out": 1,
+}
 
 
 def problem():
     shapes = {
-        "table": (WORDS, WIDTH), "norm": (WIDTH,), "q": (WIDTH, WIDTH), "k": (WIDTH, WIDTH),
-        "v": (WIDTH, WIDTH), "out": (WIDTH, WIDTH), "up.weight": (16, WIDTH), "up.bias": (16,),
-        "down.weight": (3, 16), "down.bias": (3,),
-    }  # fmt: skip
+        "table": (WORDS, WIDTH),
+        "norm": (WIDTH,),
+        "q": (WIDTH, WIDTH),
+        "k": (WIDTH, WIDTH),
+        "v": (WIDTH, WIDTH),
+        "out": (WIDTH, WIDTH),
+        "up.weight": (16, WIDTH),
+        "up.bias": (16,),
+        "down.weight": (3, 16),
+        "down.bias": (3,),
+    }
     params = {
         name: 0.5 * dp.normal(dp.key(20 + place), shape)
         for place, (name, shape) in enumerate(shapes.items())
@@ -229,18 +242,8 @@ WRONG = {
 }
 
 
-def all_wrong(cases):
-    said = []
-    for case in cases:
-        try:
-            said.append(wrong(case))
-        except Exception as error:
-            said.append(str(error))
-    return said
-
-
 def test_what_each_wrong_use_says():
-    for said in run(all_wrong, 2, ["nothing", *WRONG]):
+    for said in run(said_by, 2, wrong, ["nothing", *WRONG]):
         assert said[0] == "released"
         for words, ours in zip(WRONG.values(), said[1:], strict=True):
             assert words in ours, ours

@@ -8,8 +8,8 @@ MUTANTS = [
     Mutant(
         "a run of noise alone passes in silence",
         "engine/noise_alone.py",
-        "self._said = total - count <= _NEAR * spread",
-        "self._said = total - count <= -_NEAR * spread",
+        "if total - count <= _NEAR * math.sqrt(2 * count):",
+        "if total - count <= -_NEAR * math.sqrt(2 * count):",
         "noise_alone::test_what_is_called_noise",
     ),
     Mutant(

@@ -160,9 +160,11 @@ def test_what_a_rule_learns_of_the_users_is_paid_for():
         _, state = rounds.release(updates_of(4), state)
     event = rounds.event(state, sample_rate=0.1)
     private = dp.PrivateGrad(
-        lambda params, x: (params["w"] * x).sum(), clip=rounds.clip, noise=rounds.noise,
+        lambda params, x: (params["w"] * x).sum(),
+        clip=rounds.clip,
+        noise=rounds.noise,
         expected_batch_size=4,
-    )  # fmt: skip
+    )
     assert event == private.event(state, sample_rate=0.1)
     alone = rounds.noise.event(state["noise"], sample_rate=0.1)
     assert accounting.epsilon(event, delta=1e-5) > accounting.epsilon(alone, delta=1e-5) * 1.01

@@ -13,7 +13,7 @@ _f64 = np.float64
 
 
 @compiled()
-def add_bands(back, n0, n1, n2, n3, w0, w1, w2, w3):  # type: ignore[no-untyped-def]
+def add_bands(back, n0, n1, n2, n3, w0, w1, w2, w3):  # type: ignore[no-untyped-def]  # numba types it
     """Four bands at a time, which reads and writes ``back`` once."""
     for i in range(len(back)):
         first = w0 * _f64(n0[i]) + w1 * _f64(n1[i])
@@ -21,7 +21,7 @@ def add_bands(back, n0, n1, n2, n3, w0, w1, w2, w3):  # type: ignore[no-untyped-
 
 
 @compiled()
-def in_grid(out, own, back, inverse, step, per_step, fine):  # type: ignore[no-untyped-def]
+def in_grid(out, own, back, inverse, step, per_step, fine):  # type: ignore[no-untyped-def]  # numba types it
     """``out = fine * (R mod coarse - back)``."""
     for i in range(len(out)):
         rounded = nearest(_f64(own[i]) * inverse)
@@ -31,7 +31,7 @@ def in_grid(out, own, back, inverse, step, per_step, fine):  # type: ignore[no-u
 
 
 @compiled()
-def taken_back(first, last, sums, wanted, earlier, weights, settings, kind, whole):  # type: ignore[no-untyped-def]
+def taken_back(first, last, sums, wanted, earlier, weights, settings, kind, whole):  # type: ignore[no-untyped-def]  # numba types it
     """``wanted = fine * (R mod coarse - sum_i weights[i] n_i)`` of items ``first`` to ``last``.
 
     ``sums``, ``wanted``, ``earlier``: addresses of items, of dtypes ``kind``, float64 and
@@ -61,7 +61,7 @@ def taken_back(first, last, sums, wanted, earlier, weights, settings, kind, whol
 
 
 @compiled()
-def told_apart(first, last, sums, noisy, released, noise, most, settings, kind, whole):  # type: ignore[no-untyped-def]
+def told_apart(first, last, sums, noisy, released, noise, most, settings, kind, whole):  # type: ignore[no-untyped-def]  # numba types it
     """What is released, and its noise in whole numbers; how many of these are beyond ``most``."""
     own, made = items_at(sums, last, kind)[first:last], items_at(noisy, last, _f64)[first:last]
     out, kept = items_at(released, last, kind)[first:last], items_at(noise, last, whole)[first:last]
@@ -69,7 +69,7 @@ def told_apart(first, last, sums, noisy, released, noise, most, settings, kind, 
 
 
 @compiled()
-def parted(out, kept, own, made, most, settings, kind, whole):  # type: ignore[no-untyped-def]
+def parted(out, kept, own, made, most, settings, kind, whole):  # type: ignore[no-untyped-def]  # numba types it
     """`told_apart` of arrays."""
     inverse, step, per_step, fine = settings[0], settings[1], settings[2], settings[3]
     beyond = 0

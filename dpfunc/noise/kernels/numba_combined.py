@@ -21,7 +21,7 @@ LISTED = 2  # columns of ``listed``: pair, and side
 
 
 @compiled()
-def add_up(rows, row, reach, small, large, most_square, cosines, sines, errors):  # type: ignore[no-untyped-def]
+def add_up(rows, row, reach, small, large, most_square, cosines, sines, errors):  # type: ignore[no-untyped-def]  # numba types it
     """Add one stream's share of a row of pairs to ``cosines``, ``sines`` and ``errors``."""
     for b in range(BLOCKS):
         square, radius, cosine, sine = polar(rows[row, b], rows[row + ROWS, b])
@@ -35,7 +35,7 @@ def add_up(rows, row, reach, small, large, most_square, cosines, sines, errors):
 
 
 @compiled()
-def ends_of(radius_word, angle_word, side, reach, error):  # type: ignore[no-untyped-def]
+def ends_of(radius_word, angle_word, side, reach, error):  # type: ignore[no-untyped-def]  # numba types it
     """Below and above ``reach`` times the normal of a pair: the corners of its cell."""
     m, q = _f64(radius_word >> _u32(1)), _f64(angle_word & _u32(0x3FFFFFFF))
     scale = abs(reach)
@@ -55,7 +55,7 @@ def ends_of(radius_word, angle_word, side, reach, error):  # type: ignore[no-unt
 
 
 @compiled()
-def release_group(group, states, rows, sums, work, numbers, settings, listed, count, kind):  # type: ignore[no-untyped-def]
+def release_group(group, states, rows, sums, work, numbers, settings, listed, count, kind):  # type: ignore[no-untyped-def]  # numba types it
     """One whole group in place; what is left open keeps its sum and is listed.
 
     ``rows`` uint32 ``[streams, 16, BLOCKS]``. ``work`` float32 ``[ROWS, 3, BLOCKS]``. ``numbers``
@@ -117,7 +117,7 @@ SETTINGS = ("1 / grid", "grid", "most square", "slack", "error", "sum's error")
 
 
 @compiled()
-def release_groups(  # type: ignore[no-untyped-def]
+def release_groups(  # type: ignore[no-untyped-def]  # numba types it
     first, last, states, address, start, size, numbers, settings, listed, kind
 ):
     """Groups ``first`` to ``last`` of one piece in place; how many items are listed."""

@@ -75,8 +75,10 @@ def test_a_band_at_a_rate_holds_however_few_tell_where_that_rate_is(n_in, n_out)
 def test_a_few_targets_that_tell_nothing_are_seldom_above(targets):
     rng = np.random.default_rng(9)
     event, cases = accounting.Gaussian(50.0), 40
-    found = [audit.roc(rng.normal(size=(targets, 200)), rng.random((targets, 200)) < 0.5)
-             for _ in range(cases)]  # fmt: skip
+    found = [
+        audit.roc(rng.normal(size=(targets, 200)), rng.random((targets, 200)) < 0.5)
+        for _ in range(cases)
+    ]
     assert sum(curve.above(event) for curve in found) <= cases * 0.05 + 3 * math.sqrt(cases * 0.05)
     scores, member = zip(*(seen(rng, 200, 200, 1.5) for _ in range(targets)), strict=True)
     assert audit.roc(np.stack(scores), np.stack(member)).above(event)
