@@ -1,9 +1,10 @@
 """A training run that is killed again and again, and resumes from its last saved state.
 
-    python tests/engine/crashing_run.py FOLDER STEPS KILLS
+    python -m tests.engine.crashing_run FOLDER STEPS KILLS
 
-Each line of FOLDER/released is a step and the digest of the gradients it released. A killed step is
-taken again, so that a step may be released twice.
+It runs twice: in FOLDER/straight to its end, in FOLDER/crashed with kills. Each line of the file
+released is a step and the digest of the gradients it released. A killed step is taken again, so
+that a step may be released twice.
 """
 
 import hashlib
@@ -96,12 +97,15 @@ def main() -> None:
         for some in (1, 2):  # what torch loads at its first use, the children then have
             train(Path(scratch), some, nowhere.fileno())
     rng = random.Random(1)
-    killed = sum(kill_in_the_middle(*child(folder, steps), rng) for _ in range(kills))
-    process, reports = child(folder, steps)
-    while os.read(reports, 100):
-        pass
-    _, status = os.waitpid(process, 0)
-    print(killed, os.waitstatus_to_exitcode(status))
+    for name, times in (("straight", 0), ("crashed", kills)):
+        run = folder / name
+        run.mkdir()
+        killed = sum(kill_in_the_middle(*child(run, steps), rng) for _ in range(times))
+        process, reports = child(run, steps)
+        while os.read(reports, 100):
+            pass
+        _, status = os.waitpid(process, 0)
+        print(killed, os.waitstatus_to_exitcode(status))
 
 
 if __name__ == "__main__":
