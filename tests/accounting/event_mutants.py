@@ -360,6 +360,20 @@ MUTANTS = [
         "ndtr(-distance / multiplier)",
         "histograms::test_no_neighbours_are_further_apart",
     ),
+    Mutant(
+        "what one engine cannot reach passed on as an error",
+        "accounting/engines/choice.py",
+        "            if len(in_turn) == 1:\n                raise\n            continue",
+        "            raise",
+        "one_path::test_an_answer_and_no_warning_where_noise_is_small",
+    ),
+    Mutant(
+        "a lower end below zero",
+        "accounting/engines/choice.py",
+        "max(0.0, min(cap, lower.lower + moved[0]))",
+        "min(cap, lower.lower + moved[0]) - 1.0",
+        "one_path::test_an_answer_and_no_warning_where_noise_is_small",
+    ),
 ]
 
 LISTS = [(MUTANTS, "tests/accounting/**/test_{}.py")]

@@ -47,4 +47,25 @@ MUTANTS = [
         "        True,",
         "key_files::test_what_others_may_touch_is_refused",
     ),
+    Mutant(
+        "what a norm calls after itself forgotten",
+        "modules/mending/norm_then.py",
+        "            x = child(x)\n        return x",
+        "            child(x)\n        return x",
+        "norm_then::test_submodules_are_kept_and_called_after_the_norm",
+    ),
+    Mutant(
+        "noise for the real parts of complex sums",
+        "noise/lattice.py",
+        "if not v.is_floating_point()}",
+        "if not v.is_floating_point() and not v.is_complex()}",
+        "gaussian::test_sums_of_other_than_real_floats_are_refused",
+    ),
+    Mutant(
+        "a negative size passed on to torch",
+        "random/shapes.py",
+        'require(is_count(size), subject, "a shape of ints >= 0", shape, "pass how many to draw")',
+        "pass",
+        "arguments::test_a_size_that_is_none_is_refused_in_the_samplers_own_name",
+    ),
 ]
