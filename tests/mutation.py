@@ -8,6 +8,7 @@ whether any survived. ``l7`` names all files of a law, ``l7_views`` one of them,
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -39,8 +40,8 @@ def _run(mutants: Sequence[Mutant], pattern: str) -> int:
     survived = 0
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(lambda mutant: _first_reds(mutant, pattern), mutants)
-        for mutant, reds in zip(mutants, found, strict=True):
-            survived += not _report(mutant, reds)
+        for mutant, (reds, seconds) in zip(mutants, found, strict=True):
+            survived += not _report(mutant, reds, seconds)
     print(f"{len(mutants) - survived} of {len(mutants)} mutants caught by all named for them")
     return int(survived > 0)
 
@@ -61,10 +62,12 @@ def planted(mutant: Mutant) -> Iterator[Path]:
         yield copy
 
 
-def _first_reds(mutant: Mutant, pattern: str) -> dict[str, str | None]:
-    """For each name the first test that fails with the mistake in place, in a copy."""
+def _first_reds(mutant: Mutant, pattern: str) -> tuple[dict[str, str | None], float]:
+    """For each name the first test that fails with the mistake in place, in a copy; seconds."""
+    begun = time.monotonic()
     with planted(mutant) as copy:
-        return {name: _first_red(copy, mutant, pattern, name) for name in names_of(mutant)}
+        reds = {name: _first_red(copy, mutant, pattern, name) for name in names_of(mutant)}
+    return reds, time.monotonic() - begun
 
 
 def _first_red(copy: Path, mutant: Mutant, pattern: str, name: str) -> str | None:
@@ -80,13 +83,13 @@ def _first_red(copy: Path, mutant: Mutant, pattern: str, name: str) -> str | Non
     return red
 
 
-def _report(mutant: Mutant, reds: dict[str, str | None]) -> bool:
+def _report(mutant: Mutant, reds: dict[str, str | None], seconds: float) -> bool:
     """Print what went red; whether all that has to notice did."""
     caught = all(reds.values())
     states = ", ".join(f"{name} {'red' if red else 'GREEN'}" for name, red in reds.items())
     print(f"{'caught' if caught else 'SURVIVED':8}  {mutant.mistake:64}  {states}")
     first = next((red for red in reds.values() if red), "nothing failed")
-    print(f"          {first}", flush=True)
+    print(f"{seconds:8.1f}  {first}", flush=True)
     return caught
 
 
