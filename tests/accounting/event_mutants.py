@@ -328,8 +328,8 @@ MUTANTS = [
     Mutant(
         "a coarse answer on the wrong side",
         "accounting/questions/frontier.py",
-        "return good\n        x = self._by_secants",
-        "return bad\n        x = self._by_secants",
+        "return self.good if is_near",
+        "return self.bad if is_near",
         "calibrate::test_a_coarse_answer_meets_the_target_and_is_as_near_as_asked",
     ),
     Mutant(

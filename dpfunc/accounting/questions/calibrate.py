@@ -232,7 +232,7 @@ def steps(
     frontier = Frontier(event, target, after, relation)
     frontier.require_room("steps")
     limit = math.log(_MOST_STEPS // 2)
-    guess = frontier.guess(1.0, (0.0, limit))
+    guess = frontier.guess(1.0, (0.0, limit)).x
     require(
         guess < limit - 0.1 or frontier.excess(limit) > 0,
         "steps",
