@@ -187,14 +187,15 @@ def reached(event: Event, options: argparse.Namespace) -> tuple[dict[str, float]
     relation: Relation = options.relation
     if options.advantage is not None:
         value = accounting.advantage(event, relation=relation)
-        return {"advantage": value}, f"advantage {value:.6g} of {options.advantage:g}"
+        return {"advantage": value}, f"advantage {six_digits_up(value)} of {options.advantage:g}"
     if options.tradeoff is not None:
         alpha, beta = options.tradeoff
         missed = accounting.tradeoff(event, alpha=alpha, relation=relation)
-        words = f"a share {missed:.6g} missed, {beta:g} wanted, at false positive rate {alpha:g}"
+        least = "0" if missed == 0 else six_digits_up(-missed).removeprefix("-")  # from below
+        words = f"a share {least} missed, {beta:g} wanted, at false positive rate {alpha:g}"
         return {"alpha": alpha, "beta": missed}, words
     spent = accounting.epsilon(event, delta=options.delta, relation=relation)
-    words = f"epsilon {spent:.6g} of {options.epsilon:g} at delta {options.delta:g}"
+    words = f"epsilon {six_digits_up(spent)} of {options.epsilon:g} at delta {options.delta:g}"
     return {"epsilon": spent, "delta": options.delta}, words
 
 
@@ -248,3 +249,9 @@ def rounded_up(value: float) -> str:
     """Four digits after the point. Less epsilon was not proven, and less noise may not do."""
     exact, enough = decimal.Decimal(repr(value)), decimal.Context(prec=400)
     return str(exact.quantize(decimal.Decimal("1e-4"), decimal.ROUND_CEILING, enough))
+
+
+def six_digits_up(value: float) -> str:
+    """Six digits in all, which suits small numbers as well; never below the value."""
+    up = decimal.Context(prec=6, rounding=decimal.ROUND_CEILING)
+    return f"{float(up.create_decimal(repr(value))):.6g}"

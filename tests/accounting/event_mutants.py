@@ -309,7 +309,7 @@ MUTANTS = [
         "accounting/engines/lattice/sums.py",
         "enough = much * math.exp(min(700.0, float(wanted.min())))",
         "enough = much * math.exp(float(wanted.min()))",
-        "one_path::test_an_answer_and_no_warning_where_noise_is_small",
+        "lattice_sums::test_a_target_that_everything_meets_overflows_nothing",
     ),
     Mutant(
         "a number of NumPy kept in an event",
@@ -326,10 +326,38 @@ MUTANTS = [
         "given::test_delta_is_the_sum_over_outcomes",
     ),
     Mutant(
+        "the bulk left out where an answer sees it",
+        "accounting/engines/lattice/sums.py",
+        "            if np.all(place >= bottom):\n                return found",
+        "            return found",
+        "rare::test_nothing_is_left_out_that_an_answer_sees",
+    ),
+    Mutant(
+        "the bulk left out of a delta that sees it",
+        "accounting/engines/lattice/sums.py",
+        "        if place[0] >= block.bottom[0]:",
+        "        if True:",
+        "rare::test_nothing_is_left_out_that_an_answer_sees",
+    ),
+    Mutant(
+        "the errors of rare losses not counted",
+        "accounting/engines/lattice/sums.py",
+        "rounding += float((sizes.share * weight * error)[:kept].sum())",
+        "rounding += 0.0",
+        "rare::test_errors_of_its_transforms_far_larger",
+    ),
+    Mutant(
+        "powers of the bulk left in",
+        "accounting/engines/lattice/rare.py",
+        "return np.asarray(_exp(bulk) * _expm1(grown))",
+        "return np.asarray(_exp(bulk) * _exp(grown))",
+        "rare::test_powers_are_those_of_a_convolution",
+    ),
+    Mutant(
         "a coarse answer on the wrong side",
         "accounting/questions/frontier.py",
-        "return good\n        x = self._by_secants",
-        "return bad\n        x = self._by_secants",
+        "return self.good if is_near",
+        "return self.bad if is_near",
         "calibrate::test_a_coarse_answer_meets_the_target_and_is_as_near_as_asked",
     ),
     Mutant(
@@ -376,7 +404,17 @@ MUTANTS = [
     ),
 ]
 
-LISTS = [(MUTANTS, "tests/accounting/**/test_{}.py")]
+SHOWN = [
+    Mutant(
+        "a noise multiplier shown as the nearest number",
+        "commands/options.py",
+        "up = decimal.Context(prec=6, rounding=decimal.ROUND_CEILING)",
+        "up = decimal.Context(prec=6)",
+        "commands::test_a_noise_multiplier_is_shown_no_smaller_than_proven",
+    ),
+]
+
+LISTS = [(MUTANTS, "tests/accounting/**/test_{}.py"), (SHOWN, "tests/commands/test_{}.py")]
 
 if __name__ == "__main__":
     sys.exit(main(LISTS))

@@ -9,7 +9,7 @@ import pytest
 
 from dpfunc import accounting
 from dpfunc.__main__ import main
-from dpfunc.commands.options import rounded_up
+from dpfunc.commands.options import rounded_up, six_digits_up
 from dpfunc.commands.plan import Row, smallest_within
 from dpfunc.commands.plots import tradeoff
 
@@ -83,7 +83,8 @@ def test_noise(capsys):
     budget = {"target_epsilon": 3.0, "delta": 1e-5}
     sigma = accounting.noise_multiplier(**budget, sample_rate=0.01, steps=1000)
     assert answer["noise_multiplier"] == sigma
-    assert f"noise multiplier  {sigma:.6g}" in printed(capsys, "noise", *COMMANDS["noise"])
+    shown = printed(capsys, "noise", *COMMANDS["noise"]).split()[2]
+    assert sigma <= float(shown) < sigma * (1 + 1e-5)
 
 
 def test_steps(capsys):
@@ -103,7 +104,7 @@ def test_other_targets_than_epsilon(name, capsys):
     answer = as_json(capsys, name, *run, "--advantage", "0.1")
     assert 0.0999 < answer["advantage"] <= 0.1
     words = printed(capsys, name, *run, "--advantage", "0.1")
-    assert f"advantage {answer['advantage']:.6g} of 0.1" in words
+    assert f"advantage {six_digits_up(answer['advantage'])} of 0.1" in words
     answer = as_json(capsys, name, *run, "--tradeoff", "0.01", "0.98")
     assert answer["alpha"] == 0.01
     assert 0.98 <= answer["beta"] < 0.9801
@@ -378,3 +379,16 @@ def test_schemes_that_are_none(capsys, options, said):
 )
 def test_an_epsilon_is_shown_no_smaller_than_proven(proven, shown):
     assert rounded_up(proven) == shown
+
+
+@pytest.mark.parametrize(
+    ("proven", "shown"),
+    [
+        (1.0, "1"),
+        (1 + 2**-52, "1.00001"),
+        (0.81358412, "0.813585"),
+        (1.2345600001e-7, "1.23457e-07"),
+    ],
+)
+def test_a_noise_multiplier_is_shown_no_smaller_than_proven(proven, shown):
+    assert six_digits_up(proven) == shown

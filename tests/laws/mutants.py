@@ -834,8 +834,8 @@ MUTANTS = [
     Mutant(
         "the rounding of a transform not counted",
         "accounting/engines/lattice/sums.py",
-        "rounding = most * norm(largest[:kept] * spectrum.off[:kept]) / n",
-        "rounding = 0.0",
+        "rounding += most * norm(largest[:kept] * spectrum.off[:kept]) / n",
+        "rounding += 0.0",
         "l10_terms::test_the_rounding_of_a_transform",
     ),
     Mutant(

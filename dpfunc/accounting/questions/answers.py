@@ -216,6 +216,10 @@ def _epsilons_of(
     """Bounds of epsilon for each order; rough ones where the first is worse for certain."""
     found = [epsilon_of(once, delta, tol, method) for once in orders[:1]]
     for once in orders[1:]:
+        upper = found[0].upper
+        if 0 < upper < math.inf and log_delta_at_most(once, upper) <= math.log(delta):
+            found.append(Bounds(0.0, upper, found[0].engine))  # by Chernoff's inequality
+            continue
         if found[0].engine == "lattice" and tol < _ROUGH:
             rough = epsilon_of(once, delta, _ROUGH, method)
             if rough.upper <= found[0].upper:

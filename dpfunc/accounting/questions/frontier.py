@@ -6,14 +6,15 @@ target, next to one that does not. Estimates say where to look; what is returned
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
+from typing import NamedTuple
 
 import scipy
 
 from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.domination.release import Relation
-from dpfunc.accounting.engines.contour.integral import rough_epsilon
+from dpfunc.accounting.engines.contour.estimates import about_epsilon
 from dpfunc.accounting.events.algebra import Event, require_event
 from dpfunc.accounting.events.mechanisms import Gaussian
 from dpfunc.accounting.pairs.gaussian import gaussian_mu
@@ -24,7 +25,10 @@ from dpfunc.checks import require
 TOLERANCE = 1e-6  # relative: how close to the best value an answer comes
 _FINE = 1e-4  # an estimate is no better than that
 _MUCH = 1e9  # beyond this factor from the target an estimate says which way, and no more
-_NEAR, _MOST_SECANTS = 0.1, 5
+_FAR_ENOUGH = 0.02  # between places for the slope of an estimate
+_NEAR = 0.3  # an excess from which on secants are taken
+_FIRST_STEP, _MOST_TRIED = 0.25, 200
+_CLOSE = 0.7  # of the tolerance
 _STEEP = 1e-2  # in logarithms; where the excess is flatter there is no telling where it ends
 
 
@@ -53,7 +57,7 @@ class Frontier:
         """How far what is proven is beyond the target: at most 0 meets it."""
         return self.target.excess(self.after + self.event(x), self.relation)
 
-    def guess(self, direction: float, limits: tuple[float, float]) -> float:
+    def guess(self, direction: float, limits: tuple[float, float]) -> "Guess":
         """About the place, from an estimate that proves nothing; the nearer limit if it is outside.
 
         ``direction`` is 1 where epsilon grows with x.
@@ -69,15 +73,19 @@ class Frontier:
         low, high = limits[0] + _FINE, limits[1] - _FINE  # a search has to begin between them
         for limit, sign in ((low, direction), (high, -direction)):
             if beyond(limit) * sign >= 0:
-                return limit
-        return float(scipy.optimize.brentq(beyond, low, high, xtol=_FINE))
+                return Guess(limit, direction)
+        x = float(scipy.optimize.brentq(beyond, low, high, xtol=_FINE))
+        ends = max(x - _FAR_ENOUGH, low), min(x + _FAR_ENOUGH, high)
+        slope = (beyond(ends[1]) - beyond(ends[0])) / (ends[1] - ends[0])
+        is_slope = _STEEP <= direction * slope <= 1 / _STEEP
+        return Guess(x, slope if is_slope else direction)
 
     def _roughly(self, event: Event, log_delta: float) -> float:
         """About its epsilon. At small rates the order of adding a record is often out of reach, and
         seldom the worse.
         """
         compositions = [c for c in pairs(event, self.relation) if c]
-        orders = [rough_epsilon(c, log_delta) for c in compositions]
+        orders = [about_epsilon(c, log_delta) for c in compositions]
         within_reach = [rough for rough in orders if rough < math.inf]
         return max(within_reach, default=math.inf if compositions else 0.0)
 
@@ -89,63 +97,95 @@ class Frontier:
         moved = 2.0 if self.relation == "replace_one" else 1.0
         return Gaussian(moved / gaussian_mu(spent, math.log(delta)))
 
-    def boundary(self, guess: float, safe: float, limits: tuple[float, float]) -> float | None:
+    def boundary(self, guess: "Guess", safe: float, limits: tuple[float, float]) -> float | None:
         """An x that meets the target such that ``x - safe * tolerance`` does not.
 
         ``safe`` is the direction in which the target is met. The limit on the other side where
         every x within meets it, None where none does.
         """
-        excess = cache(self.excess)
-        good, bad = guess + safe * self.tolerance / 2, guess - safe * self.tolerance / 2
-        if self.tolerance >= _FINE and excess(good) <= 0 < excess(bad):
-            return good
-        x = self._by_secants(excess, guess, safe, limits)
-        if x is None:
-            good = bad = guess
-            step = min(4.0, max(5e-4, abs(excess(guess))))  # epsilon is about in proportion
-            while excess(good) > 0:
-                if good in limits:
-                    return None
-                bad, good, step = good, _within(good + safe * step, limits), 4 * step
-            while excess(bad) <= 0:
-                if bad in limits:
-                    return bad
-                good, bad, step = bad, _within(bad - safe * step, limits), 4 * step
-            x = float(scipy.optimize.brentq(excess, good, bad, xtol=self.tolerance / 8))
-        # An answer may lie on a limit: beyond it the event stays as it is, and so would a search.
-        end = limits[safe > 0]
-        good, bad = (_within(x + way * self.tolerance / 4, limits) for way in (safe, -safe))
-        while excess(good) > 0:
-            if good == end:
-                return None
-            bad, good = good, _within(good + safe * self.tolerance / 2, limits)
-        while excess(bad) <= 0:
-            if bad in limits:
-                return bad
-            good, bad = bad, _within(bad - safe * self.tolerance / 2, limits)
-        return good
+        low, high = sorted(safe * limit for limit in limits)
+        search = _Search(math.log1p(self.tolerance), low, high, safe * guess.slope)
+        at = _within(safe * guess.x, (low, high))
+        for _ in range(_MOST_TRIED):
+            search.add(at, self.excess(safe * at))
+            if (found := search.found()) is not None:
+                return None if found == math.inf else safe * found
+            at = search.following()
+        return None if search.good is None else safe * search.good
 
-    def _by_secants(
-        self,
-        excess: Callable[[float], float],
-        guess: float,
-        safe: float,
-        limits: tuple[float, float],
-    ) -> float | None:
-        """Where the excess is about 0, found from a near guess; None where that leads nowhere."""
-        before, at_before, slope = guess, excess(guess), -safe  # epsilon is about in proportion
-        for _ in range(_MOST_SECANTS):
-            here = before - at_before / slope
-            if not limits[0] < here < limits[1] or abs(here - guess) > _NEAR or here == before:
-                return None
-            at_here = excess(here)
-            slope = (at_here - at_before) / (here - before)
-            if not _STEEP <= -safe * slope <= 1 / _STEEP:
-                return None
-            before, at_before = here, at_here
-            if abs(at_before / slope) < self.tolerance / 8:
-                return before - at_before / slope
-        return None
+
+class Guess(NamedTuple):
+    """Where a target is about met, and how fast the logarithm of epsilon changes there."""
+
+    x: float
+    slope: float
+
+
+@dataclass
+class _Search:
+    """For the least place between two limits at which an excess that falls is at most 0."""
+
+    tolerance: float
+    low: float
+    high: float
+    slope: float
+    good: float | None = None  # the least place known to meet the target
+    bad: float | None = None  # the largest known not to
+    step: float = _FIRST_STEP
+    known: list[tuple[float, float]] = field(default_factory=list)  # places and excesses
+    gaps: list[float] = field(default_factory=list)  # between good and bad, so far
+
+    def add(self, at: float, excess: float) -> None:
+        """Note what was found."""
+        self.known.append((at, excess))
+        if excess <= 0:
+            self.good = at
+        else:
+            self.bad = at
+        if self.good is not None and self.bad is not None:
+            self.gaps.append(self.good - self.bad)
+
+    def found(self) -> float | None:
+        """The place, infinity if there is none, or None while it is not known."""
+        if self.good is None:
+            return math.inf if self.bad == self.high else None
+        is_near = bool(self.gaps) and self.gaps[-1] <= self.tolerance * (1 + 1e-6)
+        return self.good if is_near or self.good == self.low else None
+
+    def following(self) -> float:
+        """Where to look next: so that one more place decides if it is where it should be."""
+        at, excess = min(self.known, key=lambda one: abs(one[1]))
+        root = at - excess / self._slope(at, excess)
+        tol = self.tolerance
+        if self.good is not None and 0 <= self.good - root <= _CLOSE * tol:
+            there = self.good - tol
+        elif self.bad is not None and 0 <= root - self.bad <= _CLOSE * tol:
+            there = self.bad + tol
+        else:
+            there = root + tol * (1 - _CLOSE)
+        if self.good is None or self.bad is None:
+            reach = self.step
+            self.step *= 4
+            there = _within(there, (at - reach, at + reach))
+            if not (self.bad is None or there > self.bad) or not (
+                self.good is None or there < self.good
+            ):
+                there = at + math.copysign(reach, excess)
+            return _within(there, (self.low, self.high))
+        is_slow = len(self.gaps) > 3 and self.gaps[-1] > self.gaps[-4] / 2
+        if is_slow or not self.bad < there < self.good:
+            return (self.bad + self.good) / 2
+        return there
+
+    def _slope(self, at: float, excess: float) -> float:
+        """Between the two nearest places, unless they say nothing about it."""
+        others = sorted((abs(e), x, e) for x, e in self.known if x != at and abs(e) < _NEAR)
+        if others and abs(excess) < _NEAR:
+            _, x, e = others[0]
+            slope = (e - excess) / (x - at)
+            if _STEEP <= -slope <= 1 / _STEEP:
+                return slope
+        return self.slope
 
 
 def last_within(meets: Callable[[int], bool], guess: int) -> int:

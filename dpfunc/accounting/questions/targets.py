@@ -5,7 +5,7 @@ Each target says by how much an event misses it, from the proven end of the answ
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from scipy.special import ndtri
@@ -36,10 +36,12 @@ class EpsilonTarget:
 
     epsilon: float
     delta: float
+    tol: float = field(default=1e-5, repr=False)  # with which epsilon is asked for
 
     def excess(self, event: Event, relation: Relation) -> float:
         """Of the proven epsilon."""
-        return _excess(epsilon(event, delta=self.delta, relation=relation), self.epsilon)
+        proven = epsilon(event, delta=self.delta, relation=relation, tol=self.tol)
+        return _excess(proven, self.epsilon)
 
     def like(self) -> tuple[float, float]:
         """The target itself."""

@@ -119,3 +119,10 @@ def test_atoms_at_both_ends_of_the_loss_are_on_the_lattice():
     for relation in ("remove", "add"):
         event = Poisson(0.1, Laplace(1.0)) * 100
         assert epsilon_bounds(event, delta=1e-5, relation=relation).width < 1e-5
+
+
+def test_a_target_that_everything_meets_overflows_nothing():
+    """What may be left out is an exponential of how far the target is above the height there."""
+    composition, grid = grid_of(Poisson(0.1, Gaussian(1.2)))
+    law = spectrum(composition, grid, lower_atoms, fewest=4, most=12)
+    assert not epsilons(law, TIMES, 800.0, np.ones(2), BELOW).epsilon.any()

@@ -10,7 +10,7 @@ from scipy.special import ndtr, ndtri
 from dpfunc import accounting
 from dpfunc.accounting import ApproxDP, Gaussian, Laplace, advantage, dp_sgd, epsilon, tradeoff
 from dpfunc.accounting.events.algebra import Compose
-from dpfunc.accounting.questions.frontier import Frontier
+from dpfunc.accounting.questions.frontier import Frontier, Guess
 
 TARGET = st.floats(0.5, 6)
 RATE = st.sampled_from([0.01, 0.25, 1.0])
@@ -261,7 +261,7 @@ def test_a_limit_that_just_meets_the_target_is_found(slope, room):
     frontier = Frontier(
         lambda x: Gaussian(math.exp(-min(x, 0.0))), Sloping(), Compose(()), "add_or_remove"
     )
-    found = frontier.boundary(-1e-4, -1.0, (-27.0, 0.0))
+    found = frontier.boundary(Guess(-1e-4, 1.0), -1.0, (-27.0, 0.0))
     assert -1e-6 <= found <= 0.0
 
 

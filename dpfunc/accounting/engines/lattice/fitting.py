@@ -37,7 +37,7 @@ def anchor(pair: Pair, wanted: Array, step: float) -> Anchor:
     low, high = float(wanted[0]), float(wanted[-1])
     below, above = _at_ends(pair, low, high, step)
     if max(below, above) < _SHARP:
-        return Anchor(0, low)
+        return Anchor(0, 0.0)  # near which most losses are where a record is hardly ever read
     end = -1 if below >= above else 1
     return Anchor(end, _merged(pair, end, low if end < 0 else high, step))
 

@@ -18,11 +18,16 @@ from dpfunc.accounting.pairs.atoms import Atoms, upper_atoms
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
 MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
-SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried
+_SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried, for losses near 1
 _MOST_NODES = 60_000
+_MOST_FALL = 300.0  # of the logarithm of a weight in one step
 _MOST_LOSS = 600.0  # of one release: exponentials overflow beyond
 _LOG_MARGIN = 12.0  # by how much less than tol what lies outside the window counts
-_MOST_EXCESS = (9.0, 14.0)  # exp of this times rounding is little, or little enough
+_MOST_EXCESS = (9.0, 14.0, 30.0)  # exp of this times rounding is little, or little enough
+_TILTS = (-9.0, 34.0)  # logarithms: losses of 1e-12 ask for tilts of 1e13
+_MOST_DOUBLED = 40  # times that a step is
+_EXPECTED_ABOVE = 0.9  # of an estimate of epsilon
+_LEAST_BULK = 2  # steps of the lattice
 _COARSE = 1200  # nodes of the law that plans the grid
 
 
@@ -37,7 +42,13 @@ class Grid(NamedTuple):
     tail: float
     middle: float  # of the window
     epsilon: float  # about where the answer lies
+    bulk: float  # losses up to this in every release are no loss that an answer sees, most likely
     anchors: tuple[Anchor, ...]  # of every pair
+
+    @property
+    def slopes(self) -> Array:
+        """At which Chernoff's inequality is tried around the tilt."""
+        return slopes(self.c)
 
 
 class Part(NamedTuple):
@@ -81,6 +92,7 @@ def plan(
     ]
     many = _repeated(once, most)
     last = _aim(many, log_delta, epsilon)
+    floor = _EXPECTED_ABOVE * (_of_one_release(many, log_delta) if math.isnan(epsilon) else epsilon)
     c, low, high = _window(many, last, math.log(tol))
     step = _step(many, last, tol)
     if fewest < most:
@@ -95,19 +107,40 @@ def plan(
     largest = max(float(np.abs(part.atoms.losses).max()) for part in once)
     if not (coarsest < min(100 * step, 1.0) and largest < _MOST_LOSS):  # no answer worth having
         raise OutOfReachError
-    step = max(step, coarsest)
+    step = max(min(step, 1.0), coarsest)
     pair, _ = max(composition, key=lambda released: released[1])
     step = max(coarsest, fitted(pair, pair.nodes(_COARSE, tail), step))
+    if step * c > _MOST_FALL:
+        raise OutOfReachError
     points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
     anchors = tuple(anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
     about = max(last.epsilon, 0.0)
-    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, anchors)
+    bulk = floor / runs if floor > _LEAST_BULK * step * runs else -math.inf
+    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, bulk, anchors)
+
+
+def _of_one_release(parts: Sequence[Part], log_delta: float) -> float:
+    """The epsilon of one release alone that has its share of delta: about that of all, or less."""
+    found = 0.0
+    for part in parts:
+        losses, p, share = part.atoms.losses, part.atoms.p, math.exp(log_delta) / part.times
+        size = np.exp(np.clip(losses, -300.0, 300.0))
+        above = np.cumsum(p[::-1])[::-1], np.cumsum((p / size)[::-1])[::-1]
+        delta = part.atoms.infinite + above[0] - size * above[1]
+        beyond = losses[delta >= share]
+        found = max(found, float(beyond[-1])) if len(beyond) else found
+    return found
 
 
 def log_peak(c: float) -> float:
     """``log max over u > 0 of exp(-c u) (1 - exp(-u))``: delta <= exp(K(c) - c epsilon) * this."""
     return -c * math.log1p(1 / c) - math.log1p(c)  # nothing cancels, however large c
+
+
+def slopes(c: float) -> Array:
+    """Tilts beside c: far beyond it, wherever it is."""
+    return _SLOPES * max(1.0, c / 1e5)
 
 
 def log_moments(parts: Sequence[Part], c: Array) -> Array:
@@ -148,7 +181,7 @@ def _aim(parts: Sequence[Part], log_delta: float, epsilon: float) -> _Aim:
 
 def _saddle(parts: Sequence[Part], log_delta: float, epsilon: float) -> float:
     """The tilt that puts the bulk of the sum where epsilon is: any is valid."""
-    low, high = -9.0, 12.0
+    low, high = _TILTS
     for _ in range(3):
         log_c = np.linspace(low, high, 48)
         c = np.exp(log_c)
@@ -159,9 +192,35 @@ def _saddle(parts: Sequence[Part], log_delta: float, epsilon: float) -> float:
 
 
 def _step(parts: Sequence[Part], aim: _Aim, tol: float) -> float:
-    times = sum(part.times for part in parts)
+    """The step that adds as much variance as moves epsilon by ``tol``.
+
+    A loss between two nodes adds the product of its distances to them, ``h**2 / 6`` on average. Of
+    losses that are hardly apart, as most are where a record is hardly ever read, it is far less.
+    """
     wanted = tol * max(abs(aim.epsilon), 0.1 / (aim.saddle + 1))
-    return math.sqrt(6 * wanted / (times * (aim.saddle + 1)))
+    times = sum(part.times for part in parts)
+    step = math.sqrt(6 * wanted / (times * (aim.saddle + 1)))
+    laws = [(part.times, *_law_off_lattice(part, aim.saddle)) for part in parts]
+    for _ in range(_MOST_DOUBLED):
+        wider = 2 * step
+        if wider * max(1.0, aim.saddle) > 1:  # the weights of losses fall too fast for it
+            break
+        added = sum(
+            n * float(p @ np.minimum(apart * wider, wider * wider / 6)) for n, p, apart in laws
+        )
+        if added * (aim.saddle + 1) > wanted:
+            break
+        step = wider
+    return step
+
+
+def _law_off_lattice(part: Part, c: float) -> tuple[Array, Array]:
+    """The tilted probabilities of losses, and how far each is from where the lattice will be."""
+    kept = part.atoms.p > 0
+    losses = part.atoms.losses[kept]
+    exponent = np.log(part.atoms.p[kept]) + c * losses
+    p = np.exp(exponent - exponent.max())
+    return p / p.sum(), np.minimum(np.abs(losses), losses - losses.min())
 
 
 def _window(parts: Sequence[Part], aim: _Aim, log_tol: float) -> tuple[float, float, float]:
@@ -187,6 +246,7 @@ def _span(parts: Sequence[Part], c: float, aim: _Aim, log_tol: float) -> tuple[f
     k = log_moment(parts, c)
     excess = max(0.0, k - c * aim.epsilon + log_peak(c) - aim.log_delta)
     outside = log_tol - _LOG_MARGIN - excess
-    up = (log_moments(parts, c + SLOPES) - k - outside) / SLOPES
-    down = (log_moments(parts, c - SLOPES) - k - outside) / SLOPES
+    beside = slopes(c)
+    up = (log_moments(parts, c + beside) - k - outside) / beside
+    down = (log_moments(parts, c - beside) - k - outside) / beside
     return excess, -float(down.min()), float(up.min())

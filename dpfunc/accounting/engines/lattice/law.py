@@ -12,19 +12,19 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
-from scipy import fft
 from scipy.special import logsumexp
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.lattice.circle import Tilted, transformed
 from dpfunc.accounting.engines.lattice.fitting import Anchor
 from dpfunc.accounting.engines.lattice.grid import (
-    SLOPES,
     Grid,
     Part,
     log_moment,
     log_moments,
 )
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
+from dpfunc.accounting.engines.lattice.rare import Rare, rare
 from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError, Pair
@@ -49,17 +49,9 @@ class Spectrum(NamedTuple):
     log_finite: float  # logarithm of the probability of a finite loss
     shift: float
     log_moment: float  # log K
-    rise: Array  # log of the moments of the tilted law at SLOPES
-    fall: Array  # the same at -SLOPES
-
-
-class _Tilted(NamedTuple):
-    """The tilted law of one release on the circle, centred on its heaviest loss."""
-
-    mass: Array  # [m]
-    places: Indices  # [m]
-    first: int  # the index of the loss at place 0
-    relative: float  # error of all masses together
+    rise: Array  # log of the moments of the tilted law at the slopes of the grid
+    fall: Array  # the same on the other side
+    rare: Rare | None  # what there is beside a bulk that no answer sees, where that is rare
 
 
 class _Transform(NamedTuple):
@@ -75,11 +67,13 @@ def spectrum(
     cut: Callable[[Pair, Array], Atoms],
     *,
     fewest: int = 1,
+    most: int = 1,
     sharp: bool = True,
 ) -> Spectrum:
     """The transform of the composition, with every pair cut down by ``cut``.
 
-    It is for ``fewest`` times over and more: frequencies that do not count then have a bound alone.
+    It is for ``fewest`` to ``most`` times over. What does not count for the fewest has a bound
+    alone.
     Where ``sharp``, the first of those that count are summed directly: slower, with less rounding.
     """
     parts = [
@@ -118,12 +112,24 @@ def spectrum(
         log_finite=sum(part.times * _log_finite(part.atoms) for part in parts),
         shift=sum(part.times * part.atoms.shift for part in parts),
         log_moment=k,
-        rise=log_moments(parts, c + SLOPES) - k,
-        fall=log_moments(parts, c - SLOPES) - k,
+        rise=log_moments(parts, c + grid.slopes) - k,
+        fall=log_moments(parts, c - grid.slopes) - k,
+        rare=_rare(parts, tilted, grid, most),
     )
 
 
-def _worthy(parts: list[Part], tilted: list[_Tilted], fewest: int, n: int, worth: Array) -> Indices:
+def _rare(parts: list[Part], tilted: list[Tilted], grid: Grid, most: int) -> Rare | None:
+    """Bulks of losses up to that of the grid, and the rest."""
+    if grid.bulk == -math.inf:
+        return None
+    laws = [
+        (part.times, law, (grid.bulk - part.offset) / grid.step)
+        for part, law in zip(parts, tilted, strict=True)
+    ]
+    return rare(laws, grid.points, most)
+
+
+def _worthy(parts: list[Part], tilted: list[Tilted], fewest: int, n: int, worth: Array) -> Indices:
     """The first of the frequencies that count in the whole composition: not too many."""
     log_size = np.zeros_like(worth)
     for part, law in zip(parts, tilted, strict=True):
@@ -132,38 +138,26 @@ def _worthy(parts: list[Part], tilted: list[_Tilted], fewest: int, n: int, worth
     return counts[: int(_MOST_TERMS / sum(len(law.mass) for law in tilted))]
 
 
-def _tilted(part: Part, grid: Grid) -> _Tilted:
+def _tilted(part: Part, grid: Grid) -> Tilted:
     exponent = _log_tilted(part.atoms, grid.c)
     top = int(np.argmax(exponent))
     places = (part.indices - part.indices[top]) % grid.points
     relative = ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
-    return _Tilted(np.exp(exponent), places, int(part.indices[top]), relative)
+    return Tilted(np.exp(exponent), part.indices, places, int(part.indices[top]), relative)
 
 
-def _transform(law: _Tilted, n: int, worthy: Indices | None = None) -> _Transform:
+def _transform(law: Tilted, n: int, worthy: Indices | None = None) -> _Transform:
     """By an FFT, and by sums at the ``worthy`` frequencies."""
     circle = np.zeros(n)
     np.add.at(circle, law.places, law.mass)
     circle[0] -= 1.0
-    error = _fft_unit(n) * math.sqrt(n) * float(np.linalg.norm(circle)) + ULP
-    g = fft.rfft(circle)
+    g, error = transformed(circle)
+    error += ULP
     off, summed, size = np.full(len(g), error), np.zeros(len(g)), np.abs(1 + g) + error
     if worthy is not None and len(worthy):
         g[worthy], summed[worthy] = _summed(worthy, law.mass, law.places, n)
         off[worthy], size[worthy] = 0.0, np.abs(1 + g[worthy]) + summed[worthy]
     return _Transform(g, off, summed, size)
-
-
-def _fft_unit(n: int) -> float:
-    """An FFT of a length without primes above 5 errs by at most this, relative, in the 2-norm.
-
-    With u = ULP / 2: a pass of radix r multiplies by twiddle factors, good to 8 u (products of two
-    roots, whose angles are rounded twice), in complex products (2.3 u: Brent, Percival and
-    Zimmermann 2007), and forms sums of r terms, each of which goes through k roundings at most (1,
-    4, 2, 5.5 for r = 2, 3, 4, 5), which counts ``sqrt(r) k u``. All of it is below ``6 ULP
-    log2(r)``, and passes add up.
-    """
-    return 6 * ULP * math.log2(n)
 
 
 def _summed(frequencies: Indices, mass: Array, places: Indices, n: int) -> tuple[Complex, Array]:

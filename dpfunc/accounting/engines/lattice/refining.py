@@ -22,6 +22,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.contour.estimates import about_epsilon
 from dpfunc.accounting.engines.lattice.grid import MOST_POINTS, Grid, plan
 from dpfunc.accounting.engines.lattice.law import Spectrum, spectrum
 from dpfunc.accounting.engines.lattice.sums import (
@@ -42,6 +43,7 @@ Ends = tuple[Array, Array]
 _NEAR = 2  # counts up to this ratio share a grid however large it is
 _MOST_SHARED = 2**20  # points of the grid of all others
 _MOST_ROUNDING = 0.3  # of tol: more, and transforms are sharpened
+_LIKE_SHIFT = 1.5  # times the width that rounding of losses alone makes: not worth a finer grid
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window of cells that are not sharp
 
 
@@ -62,11 +64,17 @@ class _Question(Protocol):
     def grid(self, once: Composition, tol: float, known: float) -> Grid:
         """A grid for the question, if the answer is about ``known`` (NaN: nothing is known)."""
 
+    def about(self, once: Composition) -> float:
+        """An estimate of the answer; NaN where there is none."""
+
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
         """One end of the answers, and about how far rounding moved it, in units of tol."""
 
     def widths(self, lower: Array, upper: Array) -> Array:
         """How far the ends are apart, in units of tol."""
+
+    def moved(self, shift: float, upper: Array, c: float) -> float:
+        """How far apart they are, about, if every loss of the composition is off by ``shift``."""
 
 
 class _Epsilon(NamedTuple):
@@ -85,6 +93,12 @@ class _Epsilon(NamedTuple):
             known = math.nan
         return plan(once, tol, log_delta=self.log_delta, epsilon=known, **span)
 
+    def about(self, once: Composition) -> float:
+        if len(self.times) > 1:
+            return math.nan
+        found = about_epsilon(tuple((p, n * self.times[0]) for p, n in once), self.log_delta)
+        return found if 0 < found < math.inf else math.nan
+
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
         guesses = np.minimum(known, law.grid.epsilon)[[0, -1]]
         try:
@@ -100,6 +114,10 @@ class _Epsilon(NamedTuple):
         wide[counts] = 1 - lower[counts] / upper[counts]
         return wide
 
+    def moved(self, shift: float, upper: Array, c: float) -> float:  # noqa: ARG002
+        least = float(upper.min())
+        return self.times[-1] * shift / least if 0 < least < math.inf else 0.0
+
 
 class _LogDelta(NamedTuple):
     """The logarithm of delta at an epsilon, after the composition once over."""
@@ -114,6 +132,9 @@ class _LogDelta(NamedTuple):
         log_delta = known if -600 < known < 0 else math.nan
         return plan(once, tol, epsilon=self.epsilon, log_delta=log_delta)
 
+    def about(self, once: Composition) -> float:  # noqa: ARG002
+        return math.nan
+
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:  # noqa: ARG002
         found, by_rounding = log_delta_at(law, self.epsilon, side)
         return np.array([found]), by_rounding / max(1.0, -found)
@@ -123,6 +144,9 @@ class _LogDelta(NamedTuple):
         if upper[0] == -math.inf:
             return np.zeros(1)
         return (upper - lower) / np.maximum(1.0, -upper)
+
+    def moved(self, shift: float, upper: Array, c: float) -> float:
+        return c * shift / max(1.0, -float(upper[0]))
 
 
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
@@ -174,13 +198,14 @@ def _fine_enough(
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
     is_rough = any(isinstance(pair, GaussianAllocation) for pair, _ in once)
-    grid = None if is_rough else _planned(once, question, tol / 4, math.nan)  # few come out wider
+    about = () if is_rough else (question.about(once), math.nan)
+    grid = _planned(once, question, tol / 4, *about)  # few come out wider
     grid = grid or question.grid(once, tol, math.nan)
     if grid.points > most_points:
         raise OutOfReachError
     sharp, (lower, upper), excess = is_rough, question.widest, math.inf
     for turn in range(4):
-        cut = partial(spectrum, once, grid, fewest=_fewest(question))
+        cut = partial(spectrum, once, grid, fewest=_counts(question)[0], most=_counts(question)[-1])
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
         if not sharp and by_rounding > _MOST_ROUNDING * tol:
@@ -195,10 +220,13 @@ def _fine_enough(
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
         before, excess = excess, float(question.widths(lower, upper).max()) / tol
         is_stuck = excess > 0.8 * before  # some losses lie on no lattice
-        if excess <= 1 or is_stuck or is_rough or grid.points >= 0.9 * most_points:
+        shift = above.shift + below.shift  # no grid mends what losses themselves are off by
+        enough = max(1.0, _LIKE_SHIFT * question.moved(shift, upper, grid.c) / tol)
+        if excess <= enough or is_stuck or is_rough or grid.points >= 0.9 * most_points:
             break
         # The number of points grows with the root of 1 / tol.
-        finer = max(grid.tol / 2 / excess, grid.tol * (grid.points / most_points) ** 2)
+        finer = grid.tol / 2 * enough / excess
+        finer = max(finer, grid.tol * (grid.points / most_points) ** 2)
         finer_grid = _planned(once, question, finer, float(upper[0]), math.nan)
         if finer_grid is None:
             break
@@ -206,8 +234,8 @@ def _fine_enough(
     return _Laws(above, below), (lower, upper)
 
 
-def _fewest(question: _Question) -> int:
-    return question.times[0] if isinstance(question, _Epsilon) else 1
+def _counts(question: _Question) -> Sequence[int]:
+    return question.times if isinstance(question, _Epsilon) else (1,)
 
 
 def _planned(once: Composition, question: _Question, tol: float, *known: float) -> Grid | None:

@@ -12,15 +12,21 @@ around, is bounded by Chernoff's inequality.
 """
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from dpfunc.accounting.engines.lattice.grid import SLOPES, log_peak
+from dpfunc.accounting.engines.lattice.bracket import bracketed
+from dpfunc.accounting.engines.lattice.grid import log_peak
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, transform_of_kernel, turned
 from dpfunc.accounting.engines.lattice.law import Spectrum, norm
+from dpfunc.accounting.engines.lattice.powers import powers
+from dpfunc.accounting.engines.lattice.rare import errors as rare_errors
+from dpfunc.accounting.engines.lattice.rare import powers as rare_powers
+from dpfunc.accounting.engines.lattice.rare import sizes as rare_sizes
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
 
 Side = Literal[1, -1]
@@ -48,6 +54,7 @@ class Block(NamedTuple):
     reach: int  # w is cut off after so many losses
     terms: Complex  # [b, k] of the sum, at place 0
     turn: Complex  # [k] what takes a place to the next
+    bottom: Array  # [b] the first place that an answer may have
     rounding: float  # error of every sum by rounding
     beyond: float  # what all other frequencies have at most
 
@@ -83,9 +90,12 @@ def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> tuple[float,
     And by about how much rounding moved it, infinity where it left nothing.
     """
     about = np.array([epsilon])
-    block = _block(spectrum, np.ones(1), about, 1e-16)
     inner = epsilon - side * spectrum.shift
-    place = np.floor((np.array([inner]) - block.start) / spectrum.grid.step).astype(np.int64)
+    for rarely in (True, False) if spectrum.rare else (False,):
+        block = _block(spectrum, np.ones(1), about, 1e-16, rarely=rarely)
+        place = np.floor((np.array([inner]) - block.start) / spectrum.grid.step).astype(np.int64)
+        if place[0] >= block.bottom[0]:
+            break
     here, following = _log_deltas(block, place, side)
     loss = float(_losses(block, place)[0])
     # Rounding moves the place on the chord to the safe side.
@@ -106,9 +116,10 @@ def log_delta_at(spectrum: Spectrum, epsilon: float, side: Side) -> tuple[float,
 
 def outside(spectrum: Spectrum, times: Array, low: Array, high: Array) -> Array:
     """Chernoff's bound on the tilted probability of losses up to ``low`` and from ``high`` on."""
+    slopes = spectrum.grid.slopes
     with np.errstate(invalid="ignore"):
-        up = np.multiply.outer(times, spectrum.rise) - np.multiply.outer(high, SLOPES)
-        down = np.multiply.outer(times, spectrum.fall) + np.multiply.outer(low, SLOPES)
+        up = np.multiply.outer(times, spectrum.rise) - np.multiply.outer(high, slopes)
+        down = np.multiply.outer(times, spectrum.fall) + np.multiply.outer(low, slopes)
     either = [np.exp(np.minimum(np.nanmin(each, axis=1), 0.0)) for each in (up, down)]
     return np.asarray(either[0] + either[1])
 
@@ -154,24 +165,38 @@ def _read(spectrum: Spectrum, times: Array, log_delta: float, about: Array, side
             raise OutOfReachError
         target = target + np.log1p(-lost) * (1 + side * 4 * ULP)
         target -= side * 4 * ULP * abs(log_delta)
+    if spectrum.rare:
+        with suppress(OutOfReachError):
+            found, place, bottom = _searched(spectrum, times, target, about, side, rarely=True)
+            if np.all(place >= bottom):
+                return found
+    return _searched(spectrum, times, target, about, side, rarely=False)[0]
+
+
+def _searched(
+    spectrum: Spectrum, times: Array, target: Array, about: Array, side: Side, *, rarely: bool
+) -> tuple[Read, Indices, Array]:
+    """Where delta crosses its targets, at which places, and from which places on that holds."""
+    grid = spectrum.grid
     for _ in range(3):
         wanted = target - times * spectrum.log_moment + grid.c * about  # log of the sums
         much = _LEFT_OUT * grid.tol * min(1.0, grid.c * max(float(about.min()), 1e-6))
         enough = much * math.exp(min(700.0, float(wanted.min())))
-        block = _block(spectrum, times, about, enough)
-        found, slope, size = _cross(block, target, about, side)
+        block = _block(spectrum, times, about, enough, rarely=rarely)
+        found, slope, size, place = _cross(block, target, about, side)
         if np.all(np.abs(found - about) * grid.c < 1):
             break
         about = found
     with np.errstate(divide="ignore", invalid="ignore"):
         moved = block.rounding / size / np.maximum(slope * found, 1e-300)
-    return Read(found, moved)
+    return Read(found, np.where(found > 0, moved, 0.0)), place, block.bottom
 
 
-def _block(spectrum: Spectrum, times: Array, about: Array, enough: float) -> Block:
+def _block(spectrum: Spectrum, times: Array, about: Array, enough: float, *, rarely: bool) -> Block:
     """All that some numbers of steps share, for epsilons ``about`` there.
 
-    Frequencies are left out that have no more than ``enough`` together.
+    Frequencies are left out that have no more than ``enough`` together. Where ``rarely``, sums of
+    the bulk alone are left out as well, and answers hold from the bottom on.
     """
     grid, sizes = spectrum.grid, spectrum.kernel
     fewest, most = times[0], times[-1]
@@ -180,37 +205,32 @@ def _block(spectrum: Spectrum, times: Array, about: Array, enough: float) -> Blo
     reach = int(min(n - 1, max(1, (top - float(about.max())) / h)))
     ends = math.exp(-c * reach * h), math.exp(-(c + 1) * reach * h)
     weight = sizes.smooth + ends[0] / sizes.near + ends[1] / sizes.far
-    size = np.exp(np.maximum(fewest * spectrum.log_size, most * spectrum.log_size))
+    rare = spectrum.rare if rarely else None
+    if rare:
+        size = rare_sizes(rare, fewest, most)
+    else:
+        size = np.exp(np.maximum(fewest * spectrum.log_size, most * spectrum.log_size))
     largest = size * weight
     tail = np.append(np.cumsum((sizes.share * largest)[::-1])[::-1], 0.0)
     kept = max(2, int(np.searchsorted(-tail, -enough)))
     kept = min(kept, len(spectrum.log_power))
-    # The transform is off by a vector of 2-norm ``off`` (Cauchy-Schwarz), and by rounding.
-    rounding = most * norm(largest[:kept] * spectrum.off[:kept]) / n
     per_term = ULP * (160 + 8 * len(times) + math.log2(kept))
-    relative = per_term - np.expm1(-most * spectrum.rounding[:kept])
-    rounding += float((sizes.share * largest)[:kept] @ relative)
+    rounding = per_term * float((sizes.share * largest)[:kept].sum())
+    if rare:
+        raised, bottom = rare_powers(rare, times, kept), times * (rare.top - spectrum.first)
+        error = rare_errors(rare, fewest, most)
+        rounding += float((sizes.share * weight * error)[:kept].sum())
+    else:
+        raised, bottom = powers(spectrum.log_power[:kept], times), np.full(len(times), -math.inf)
+        # The transform is off by a vector of 2-norm ``off`` (Cauchy-Schwarz), and by rounding.
+        rounding += most * norm(largest[:kept] * spectrum.off[:kept]) / n
+        relative = -np.expm1(-most * spectrum.rounding[:kept])
+        rounding += float((sizes.share * largest)[:kept] @ relative)
     turn = turned(kept, np.ones(1, dtype=np.int64), n)[0]
     transform = transform_of_kernel(grid, reach, ends, kept) * sizes.share[:kept]
     start = times * spectrum.offset + h * (times * spectrum.first)
-    terms = _powers(spectrum.log_power[:kept], times) * transform
-    return Block(spectrum, times, start, reach, terms, turn, rounding, float(tail[kept]))
-
-
-def _powers(log_power: Complex, times: Array) -> Complex:
-    """``exp(times * log_power)``, each from the one before."""
-    powers = np.empty((len(times), len(log_power)), dtype=np.complex128)
-    powers[0] = _exp(times[0], log_power)
-    gaps = np.diff(times)
-    factors = {gap: _exp(gap, log_power) for gap in set(gaps.tolist())}
-    for i, gap in enumerate(gaps.tolist()):
-        np.multiply(powers[i], factors[gap], out=powers[i + 1])
-    return powers
-
-
-def _exp(times: float, log_power: Complex) -> Complex:
-    size, turn = np.exp(times * log_power.real), times * log_power.imag
-    return np.asarray(size * np.cos(turn) + 1j * (size * np.sin(turn)))
+    terms, beyond = raised * transform, float(tail[kept])
+    return Block(spectrum, times, start, reach, terms, turn, bottom, rounding, beyond)
 
 
 def _losses(block: Block, place: Indices) -> Array:
@@ -239,8 +259,10 @@ def _log_deltas(block: Block, place: Indices, side: Side) -> tuple[Array, Array]
     return logs[0] + log_scale + side * slack, logs[1] + log_scale - c * h + side * slack
 
 
-def _cross(block: Block, target: Array, about: Array, side: Side) -> tuple[Array, Array, Array]:
-    """Where the bounds cross their targets; the slopes of log delta and the sums there."""
+def _cross(
+    block: Block, target: Array, about: Array, side: Side
+) -> tuple[Array, Array, Array, Indices]:
+    """Where the bounds cross their targets; slopes of log delta, sums and places there."""
     step, spectrum = block.spectrum.grid.step, block.spectrum
     shift = side * block.times * spectrum.shift
 
@@ -249,7 +271,7 @@ def _cross(block: Block, target: Array, about: Array, side: Side) -> tuple[Array
         return here - target, following - target, _losses(block, place) + shift
 
     guess = np.rint((about - shift - block.start) / step).astype(np.int64)
-    place, here, following = _bracketed(excess, guess)
+    place, here, following = bracketed(excess, guess)
     slope = np.maximum(here - following, 0.0) / step
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         share = np.expm1(here) / (np.exp(following) * np.expm1(here - following))
@@ -260,39 +282,4 @@ def _cross(block: Block, target: Array, about: Array, side: Side) -> tuple[Array
     slack = 8 * ULP * (np.abs(block.start) + np.abs(losses - block.start) + np.abs(losses))
     c = spectrum.grid.c
     sums = np.exp(np.minimum(target - block.times * spectrum.log_moment + c * losses, 700.0))
-    return np.maximum(found + side * slack, 0.0), slope, sums
-
-
-def _bracketed(
-    excess: Callable[[Indices], tuple[Array, Array, Array]], place: Indices
-) -> tuple[Indices, Array, Array]:
-    """Places with a positive excess whose next has none; or at which epsilon is below 0 already."""
-    low, high = np.full(len(place), -math.inf), np.full(len(place), math.inf)
-    for turn in range(100):
-        here, following, epsilon = excess(place)
-        low = np.where(here > 0, np.maximum(low, place), low)
-        high = np.where(here <= 0, np.minimum(high, place), high)
-        high = np.where(following <= 0, np.minimum(high, place + 1), high)
-        is_nothing = (epsilon <= 0) & (here <= 0)
-        done = ((place == low) & (high - low <= 1)) | is_nothing
-        if np.all(done):
-            return place, np.maximum(here, 0.0), np.minimum(following, 0.0)
-        place = np.where(done, place, _next(place, here, following, (low, high), turn))
-    raise OutOfReachError
-
-
-def _next(
-    place: Indices, here: Array, following: Array, ends: tuple[Array, Array], turn: int
-) -> Indices:
-    """Newton's step, or the middle between known ends where it leaves them."""
-    low, high = ends
-    away = np.where(here > 0, 1.0, -1.0)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        step = np.floor(here / (here - following))
-    step = np.where((here > following) & np.isfinite(step), step, away * 2.0**turn)
-    there = place + np.clip(away * np.maximum(away * step, 1.0), -(2.0**50), 2.0**50)
-    missed = (there <= low) | (there >= high) | (turn % 8 == 7)
-    is_between = np.isfinite(low) & np.isfinite(high)
-    with np.errstate(invalid="ignore"):
-        there = np.where(missed & is_between, np.floor((low + high) / 2), there)
-    return np.asarray(there, dtype=np.int64)
+    return np.maximum(found + side * slack, 0.0), slope, sums, place

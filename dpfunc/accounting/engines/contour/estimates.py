@@ -1,0 +1,60 @@
+"""About how much a composition spends: where a search may begin. Nothing here is proven."""
+
+import math
+
+import numpy as np
+from scipy.special import ndtr, ndtri
+
+from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.contour.integral import rough_epsilon
+from dpfunc.accounting.pairs.mixture import Component, GaussianMixture
+from dpfunc.accounting.pairs.privacy_loss import Array
+
+_PLACES, _FAR = 400, 38.0  # standard deviations: beyond, floats have no probability
+_LITTLE = 0.2  # of epsilon: if small losses add up to less, one release is to blame
+_SMALL = 0.3  # of epsilon: smaller losses add up, one of the larger ones is enough
+
+
+def about_epsilon(composition: Composition, log_delta: float) -> float:
+    """Of mixtures: by the saddle-point approximation, or less, if one release is to blame alone.
+
+    Where large losses are rare, moments come from them, and say little about all others. Delta is
+    then about the sum of the deltas of all releases alone, beside which small losses add up as if
+    they were normal. Infinite where there is no estimate.
+    """
+    mixtures = [(pair, n) for pair, n in composition if isinstance(pair, GaussianMixture)]
+    if not 0 < len(mixtures) == len(composition):
+        return rough_epsilon(composition, log_delta)
+    alone = [_of_one(pair, times, log_delta) for pair, times in mixtures]
+    of_one = max(epsilon for epsilon, _ in alone)
+    small = -float(ndtri(min(0.5, math.exp(log_delta)))) * math.sqrt(sum(s for _, s in alone))
+    if small <= _LITTLE * of_one < math.inf:
+        return of_one + small
+    return min(rough_epsilon(composition, log_delta), of_one + small)
+
+
+def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> tuple[float, float]:
+    """The epsilon of one release with its share of delta; the square of small losses of all."""
+    y = np.linspace(-_FAR, _FAR + pair.reach(), _PLACES)
+    losses = pair.loss(y)
+    p = _above(y, pair.noise_multiplier, pair.above, 1.0)
+    q = _above(y, pair.noise_multiplier, pair.below, -1.0)
+    delta = p - np.exp(np.minimum(losses, 700.0)) * q
+    over = np.flatnonzero((losses > 0) & (delta > math.exp(log_delta) / times))
+    if len(over) == 0:
+        return 0.0, 0.0
+    if over[-1] == _PLACES - 1:
+        return math.inf, 0.0
+    last = int(over[-1])
+    logs = np.log(np.maximum(delta[last : last + 2], 1e-300))
+    share = (logs[0] - log_delta + math.log(times)) / max(logs[0] - logs[1], 1e-300)
+    epsilon = float(losses[last] + min(1.0, share) * (losses[last + 1] - losses[last]))
+    small = losses[1:] <= _SMALL * epsilon
+    return epsilon, times * float(-np.diff(p)[small] @ losses[1:][small] ** 2)
+
+
+def _above(y: Array, sigma: float, components: tuple[Component, ...], side: float) -> Array:
+    """The probability above y of a normal mixture, whose other components lie on that side."""
+    left = 1.0 - math.fsum(weight for _, weight in components)
+    moved = [weight * ndtr(side * shift / sigma - y) for shift, weight in components]
+    return np.asarray(sum(moved, left * ndtr(-y)))
