@@ -139,10 +139,13 @@ def _worthy(parts: list[Part], tilted: list[Tilted], fewest: int, n: int, worth:
 
 
 def _tilted(part: Part, grid: Grid) -> Tilted:
-    exponent = _log_tilted(part.atoms, grid.c)
+    exponent, total = _log_tilted(part.atoms, grid.c)
     top = int(np.argmax(exponent))
     places = (part.indices - part.indices[top]) % grid.points
-    relative = ULP * (16 + float(np.abs(exponent[exponent > -700]).max()))
+    # Each term of an exponent is rounded, and the terms may be much larger than their sum.
+    counts = exponent > -700
+    terms = np.abs(exponent) + 2 * np.abs(grid.c * part.atoms.losses) + 2 * abs(total)
+    relative = ULP * (16 + float(terms[counts].max()))
     return Tilted(np.exp(exponent), part.indices, places, int(part.indices[top]), relative)
 
 
@@ -216,14 +219,14 @@ def _log_finite(atoms: Atoms) -> float:
     return math.log1p(-atoms.infinite) if atoms.infinite < 1 else -math.inf
 
 
-def _log_tilted(atoms: Atoms, c: float) -> Array:
-    """Logarithms of the tilted probabilities."""
+def _log_tilted(atoms: Atoms, c: float) -> tuple[Array, float]:
+    """Logarithms of the tilted probabilities, and of what they were divided by."""
     with np.errstate(divide="ignore"):
         exponent = np.log(atoms.p) + c * atoms.losses
     total = float(logsumexp(exponent))
     if not -math.inf < total < math.inf:
         raise OutOfReachError
-    return np.asarray(exponent - total)
+    return np.asarray(exponent - total), total
 
 
 def _log1p(g: Complex) -> Complex:
