@@ -1,4 +1,4 @@
-"""Tilted laws against exact arithmetic: what is said of their error holds, however large the tilt."""
+"""Tilted laws against exact arithmetic: what is said of their error holds at any tilt."""
 
 from types import SimpleNamespace
 
