@@ -81,13 +81,13 @@ class Frontier:
         return Guess(x, slope if is_slope else direction)
 
     def _roughly(self, event: Event, log_delta: float) -> float:
-        """About its epsilon. At small rates the order of adding a record is often out of reach, and
-        seldom the worse.
+        """About its epsilon, in the first order for which there is an estimate: that of removing a
+        record, which is seldom the better.
         """
         compositions = [c for c in pairs(event, self.relation) if c]
-        orders = [about_epsilon(c, log_delta) for c in compositions]
-        within_reach = [rough for rough in orders if rough < math.inf]
-        return max(within_reach, default=math.inf if compositions else 0.0)
+        orders = (about_epsilon(c, log_delta) for c in compositions)
+        within_reach = (rough for rough in orders if rough < math.inf)
+        return next(within_reach, math.inf if compositions else 0.0)
 
     def _like_before(self, delta: float) -> Event:
         """A Gaussian release that costs as much as all before: quick to add to a guess."""
