@@ -249,6 +249,24 @@ CANARIES = [
     ),
 ]
 
+RELEASE = [
+    Mutant(
+        "sums over steps taken for normal",
+        "audit/canaries/release.py",
+        "scores[part] = np.where(below < above, ndtri_exp(below), -ndtri_exp(above))",
+        "scores[part] = (sums[part] - steps * rate / sigma) / math.sqrt("
+        "steps * (1 + rate * (1 - rate) / sigma**2))",
+        "release::test_a_true_release_is_seldom_refuted",
+    ),
+    Mutant(
+        "products of all steps, though each is in two of them",
+        "audit/canaries/release.py",
+        "odd, given = scores[1::2], neighbours[1::2]",
+        "odd, given = scores, neighbours",
+        "release::test_a_true_release_is_seldom_refuted",
+    ),
+]
+
 QUERIES = [
     Mutant(
         "the exponent of a quantile not halved",
@@ -552,7 +570,7 @@ EXPERIMENTS = [
 ]
 
 LISTS = [
-    ([*MEMBERSHIP, *KINDS, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
+    ([*MEMBERSHIP, *KINDS, *RELEASE, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
     ([*LAW, *CANARIES], "tests/laws/test_{}.py"),
     ([*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"),
 ]
