@@ -450,6 +450,13 @@ MEMBERSHIP = [
         "curves::test_more_attacks_make_wider_bands",
     ),
     Mutant(
+        "the worst of several slices for the price of one",
+        "audit/membership/curves.py",
+        'of(label == s, tests * len(every), f"slice {s!r}", {})',
+        'of(label == s, tests, f"slice {s!r}", {})',
+        "curves::test_bands_of_slices_hold_for_all_of_them_at_once",
+    ),
+    Mutant(
         "records that repeat counted as new ones",
         "audit/membership/curves.py",
         "if len(pairs) > 1 else _auc_error(inside, outside)",
@@ -517,6 +524,13 @@ EXPERIMENTS = [
         'fold_in(key, "sweep", *name)',
         'fold_in(key, "sweep", name[0])',
         "sweeps::test_no_two_runs_share_a_key_and_the_file_has_none",
+    ),
+    Mutant(
+        "rows of any key taken for those of this one",
+        "experiments/sweeps.py",
+        "all(row.fingerprint == fingerprint for row in rows.values()),",
+        "True,",
+        "sweeps::test_rows_of_another_key_are_refused_and_the_file_stays",
     ),
     Mutant(
         "a row behind half a line",

@@ -179,7 +179,7 @@ def _normal(sums: Array, is_in: Bools, steps: int, sigma: float, rate: float) ->
     chances = scipy.stats.binom.logpmf(counts, steps, rate)
     counts, chances = counts[chances > _NEVER], chances[chances > _NEVER]
     for part in np.array_split(np.flatnonzero(is_in), 1 + is_in.sum() * len(counts) // _AT_ONCE):
-        places = (sums[part, None] - counts / sigma) / math.sqrt(steps)
+        places = (sums[part][:, None] - counts / sigma) / math.sqrt(steps)
         below, above = (
             np.minimum(0.0, logsumexp(chances + log_ndtr(side), axis=1))
             for side in (places, -places)
