@@ -162,7 +162,7 @@ def lag_test(rows: Array, is_in: Bools, sigma: float, rate: float) -> float:
     if len(rows) < 2:
         return 1.0
     scores = _normal(rows.ravel(), np.tile(is_in, len(rows)), 1, sigma, rate).reshape(rows.shape)
-    ends = np.zeros((1, scores.shape[1]))
+    ends = np.zeros((1, rows.shape[1]))
     neighbours = np.concatenate([ends, scores[:-1]]) + np.concatenate([scores[1:], ends])
     odd, given = scores[1::2], neighbours[1::2]
     z = float((odd * given).sum()) / math.sqrt(float(np.square(given).sum()))
