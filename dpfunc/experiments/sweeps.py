@@ -5,6 +5,7 @@ import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,12 @@ def made(
     return found
 
 
+@lru_cache(maxsize=256)
+def _epsilon(event: Event, delta: float) -> float:
+    """Worked out once for all seeds and settings that release the same."""
+    return epsilon_of(event, delta=delta)
+
+
 def configs(subject: str, grid: Grid) -> list[Config]:
     """The settings of a grid, each once."""
     if isinstance(grid, Mapping):
@@ -147,7 +154,7 @@ def _made(subject: str, run: Run, config: Config, seed: int, key: Key, delta: fl
         seed,
         {name: float(value) for name, value in results.items()},
         event,
-        None if event is None or delta is None else epsilon_of(event, delta=delta),
+        None if event is None or delta is None else _epsilon(event, delta),
         None if event is None else delta,
         seconds,
         {
