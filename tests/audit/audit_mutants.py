@@ -267,6 +267,23 @@ RELEASE = [
     ),
 ]
 
+UNCORRELATED = [
+    Mutant(
+        "correlated noise taken as it comes",
+        "audit/canaries/uncorrelated.py",
+        "mixed = scipy.signal.lfilter(column, [1.0], values, axis=0)",
+        "mixed = values",
+        "uncorrelated::test_its_noise_is_independent_and_as_large_as_promised",
+    ),
+    Mutant(
+        "steps of one canary whose columns overlap",
+        "audit/canaries/uncorrelated.py",
+        "cycle >= bands,",
+        "cycle >= 1,",
+        "uncorrelated::test_what_it_cannot_undo_is_refused",
+    ),
+]
+
 QUERIES = [
     Mutant(
         "the exponent of a quantile not halved",
@@ -584,7 +601,7 @@ EXPERIMENTS = [
 ]
 
 LISTS = [
-    ([*MEMBERSHIP, *KINDS, *RELEASE, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
+    ([*MEMBERSHIP, *KINDS, *RELEASE, *UNCORRELATED, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
     ([*LAW, *CANARIES], "tests/laws/test_{}.py"),
     ([*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"),
 ]
