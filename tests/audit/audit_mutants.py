@@ -483,8 +483,8 @@ MEMBERSHIP = [
     Mutant(
         "shadows that see every record",
         "audit/membership/shadow_models.py",
-        "drawn = drawn & member",
-        "drawn = drawn & True",
+        "_padded(drawn & member, parts",
+        "_padded(drawn, parts",
         "shadow_models::test_a_model_sees_its_own_records_alone_at_the_rate",
     ),
     Mutant(
