@@ -139,8 +139,8 @@ def roc(
     true false positive rate is Beta(k, n_out + 1 - k) distributed, the true positive rate has the
     interval of Clopper and Pearson; each at half of ``1 - confidence``. That holds for records
     drawn from a population, and for this trained model; among equal scores the lower end of the
-    false positive rate may be too high. The area's is DeLong's, asymptotic: 6.7 % missed for 5. Several
-    targets: records repeat, so targets are drawn again (bootstrap): no guarantee.
+    false positive rate may be too high. The area's is DeLong's, asymptotic (6.7 % missed for 5 %).
+    Several targets: records repeat, so targets are drawn again (bootstrap): no guarantee.
 
     | case | result |
     |---|---|
