@@ -39,6 +39,7 @@ SLOW = {"exposed.md"}  # a hundred models
         for page in PAGES
     ],
 )
+@pytest.mark.filterwarnings("ignore:Full backward hook is firing")  # Opacus's, on audit.md
 def test_the_code_on_the_page_runs(page, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run(page, before_block=skip_without_packages)

@@ -19,6 +19,7 @@ _HOMES = {
     "gradient_canaries": "canaries.gradient_canaries",
     "real_numbers": "canaries.gradient_canaries",
     "release_scores": "canaries.release",
+    "uncorrelated": "canaries.uncorrelated",
     "Estimate": "membership.curves",
     "Roc": "membership.curves",
     "ShadowModels": "membership.shadow_models",

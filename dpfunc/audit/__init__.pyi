@@ -5,6 +5,7 @@ from dpfunc.audit.canaries.gradient_canaries import real_numbers as real_numbers
 from dpfunc.audit.canaries.release import ReleaseAudit as ReleaseAudit
 from dpfunc.audit.canaries.release import audit_release as audit_release
 from dpfunc.audit.canaries.release import release_scores as release_scores
+from dpfunc.audit.canaries.uncorrelated import uncorrelated as uncorrelated
 from dpfunc.audit.membership import attacks as attacks
 from dpfunc.audit.membership.curves import Estimate as Estimate
 from dpfunc.audit.membership.curves import Roc as Roc

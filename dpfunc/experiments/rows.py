@@ -21,7 +21,8 @@ class Row:
 
     ``results``: the numbers of ``run``; those named ``not_private/...`` were computed from private
     data without noise. ``event``: what the run released, None if it did not say; ``epsilon`` is
-    that of this run alone. No row holds a key.
+    that of this run alone. No row holds a key: ``fingerprint`` tells which key the sweep had, and
+    gives nothing of it away.
     """
 
     config: Config
@@ -32,6 +33,7 @@ class Row:
     delta: float | None
     seconds: float
     versions: dict[str, str]
+    fingerprint: str = ""
 
     @property
     def hash(self) -> str:
@@ -93,6 +95,7 @@ def append(path: Path, row: Row) -> None:
         "delta": row.delta,
         "seconds": row.seconds,
         "versions": row.versions,
+        "fingerprint": row.fingerprint,
     }
     line = json.dumps(document, allow_nan=False).encode() + b"\n"
     with open(path, "r+b" if path.exists() else "x+b") as file:
@@ -119,6 +122,7 @@ def _row(path: Path, number: int, line: bytes) -> Row:
             of["delta"],
             of["seconds"],
             of["versions"],
+            of.get("fingerprint", ""),
         )
         whole = row.hash == of["hash"]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -4,6 +4,8 @@ import itertools
 import platform
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,8 @@ def sweep(
 
     The key of a run is ``fold_in(key, "sweep", hash of the settings, seed)``: no two runs share
     noise, a run that was killed has the same noise when it is made again, and the file holds no
-    key. Take a new ``key`` when you change ``run`` or the data.
+    key. Take a new ``key`` when you change ``run`` or the data, and a new path with it: a file with
+    rows of another key is refused, as they are not what this sweep would give.
 
     Whoever looks at all rows has paid for all of them: `spent`. The best of a grid costs no less
     than the grid; `select` is the way to pay for less.
@@ -75,15 +78,30 @@ def made(
         delta,
         "use about 1 / (10 * size)",
     )
+    fingerprint = fold_in(key, "fingerprint").secret_bytes.hex()[:32]  # tells nothing of the key
     rows = {(row.hash, row.seed): row for row in read(path)}
+    require(
+        all(row.fingerprint == fingerprint for row in rows.values()),
+        subject,
+        "a file of this key's own",
+        f"runs that were made with another key, in {path}",
+        "pass the key that they were made with to go on, or a new path for runs with a new key",
+    )
     found = []
     for config, seed in wanted:
         name = (hash_of(config), seed)
         if name not in rows:
-            rows[name] = _made(subject, run, config, seed, fold_in(key, "sweep", *name), delta)
+            row = _made(subject, run, config, seed, fold_in(key, "sweep", *name), delta)
+            rows[name] = replace(row, fingerprint=fingerprint)
             append(path, rows[name])
         found.append(rows[name])
     return found
+
+
+@lru_cache(maxsize=256)
+def _epsilon(event: Event, delta: float) -> float:
+    """Worked out once for all seeds and settings that release the same."""
+    return epsilon_of(event, delta=delta)
 
 
 def configs(subject: str, grid: Grid) -> list[Config]:
@@ -136,7 +154,7 @@ def _made(subject: str, run: Run, config: Config, seed: int, key: Key, delta: fl
         seed,
         {name: float(value) for name, value in results.items()},
         event,
-        None if event is None or delta is None else epsilon_of(event, delta=delta),
+        None if event is None or delta is None else _epsilon(event, delta),
         None if event is None else delta,
         seconds,
         {

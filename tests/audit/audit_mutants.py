@@ -249,6 +249,41 @@ CANARIES = [
     ),
 ]
 
+RELEASE = [
+    Mutant(
+        "sums over steps taken for normal",
+        "audit/canaries/release.py",
+        "scores[part] = np.where(below < above, ndtri_exp(below), -ndtri_exp(above))",
+        "scores[part] = (sums[part] - steps * rate / sigma) / math.sqrt("
+        "steps * (1 + rate * (1 - rate) / sigma**2))",
+        "release::test_a_true_release_is_seldom_refuted",
+    ),
+    Mutant(
+        "products of all steps, though each is in two of them",
+        "audit/canaries/release.py",
+        "odd, given = scores[1::2], neighbours[1::2]",
+        "odd, given = scores, neighbours",
+        "release::test_a_true_release_is_seldom_refuted",
+    ),
+]
+
+UNCORRELATED = [
+    Mutant(
+        "correlated noise taken as it comes",
+        "audit/canaries/uncorrelated.py",
+        "mixed = scipy.signal.lfilter(column, [1.0], values, axis=0)",
+        "mixed = values",
+        "uncorrelated::test_its_noise_is_independent_and_as_large_as_promised",
+    ),
+    Mutant(
+        "steps of one canary whose columns overlap",
+        "audit/canaries/uncorrelated.py",
+        "cycle >= bands,",
+        "cycle >= 1,",
+        "uncorrelated::test_what_it_cannot_undo_is_refused",
+    ),
+]
+
 QUERIES = [
     Mutant(
         "the exponent of a quantile not halved",
@@ -432,6 +467,13 @@ MEMBERSHIP = [
         "curves::test_more_attacks_make_wider_bands",
     ),
     Mutant(
+        "the worst of several slices for the price of one",
+        "audit/membership/curves.py",
+        'of(label == s, tests * len(every), f"slice {s!r}", {})',
+        'of(label == s, tests, f"slice {s!r}", {})',
+        "curves::test_bands_of_slices_hold_for_all_of_them_at_once",
+    ),
+    Mutant(
         "records that repeat counted as new ones",
         "audit/membership/curves.py",
         "if len(pairs) > 1 else _auc_error(inside, outside)",
@@ -441,8 +483,8 @@ MEMBERSHIP = [
     Mutant(
         "shadows that see every record",
         "audit/membership/shadow_models.py",
-        "drawn = drawn & member",
-        "drawn = drawn & True",
+        "_padded(drawn & member, parts",
+        "_padded(drawn, parts",
         "shadow_models::test_a_model_sees_its_own_records_alone_at_the_rate",
     ),
     Mutant(
@@ -501,6 +543,13 @@ EXPERIMENTS = [
         "sweeps::test_no_two_runs_share_a_key_and_the_file_has_none",
     ),
     Mutant(
+        "rows of any key taken for those of this one",
+        "experiments/sweeps.py",
+        "all(row.fingerprint == fingerprint for row in rows.values()),",
+        "True,",
+        "sweeps::test_rows_of_another_key_are_refused_and_the_file_stays",
+    ),
+    Mutant(
         "a row behind half a line",
         "experiments/rows.py",
         'file.seek(whole.rfind(b"\\n") + 1)',
@@ -552,7 +601,7 @@ EXPERIMENTS = [
 ]
 
 LISTS = [
-    ([*MEMBERSHIP, *KINDS, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
+    ([*MEMBERSHIP, *KINDS, *RELEASE, *UNCORRELATED, *UNIT, *STEPS], "tests/audit/**/test_{}.py"),
     ([*LAW, *CANARIES], "tests/laws/test_{}.py"),
     ([*SELECTION, *QUERIES, *EXPERIMENTS], "tests/**/test_{}.py"),
 ]

@@ -41,8 +41,9 @@ def test_own_canaries_show_noise_rate_and_clipping(step):
     assert size["rate x 2"][1] == pytest.approx(2 * audits.RATE, rel=0.3)
 
 
-def test_a_dirac_canary_is_seen_beside_real_gradients():
-    values, run = projections("PrivateGrad", "dirac", noise=0.01, rate=4.0)
+@pytest.mark.parametrize("step", audits.STEPS)
+def test_a_dirac_canary_is_seen_beside_real_gradients(step):
+    values, run = projections(step, "dirac", noise=0.01, rate=4.0)
     member = run.member.numpy()
     gain = values[:, member].mean() - values[:, ~member].mean()
     assert gain == pytest.approx(4 * audits.RATE, rel=0.5)

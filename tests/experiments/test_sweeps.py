@@ -90,6 +90,25 @@ def test_killed_at_any_byte_it_goes_on_to_the_same_rows(tmp_path):
         assert len({(row["hash"], row["seed"]) for row in seen}) == len(seen) == 8
 
 
+def test_rows_of_another_key_are_refused_and_the_file_stays(tmp_path):
+    """They are not what this sweep would give; a file that does not tell its key is no better."""
+    path = tmp_path / "rows.jsonl"
+    first, whole = swept(path), path.read_bytes()
+    run = Runs()
+    for grid in (GRID, {"sigma": [3.0], "lr": [0.1]}):
+        with pytest.raises(ValueError, match=r"sweep: .* another key, .* or a new path"):
+            experiments.sweep(run, grid, seeds=2, path=path, key=dp.key(5), delta=1e-5)
+    assert not run.calls
+    assert path.read_bytes() == whole
+    assert essence(swept(path)) == essence(first)
+    assert len({row.fingerprint for row in first}) == 1
+    own = [json.loads(line) for line in whole.decode().splitlines()]
+    path.write_text("".join(json.dumps({n: v for n, v in row.items() if n != "fingerprint"}) + "\n"
+                            for row in own))  # fmt: skip
+    with pytest.raises(ValueError, match="another key"):
+        swept(path)
+
+
 SCRIPT = """
 import sys, time
 import dpfunc as dp

@@ -100,6 +100,9 @@ def test_the_ledger_counts_queries():
     )
     one = accounting.epsilon(accounting.Gaussian(4.2246799), delta=1e-6)
     assert one == pytest.approx(1.0, abs=1e-6)
+    _, state = noise.add(queries.count(torch.ones(5).bool()), state)
+    three = accounting.epsilon(noise.event(state, sample_rate=1.0), delta=1e-6)
+    assert three == pytest.approx(1.8137835, abs=1e-7)
 
 
 @pytest.mark.parametrize(

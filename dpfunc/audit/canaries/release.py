@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
+from scipy.special import log_ndtr, logsumexp, ndtri_exp
 
 from dpfunc.accounting import Event, Gaussian, Poisson
 from dpfunc.accounting.domination.composition import dominating_pair
@@ -17,7 +19,11 @@ from dpfunc.audit.statistics.rank_test import can_refute
 from dpfunc.audit.statistics.scores import Array, Result, Scores
 from dpfunc.checks import is_real, plain, require
 
+Bools = NDArray[np.bool_]
+
 _TESTS = 4
+_NEVER = -700.0  # the logarithm of a chance that changes no p-value
+_AT_ONCE = 4_000_000  # numbers, which bounds memory
 
 
 @dataclass(frozen=True)
@@ -25,7 +31,7 @@ class ReleaseAudit:
     """Four tests of what was released, then what the scores of the canaries prove.
 
     ``p_values``: of values with the record against P of the accountant's pair, of values without
-    against Q (Kolmogorov and Smirnov), of the spread of canaries' means (chi square: a record that
+    against Q (Kolmogorov and Smirnov), of the spread of canaries' sums (chi square: a record that
     counts too often, or a noise that is used again), of values in successive steps (correlation).
     ``p_value``: of all four. They see a wrong noise, clipping or rate at once; the bounds do not.
     ``claim``: the p-value of `test_claim`; None where so few scores, however good, could not
@@ -79,9 +85,8 @@ def audit_release(
     ``.scores`` to the same three with ``setting="one_run"``.
 
     Guarantee: if the run is what the event says, each p-value is below alpha with probability at
-    most alpha. Of the four tests "in" and "out" have it; "spread" and "lag" take sums over steps
-    and canaries for normal, and so their p-values are approximate: several times too small for one
-    or a few steps of little noise at a small rate, and hardly from some dozens of steps on.
+    most alpha, up to rounding. The laws of all four statistics are known exactly (`four_tests`);
+    above 10,000 values that of Kolmogorov and Smirnov is the limit's.
 
     | case | result |
     |---|---|
@@ -107,7 +112,7 @@ def audit_release(
     sigma, rate, _ = read[0]
     scores = release_scores(values, noise_multiplier=sigma, sample_rate=rate)
     one = Scores(tuple(scores[is_in]), tuple(scores[~is_in]), fair_coins=True)
-    p_values = _laws(values / sigma, is_in, sigma, rate)
+    p_values = four_tests(values, is_in, sigma, rate)
     claim = claim_of("audit_release", event, "add_or_remove")
     refutable = can_refute(len(one.inside), len(one.outside), claim, 1 - confidence)
     return ReleaseAudit(
@@ -120,25 +125,67 @@ def audit_release(
     )
 
 
-def _laws(values: Array, is_in: Any, sigma: float, rate: float) -> dict[str, float]:
-    """Of values in units of the noise."""
-    steps = len(values)
-    mechanism = Gaussian(sigma)
-    pair: Any = dominating_pair(Poisson(rate, mechanism), "remove", "remove")
-    variance = np.where(is_in, 1 + rate * (1 - rate) / sigma**2, 1.0)
-    mean = np.where(is_in, rate / sigma, 0.0)
-    centred = (values - mean) / np.sqrt(variance)
-    spread = float((centred.sum(0) ** 2).sum() / steps)
-    tail = scipy.stats.chi2.cdf(spread, len(is_in)), scipy.stats.chi2.sf(spread, len(is_in))
-    lag = float((centred[1:] * centred[:-1]).sum()) / math.sqrt(max(1, centred[1:].size))
+def four_tests(values: Array, is_in: Bools, sigma: float, rate: float) -> dict[str, float]:
+    """P-values of ``values`` ``[steps, m]``, in units of the bound: each is exact.
+
+    Under the claim all values are independent; of canaries that are out they are ``sigma z``, of
+    the others ``b + sigma z``. So the distribution function of each value, and of each canary's
+    sum over steps, is known. A number put through its own distribution function, and then through
+    the inverse of the normal one, is standard normal.
+    """
+    rows = values / sigma
+    pair: Any = dominating_pair(Poisson(rate, Gaussian(sigma)), "remove", "remove")
     return {
-        "in": float(scipy.stats.kstest(values[:, is_in].ravel(), lambda y: pair.cdfs(y)[0]).pvalue),
-        "out": float(
-            scipy.stats.kstest(values[:, ~is_in].ravel(), lambda y: pair.cdfs(y)[1]).pvalue
-        ),
-        "spread": min(1.0, 2 * float(min(tail))),
-        "lag": 2 * float(scipy.stats.norm.sf(abs(lag))),
+        "in": float(scipy.stats.kstest(rows[:, is_in].ravel(), lambda y: pair.cdfs(y)[0]).pvalue),
+        "out": float(scipy.stats.kstest(rows[:, ~is_in].ravel(), lambda y: pair.cdfs(y)[1]).pvalue),
+        "spread": spread_test(rows, is_in, sigma, rate),
+        "lag": lag_test(rows, is_in, sigma, rate),
     }
+
+
+def spread_test(rows: Array, is_in: Bools, sigma: float, rate: float) -> float:
+    """Of ``[steps, m]`` in units of the noise: the m sums over steps, each as a normal number, have
+    squares that are together chi square."""
+    sums = _normal(rows.sum(0), is_in, len(rows), sigma, rate)
+    spread, freedom = float(np.square(sums).sum()), len(is_in)
+    tail = scipy.stats.chi2.cdf(spread, freedom), scipy.stats.chi2.sf(spread, freedom)
+    return min(1.0, 2 * float(min(tail)))
+
+
+def lag_test(rows: Array, is_in: Bools, sigma: float, rate: float) -> float:
+    """Of ``[steps, m]`` in units of the noise: products of successive values, each as a normal one.
+
+    Every such product has one value of an odd step. Given those of even steps, the sum of all
+    products is a sum of independent normal numbers with known factors: each odd value times the sum
+    of its two neighbours.
+    """
+    if len(rows) < 2:
+        return 1.0
+    scores = _normal(rows.ravel(), np.tile(is_in, len(rows)), 1, sigma, rate).reshape(rows.shape)
+    ends = np.zeros((1, rows.shape[1]))
+    neighbours = np.concatenate([ends, scores[:-1]]) + np.concatenate([scores[1:], ends])
+    odd, given = scores[1::2], neighbours[1::2]
+    z = float((odd * given).sum()) / math.sqrt(float(np.square(given).sum()))
+    return 2 * float(scipy.stats.norm.sf(abs(z)))
+
+
+def _normal(sums: Array, is_in: Bools, steps: int, sigma: float, rate: float) -> Array:
+    """``[m]`` sums over ``steps``, in units of the noise, as standard normal numbers.
+
+    The smaller tail by its logarithm: no number, however far out, becomes infinite.
+    """
+    scores: Array = sums / math.sqrt(steps)
+    counts = np.arange(steps + 1)
+    chances = scipy.stats.binom.logpmf(counts, steps, rate)
+    counts, chances = counts[chances > _NEVER], chances[chances > _NEVER]
+    for part in np.array_split(np.flatnonzero(is_in), 1 + is_in.sum() * len(counts) // _AT_ONCE):
+        places = (sums[part][:, None] - counts / sigma) / math.sqrt(steps)
+        below, above = (
+            np.minimum(0.0, logsumexp(chances + log_ndtr(side), axis=1))
+            for side in (places, -places)
+        )
+        scores[part] = np.where(below < above, ndtri_exp(below), -ndtri_exp(above))
+    return scores
 
 
 def _rows(projections: Any) -> Array:

@@ -17,6 +17,7 @@ from dpfunc.random.keys import fold_in, key
 from dpfunc.random.subsets import uniform_index
 
 Array = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 Pairs = tuple[tuple[Array, Array], ...]  # for each target the scores inside and outside
 
 _LEAST = 10  # wrong guesses that a rate has to be of
@@ -40,7 +41,7 @@ class Roc:
     thresholds lower and upper ends of the false positive and of the true positive rate.
     ``method``: what the bands hold for. ``auc``: the area, the probability that a member has the
     larger score. ``balanced_accuracy``: the largest over thresholds, and so a little too large.
-    ``slices``: the same of each slice.
+    ``tests``: of how many curves at once the bands hold. ``slices``: the same of each slice.
     """
 
     fpr: Array
@@ -112,10 +113,10 @@ class Roc:
         shown = [f"{self.tpr_at(r).value:.3f}" if r * self.n_out >= _LEAST else "-" for r in rates]
         auc = f"AUC {self.auc.value:.3f} [{self.auc.low:.3f}, {self.auc.high:.3f}]"
         tprs = ", ".join(f"TPR {s} at FPR {r:.1%}" for r, s in zip(rates, shown, strict=True))
-        return (
-            f"{auc}, balanced accuracy {self.balanced_accuracy:.3f}, {tprs} ({self.n_in} in, "
-            f"{self.n_out} out; {self.confidence:.0%} {self.method})"
-        )
+        sure = f"{self.confidence:.0%} {self.method}, each threshold by itself"
+        sure += f", {self.tests} curves at once" if self.tests > 1 else ""
+        counts = f"{self.n_in} in, {self.n_out} out; {sure}"
+        return f"{auc}, balanced accuracy {self.balanced_accuracy:.3f}, {tprs} ({counts})"
 
 
 def roc(
@@ -131,15 +132,15 @@ def roc(
     ``scores``, ``member``: ``[records]`` of one target, or ``[targets, records]``: pooled. ``by``:
     ``[records]``, the slice of each (its class, how hard it is, anything): each has a curve of its
     own, as a few records may be exposed that an average hides. ``tests``: of how many attacks this
-    is the one with the best curve: the bands become wider by that (Bonferroni).
+    is the one with the best curve: the bands become wider by that (Bonferroni), and those of slices
+    by their number, too: they hold for all slices at once, and the worst may be picked.
 
     Bands, for each threshold by itself. One target: the threshold is a score of a non-member, its
     true false positive rate is Beta(k, n_out + 1 - k) distributed, the true positive rate has the
     interval of Clopper and Pearson; each at half of ``1 - confidence``. That holds for records
     drawn from a population, and for this trained model; among equal scores the lower end of the
-    false positive rate may be too high. The band of the area is that of DeLong, asymptotic. Several
-    targets: records repeat, so targets are drawn again (bootstrap), which is an approximation and
-    no guarantee.
+    false positive rate may be too high. The area's is DeLong's, asymptotic (6.7 % missed for 5 %).
+    Several targets: records repeat, so targets are drawn again (bootstrap): no guarantee.
 
     | case | result |
     |---|---|
@@ -171,7 +172,7 @@ def roc(
     require(is_count(tests) and tests >= 1, "roc", "tests >= 1", tests, "count your attacks")
     values, is_in = np.atleast_2d(values), np.atleast_2d(is_in)
 
-    def of(columns: NDArray[np.bool_], name: str, slices: Mapping[Hashable, Roc]) -> Roc:
+    def of(columns: Bools, tests: int, name: str, slices: Mapping[Hashable, Roc]) -> Roc:
         rows = zip(values[:, columns], is_in[:, columns], strict=True)
         return _roc(tuple((s[m], s[~m]) for s, m in rows), level, tests, name, slices)
 
@@ -185,8 +186,9 @@ def roc(
             label.shape,
             "pass one label a record",
         )
-        slices = {s: of(label == s, f"slice {s!r}", {}) for s in np.unique(label).tolist()}
-    return of(np.ones(values.shape[1], dtype=bool), "all", slices)
+        every = np.unique(label).tolist()
+        slices = {s: of(label == s, tests * len(every), f"slice {s!r}", {}) for s in every}
+    return of(np.ones(values.shape[1], dtype=bool), tests, "all", slices)
 
 
 def _roc(
@@ -209,11 +211,9 @@ def _roc(
     area = _auc(pairs)
     error = _spread(pairs, _auc) if len(pairs) > 1 else _auc_error(inside, outside)
     half = float(norm.isf(alpha / tests / 2)) * float(error)
-    kind = (
-        "bands, exact for records drawn from a population and this one model"
-        if len(pairs) == 1
-        else f"bands by a bootstrap over {len(pairs)} targets, no guarantee"
-    )
+    kind = "bands, exact for records drawn from a population and this one model"
+    if len(pairs) > 1:
+        kind = f"bands by a bootstrap over {len(pairs)} targets, no guarantee"
     return Roc(
         fpr,
         tpr,

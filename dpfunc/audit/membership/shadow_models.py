@@ -32,7 +32,7 @@ def shadow_models(
     sample_rate: float,
     count: int = 128,
     member: Tensor | None = None,
-    chunk: int = 32,
+    chunk: int = 64,
 ) -> ShadowModels:
     """Train ``count`` models at once, each on a half of ``records`` of its own.
 
@@ -83,9 +83,8 @@ def shadow_models(
     together = torch.vmap(step, randomness="different")
     for number in range(steps):
         drawn = bernoulli(fold_in(key, "sample", number), (count, size), probability=rate)
-        drawn = drawn & member
-        for place, part in enumerate(parts):
-            indices, mask = _padded(drawn[part], records[0].device)
+        batches = _padded(drawn & member, parts, records[0].device)
+        for place, (indices, mask) in enumerate(batches):
             batch = tuple(
                 records_of.index_select(0, indices.flatten()).unflatten(0, indices.shape)
                 for records_of in records
@@ -95,15 +94,24 @@ def shadow_models(
     return ShadowModels(params, member)
 
 
-def _padded(drawn: Tensor, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Indices int64 ``[models, B]`` and their mask, of the records drawn for each model."""
+def _padded(
+    drawn: Tensor, parts: Sequence[slice], device: torch.device
+) -> list[tuple[Tensor, Tensor]]:
+    """Of each part of the models the indices drawn, int64 ``[models, B]``, and their mask.
+
+    One pass over all models: what each call costs would be paid by every part of them.
+    """
     sizes = drawn.sum(1)
-    width = max(1, int(sizes.max()))
     model, record = drawn.nonzero(as_tuple=True)
-    place = drawn.cumsum(1)[model, record] - 1
-    indices = torch.zeros(len(drawn), width, dtype=torch.int64)
+    place = torch.arange(len(record)) - (sizes.cumsum(0) - sizes)[model]
+    indices = torch.zeros(len(drawn), max(1, int(sizes.max())), dtype=torch.int64)
     indices[model, place] = record
-    return indices.to(device), (torch.arange(width) < sizes[:, None]).to(device)
+    mask = torch.arange(indices.shape[1]) < sizes[:, None]
+    widths = [max(1, int(sizes[part].max())) for part in parts]
+    return [
+        (indices[part, :width].to(device), mask[part, :width].to(device))
+        for part, width in zip(parts, widths, strict=True)
+    ]
 
 
 def _require_numbers(count: int, steps: int, rate: float, chunk: int) -> None:

@@ -130,6 +130,27 @@ def test_slices_have_curves_of_their_own():
         audit.roc(scores, member, by=np.where(np.arange(350) < 5, 3, 4))
 
 
+def test_bands_of_slices_hold_for_all_of_them_at_once():
+    """The worst of ten slices may be picked: no band of ten misses in 95 % of all audits."""
+    rng = np.random.default_rng(10)
+    cases, sure, inside = 80, 0.95, 0
+    label = np.arange(700) % 10
+    for _ in range(cases):
+        scores, member = seen(rng, 300, 400)
+        curve = audit.roc(scores, member, by=label)
+        holds = True
+        for one, part in curve.slices.items():
+            low, high, tpr_low, tpr_high = part.band[4]  # rank 8
+            threshold = np.sort(scores[~member & (label == one)])[-8]
+            holds &= low <= norm.sf(threshold) <= high
+            holds &= tpr_low <= norm.sf(threshold - 1) <= tpr_high
+        inside += bool(holds)
+    assert inside >= cases * sure - 3 * math.sqrt(cases * sure * (1 - sure))
+    assert curve.slices[3].tests == 10
+    assert "each threshold by itself, 10 curves at once" in str(curve.slices[3])
+    assert curve.tests == 1  # of all records there is one
+
+
 @pytest.mark.parametrize("cases", [12, pytest.param(300, marks=pytest.mark.nightly)])
 def test_what_an_event_allows_is_seldom_exceeded_and_more_is_seen(cases):
     """Law: Gaussian noise of mu 1 against its own event, which sits exactly on it."""
