@@ -409,6 +409,13 @@ MUTANTS = [
         "float(np.abs(exponent[counts]).max())",
         "tilted::test_masses_are_as_exact_as_is_said",
     ),
+    Mutant(
+        "places of a lattice that are one float",
+        "accounting/engines/lattice/grid.py",
+        "if step < _LEAST_APART * ULP * max(largest, *(abs(offset) for _, offset in anchors)):",
+        "if step < _LEAST_APART * ULP * largest:",
+        "one_path::test_an_answer_and_no_warning_where_noise_is_small",
+    ),
 ]
 
 SHOWN = [

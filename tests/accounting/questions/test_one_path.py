@@ -135,6 +135,7 @@ def test_never_above_the_sum_of_the_largest_losses(event, d, relation):
     [
         dp_sgd(noise_multiplier=0.05, sample_rate=0.01, steps=100),
         dp_sgd(noise_multiplier=1e-7, sample_rate=0.01, steps=1000),
+        dp_sgd(noise_multiplier=0.02, sample_rate=1e-6, steps=50),
         Poisson(0.025, DiscreteGaussian(2.0, 2)) * 9,
         MixtureOfGaussians(0.158, (3.0, 1.0), (0.4, 0.6)) * 6,
     ],

@@ -27,6 +27,7 @@ Complex = NDArray[np.complex128]
 _REACH = 12.0  # standard deviations beyond the last place where the integrand can have its mode
 _ANGLE = 1.3  # below pi / 2, so that A and B have no zero in the strip
 _MOST_NODES = 40_000
+_LARGE = 1e100
 _LOG_ROOT = math.log(2 * math.pi) / 2
 
 
@@ -41,7 +42,8 @@ class Moments(NamedTuple):
         x, y = np.maximum(self.excess.real, -1 + 1e-300), self.excess.imag
         # numpy's own log1p of a complex number forgets what is below 1e-16.
         size = np.log(np.maximum(np.hypot(1 + x, y), 1e-300))
-        away = x > -0.5  # nearer to -1 the square of |M| cancels, and 1 + x is exact
+        # Nearer to -1 the square of |M| cancels, and 1 + x is exact; of large numbers it overflows.
+        away = (x > -0.5) & (np.hypot(x, y) < _LARGE)
         size[away] = np.log1p(x[away] * (2 + x[away]) + y[away] * y[away]) / 2
         return np.asarray(size + 1j * np.arctan2(y, 1 + x))
 

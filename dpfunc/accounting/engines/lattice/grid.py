@@ -15,7 +15,7 @@ from scipy import fft
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.lattice.fitting import Anchor, anchor, fitted
 from dpfunc.accounting.pairs.atoms import Atoms, upper_atoms
-from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
+from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
 
 MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
 _SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried, for losses near 1
@@ -27,6 +27,7 @@ _MOST_EXCESS = (9.0, 14.0, 30.0)  # exp of this times rounding is little, or lit
 _TILTS = (-9.0, 34.0)  # logarithms: losses of 1e-12 ask for tilts of 1e13
 _MOST_DOUBLED = 40  # times that a step is
 _EXPECTED_ABOVE = 0.9  # of an estimate of epsilon
+_LEAST_APART = 4
 _LEAST_BULK = 2  # steps of the lattice
 _COARSE = 1200  # nodes of the law that plans the grid
 
@@ -115,6 +116,8 @@ def plan(
     points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
     anchors = tuple(anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
+    if step < _LEAST_APART * ULP * max(largest, *(abs(offset) for _, offset in anchors)):
+        raise OutOfReachError  # two places of the lattice would be one float
     about = max(last.epsilon, 0.0)
     bulk = floor / runs if floor > _LEAST_BULK * step * runs else -math.inf
     return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, bulk, anchors)
