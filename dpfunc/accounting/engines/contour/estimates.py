@@ -1,6 +1,7 @@
 """About how much a composition spends: where a search may begin. Nothing here is proven."""
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from scipy.special import ndtr, ndtri
@@ -12,6 +13,7 @@ from dpfunc.accounting.pairs.privacy_loss import Array
 
 _PLACES, _FAR = 400, 38.0  # standard deviations: beyond, floats have no probability
 _LITTLE = 0.2  # of epsilon: if small losses add up to less, one release is to blame
+_SELDOM = 0.5  # larger losses: more, and they add up as well
 _SMALL = 0.3  # of epsilon: smaller losses add up, one of the larger ones is enough
 
 
@@ -26,15 +28,27 @@ def about_epsilon(composition: Composition, log_delta: float) -> float:
     if not 0 < len(mixtures) == len(composition):
         return rough_epsilon(composition, log_delta)
     alone = [_of_one(pair, times, log_delta) for pair, times in mixtures]
-    of_one = max(epsilon for epsilon, _ in alone)
-    small = -float(ndtri(min(0.5, math.exp(log_delta)))) * math.sqrt(sum(s for _, s in alone))
+    if sum(one.larger for one in alone) > _SELDOM:
+        return rough_epsilon(composition, log_delta)
+    of_one = max(one.epsilon for one in alone)
+    squares = sum(one.squares for one in alone)
+    small = -float(ndtri(min(0.5, math.exp(log_delta)))) * math.sqrt(squares)
     if small <= _LITTLE * of_one < math.inf:
         return of_one + small
     return min(rough_epsilon(composition, log_delta), of_one + small)
 
 
-def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> tuple[float, float]:
-    """The epsilon of one release with its share of delta; the square of small losses of all."""
+class _One(NamedTuple):
+    """``epsilon`` of one release with its share of delta; of all: the squares of small losses, and
+    how many ``larger`` ones are expected.
+    """
+
+    epsilon: float
+    squares: float
+    larger: float
+
+
+def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> _One:
     y = np.linspace(-_FAR, _FAR + pair.reach(), _PLACES)
     losses = pair.loss(y)
     p = _above(y, pair.noise_multiplier, pair.above, 1.0)
@@ -42,15 +56,16 @@ def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> tuple[float,
     delta = p - np.exp(np.minimum(losses, 700.0)) * q
     over = np.flatnonzero((losses > 0) & (delta > math.exp(log_delta) / times))
     if len(over) == 0:
-        return 0.0, 0.0
+        return _One(0.0, 0.0, 0.0)
     if over[-1] == _PLACES - 1:
-        return math.inf, 0.0
+        return _One(math.inf, 0.0, 0.0)
     last = int(over[-1])
     logs = np.log(np.maximum(delta[last : last + 2], 1e-300))
     share = (logs[0] - log_delta + math.log(times)) / max(logs[0] - logs[1], 1e-300)
     epsilon = float(losses[last] + min(1.0, share) * (losses[last + 1] - losses[last]))
-    small = losses[1:] <= _SMALL * epsilon
-    return epsilon, times * float(-np.diff(p)[small] @ losses[1:][small] ** 2)
+    chance, small = -np.diff(p), losses[1:] <= _SMALL * epsilon
+    squares = float(chance[small] @ losses[1:][small] ** 2)
+    return _One(epsilon, times * squares, times * float(chance[~small].sum()))
 
 
 def _above(y: Array, sigma: float, components: tuple[Component, ...], side: float) -> Array:
