@@ -112,9 +112,10 @@ class WatchedForward:
                 "of the model without any noise. Do not update them in training mode."
             )
         microbatch.program.note(self.plain, own_args, own_kwargs, output, draws=draws)
-        for tensor in tensors_in(output):
-            if tensor.requires_grad:
-                tensor.register_hook(_refuse_unseen(microbatch.program))
+        with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
+            for tensor in tensors_in(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(_refuse_unseen(microbatch.program))
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass without a tape."""

@@ -587,6 +587,20 @@ MUTANTS = [
         "l11b::test_frozen_parameters_with_a_gradient_and_thawed_ones_are_refused",
     ),
     Mutant(
+        "a look at a batch that has been mixed already",
+        "engine/replaying.py",
+        "originals.get(leaf, tensor).index_select",
+        "tensor.index_select",
+        "l11b::test_a_batch_that_the_loop_mixes_in_place_is_refused",
+    ),
+    Mutant(
+        "hooks on outputs let through",
+        "engine/program.py",
+        "if function is Tensor.register_hook:",
+        "if False:",
+        "l11b::test_a_hook_on_what_the_model_returned_is_refused",
+    ),
+    Mutant(
         "two engines on one model",
         "engine/attachment.py",
         "not any(other.holds(own) for other in _ATTACHED),",

@@ -410,3 +410,48 @@ def test_an_engine_that_is_gone_lets_go_of_the_model_and_not_of_the_optimizer():
     with pytest.raises(RuntimeError, match="the engine that this optimizer is attached to but it"):
         optimizer.step()
     attached(model)
+
+
+# What a loop does to its batch, and to the gradients of outputs
+
+
+def in_place_loop(change, *, hook=None):
+    """A loop that writes to its batch, on a model that is looked at without the write first."""
+    model = Net()
+    engine, optimizer = attached(model)
+    for batch in range(2):
+        for (x,) in engine.loader(TensorDataset(X.clone())):
+            if batch:
+                change(x)
+            optimizer.zero_grad()
+            output = model(x)
+            if hook and batch:
+                output.register_hook(hook)
+            weighed(output).mean().backward()
+            optimizer.step()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda x: x.copy_(x.mean(0, keepdim=True).expand_as(x)),
+        lambda x: x.sub_(x.mean(0)),
+        lambda x: torch.sub(x, x.mean(0), out=x),
+        lambda x: x.__setitem__(slice(1, None), x[:1].clone()),
+    ],
+    ids=["copy", "sub", "out", "setitem"],
+)
+def test_a_batch_that_the_loop_mixes_in_place_is_refused(change):
+    with pytest.raises(RuntimeError, match="of one term for each sample"):
+        in_place_loop(change)
+
+
+@pytest.mark.parametrize("change", [lambda x: x.div_(2), lambda x: x.__setitem__(..., x + 1)])
+def test_a_batch_that_the_loop_scales_in_place_is_taken(change):
+    in_place_loop(change)
+
+
+def test_a_hook_on_what_the_model_returned_is_refused():
+    """``grad + grad.mean(0)`` would mix samples where nothing looks."""
+    with pytest.raises(RuntimeError, match="without hooks on tensors"):
+        in_place_loop(lambda x: None, hook=lambda grad: grad + grad.mean(0, keepdim=True))
