@@ -31,6 +31,8 @@ def about_epsilon(composition: Composition, log_delta: float) -> float:
     if sum(one.larger for one in alone) > _SELDOM:
         return rough_epsilon(composition, log_delta)
     of_one = max(one.epsilon for one in alone)
+    if of_one == 0:  # nobody is to blame alone
+        return rough_epsilon(composition, log_delta)
     squares = sum(one.squares for one in alone)
     small = -float(ndtri(min(0.5, math.exp(log_delta)))) * math.sqrt(squares)
     if small <= _LITTLE * of_one < math.inf:
