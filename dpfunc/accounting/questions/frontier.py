@@ -84,10 +84,13 @@ class Frontier:
         """About its epsilon, in the first order for which there is an estimate: that of removing a
         record, which is seldom the better.
         """
-        compositions = [c for c in pairs(event, self.relation) if c]
-        orders = (about_epsilon(c, log_delta) for c in compositions)
-        within_reach = (rough for rough in orders if rough < math.inf)
-        return next(within_reach, math.inf if compositions else 0.0)
+        nothing = 0.0
+        for composition in filter(None, pairs(event, self.relation)):
+            rough = about_epsilon(composition, log_delta)
+            if 0 < rough < math.inf:
+                return rough
+            nothing = max(nothing, rough)
+        return nothing
 
     def _like_before(self, delta: float) -> Event:
         """A Gaussian release that costs as much as all before: quick to add to a guess."""

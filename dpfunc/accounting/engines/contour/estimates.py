@@ -28,26 +28,29 @@ def about_epsilon(composition: Composition, log_delta: float) -> float:
     if not 0 < len(mixtures) == len(composition):
         return rough_epsilon(composition, log_delta)
     alone = [_of_one(pair, times, log_delta) for pair, times in mixtures]
-    if sum(one.larger for one in alone) > _SELDOM:
-        return rough_epsilon(composition, log_delta)
+    far = -float(ndtri(min(0.5, math.exp(log_delta))))
+    if sum(one.larger for one in alone) > _SELDOM:  # all of them add up as if they were normal
+        normal = sum(one.mean for one in alone) + far * math.sqrt(sum(one.square for one in alone))
+        return min(rough_epsilon(composition, log_delta), normal if normal > 0 else math.inf)
     of_one = max(one.epsilon for one in alone)
-    if of_one == 0:  # nobody is to blame alone
-        return rough_epsilon(composition, log_delta)
-    squares = sum(one.squares for one in alone)
-    small = -float(ndtri(min(0.5, math.exp(log_delta)))) * math.sqrt(squares)
+    small = far * math.sqrt(sum(one.small_square for one in alone))
     if small <= _LITTLE * of_one < math.inf:
         return of_one + small
     return min(rough_epsilon(composition, log_delta), of_one + small)
 
 
 class _One(NamedTuple):
-    """``epsilon`` of one release with its share of delta; of all: the squares of small losses, and
-    how many ``larger`` ones are expected.
+    """``epsilon`` of one release with its share of delta.
+
+    Of all: the sum of the losses and of their squares, of the squares of small ones, and how many
+    ``larger`` ones are expected.
     """
 
     epsilon: float
-    squares: float
-    larger: float
+    mean: float = 0.0
+    square: float = 0.0
+    small_square: float = 0.0
+    larger: float = 0.0
 
 
 def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> _One:
@@ -58,16 +61,17 @@ def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> _One:
     delta = p - np.exp(np.minimum(losses, 700.0)) * q
     over = np.flatnonzero((losses > 0) & (delta > math.exp(log_delta) / times))
     if len(over) == 0:
-        return _One(0.0, 0.0, 0.0)
+        return _One(0.0)
     if over[-1] == _PLACES - 1:
-        return _One(math.inf, 0.0, 0.0)
+        return _One(math.inf)
     last = int(over[-1])
     logs = np.log(np.maximum(delta[last : last + 2], 1e-300))
     share = (logs[0] - log_delta + math.log(times)) / max(logs[0] - logs[1], 1e-300)
     epsilon = float(losses[last] + min(1.0, share) * (losses[last + 1] - losses[last]))
     chance, small = -np.diff(p), losses[1:] <= _SMALL * epsilon
-    squares = float(chance[small] @ losses[1:][small] ** 2)
-    return _One(epsilon, times * squares, times * float(chance[~small].sum()))
+    all_of_it = chance @ losses[1:], chance @ losses[1:] ** 2
+    part = chance[small] @ losses[1:][small] ** 2, chance[~small].sum()
+    return _One(epsilon, *(times * float(value) for value in (*all_of_it, *part)))
 
 
 def _above(y: Array, sigma: float, components: tuple[Component, ...], side: float) -> Array:
