@@ -11,6 +11,7 @@ found, where that was measured: below 0.95 the power would be less than promised
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,10 +76,7 @@ def lines(most: int, repeats: int) -> Iterator[Line]:
             for _ in range(repeats * (8 if count <= 100 else 1))
         ]
 
-        def mean(answer: Callable[[audit.Scores], audit.Result], of: object) -> Found:
-            before = of if isinstance(of, float) else None
-            return Found(float(np.mean([answer(s).value for s in draws])), before)  # noqa: B023
-
+        mean = partial(_mean, draws)
         epsilon = mean(
             lambda s: audit.epsilon_lower_bound(s, delta=DELTA, confidence=SURE), case["many"]
         )
@@ -90,6 +88,13 @@ def lines(most: int, repeats: int) -> Iterator[Line]:
             path = mean(lambda s: audit.epsilon_lower_bound(s, delta=DELTA, **one), before)
             curve = mean(lambda s: audit.mu_lower_bound(s, **one), case["one_run_fdp_mu"])
         yield Line(mu, count, epsilon, gaussian, of_mu, path, curve)
+
+
+def _mean(
+    draws: list[audit.Scores], answer: Callable[[audit.Scores], audit.Result], of: object
+) -> Found:
+    before = of if isinstance(of, float) else None
+    return Found(float(np.mean([answer(scores).value for scores in draws])), before)
 
 
 def main() -> None:

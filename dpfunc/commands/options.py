@@ -191,7 +191,7 @@ def reached(event: Event, options: argparse.Namespace) -> tuple[dict[str, float]
     if options.tradeoff is not None:
         alpha, beta = options.tradeoff
         missed = accounting.tradeoff(event, alpha=alpha, relation=relation)
-        least = "0" if missed == 0 else six_digits_up(-missed).removeprefix("-")  # from below
+        least = six_digits_up(-missed).removeprefix("-")  # from below
         words = f"a share {least} missed, {beta:g} wanted, at false positive rate {alpha:g}"
         return {"alpha": alpha, "beta": missed}, words
     spent = accounting.epsilon(event, delta=options.delta, relation=relation)

@@ -84,7 +84,7 @@ def made(
         all(row.fingerprint == fingerprint for row in rows.values()),
         subject,
         "a file of this key's own",
-        f"runs that were made with another key, in {path}",
+        f"runs that were made with another key, or do not tell with which, in {path}",
         "pass the key that they were made with to go on, or a new path for runs with a new key",
     )
     found = []

@@ -349,8 +349,8 @@ MUTANTS = [
     Mutant(
         "powers of the bulk left in",
         "accounting/engines/lattice/rare.py",
-        "return np.asarray(_exp(bulk) * _expm1(grown))",
-        "return np.asarray(_exp(bulk) * _exp(grown))",
+        "return np.asarray(exp(bulk.real, bulk.imag) * _expm1(grown))",
+        "return np.asarray(exp(bulk.real, bulk.imag) * exp(grown.real, grown.imag))",
         "rare::test_powers_are_those_of_a_convolution",
     ),
     Mutant(

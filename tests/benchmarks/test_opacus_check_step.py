@@ -19,15 +19,14 @@ FOUND = {
     "dpfunc": [set()] * 4,
 }
 
-# Opacus's hooks warn of inputs without gradients.
-pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning")  # inputs without gradients: Opacus's
 
 
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", NAMES)
 def test_what_is_found(name, way):
     if way != "dpfunc":
-        pytest.importorskip("opacus")
+        pytest.importorskip("opacus", reason="Opacus is what the step is of")
     number = NAMES.index(name)
     report = audit.check_step(**WAYS[way](cases()[number]))
     assert {finding.severity for finding in report.findings} == FOUND[way][number]

@@ -212,7 +212,7 @@ def test_a_true_claim_is_seldom_refuted_in_full(case):
     assert wrong(AT_NIGHT, (CASES | BOUNDS)[case]) <= most_errors(AT_NIGHT)
 
 
-@pytest.mark.nightly
+@pytest.mark.nightly  # 2,000 runs of a check take minutes
 @pytest.mark.parametrize("check", CHECKS)
 def test_what_is_as_promised_is_hardly_ever_accused(check):
     assert wrong(AT_NIGHT, CHECKS[check]) <= most_errors(AT_NIGHT, OWN_ALPHA)

@@ -121,11 +121,16 @@ class GaussianMixture:
 
     def cdfs(self, y: Array) -> tuple[Array, Array]:
         """The distribution functions of P and Q at y standard deviations."""
-        return self._cdf(y, self.above), 1.0 - self._cdf(-y, self.below)
+        return self._cdf(y, self.above, 1.0), 1.0 - self._cdf(-y, self.below, 1.0)
 
-    def _cdf(self, y: Array, components: tuple[Component, ...]) -> Array:
+    def survivals(self, y: Array) -> tuple[Array, Array]:
+        """The probabilities of P and Q above y: small ones as exact as large ones."""
+        return self._cdf(-y, self.above, -1.0), self._cdf(-y, self.below, 1.0)
+
+    def _cdf(self, y: Array, components: tuple[Component, ...], side: float) -> Array:
+        """Of a mixture whose components lie on that side of 0."""
         left = 1.0 - math.fsum(w for _, w in components)
-        moved = [w * ndtr(y - s / self.noise_multiplier) for s, w in components]
+        moved = [w * ndtr(y - side * s / self.noise_multiplier) for s, w in components]
         return np.asarray(sum(moved, left * ndtr(y)))
 
     def nodes(self, count: int, tail: float) -> Array:

@@ -170,9 +170,9 @@ class _Search:
             reach = self.step
             self.step *= 4
             there = _within(there, (at - reach, at + reach))
-            if not (self.bad is None or there > self.bad) or not (
-                self.good is None or there < self.good
-            ):
+            beyond_bad = self.bad is None or there > self.bad
+            before_good = self.good is None or there < self.good
+            if not (beyond_bad and before_good):
                 there = at + math.copysign(reach, excess)
             return _within(there, (self.low, self.high))
         is_slow = len(self.gaps) > 3 and self.gaps[-1] > self.gaps[-4] / 2

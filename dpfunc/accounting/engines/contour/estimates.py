@@ -4,12 +4,11 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr, ndtri
+from scipy.special import ndtri
 
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.contour.integral import rough_epsilon
-from dpfunc.accounting.pairs.mixture import Component, GaussianMixture
-from dpfunc.accounting.pairs.privacy_loss import Array
+from dpfunc.accounting.pairs.mixture import GaussianMixture
 
 _PLACES, _FAR = 400, 38.0  # standard deviations: beyond, floats have no probability
 _LITTLE = 0.2  # of epsilon: if small losses add up to less, one release is to blame
@@ -56,8 +55,7 @@ class _One(NamedTuple):
 def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> _One:
     y = np.linspace(-_FAR, _FAR + pair.reach(), _PLACES)
     losses = pair.loss(y)
-    p = _above(y, pair.noise_multiplier, pair.above, 1.0)
-    q = _above(y, pair.noise_multiplier, pair.below, -1.0)
+    p, q = pair.survivals(y)
     delta = p - np.exp(np.minimum(losses, 700.0)) * q
     over = np.flatnonzero((losses > 0) & (delta > math.exp(log_delta) / times))
     if len(over) == 0:
@@ -72,10 +70,3 @@ def _of_one(pair: GaussianMixture, times: int, log_delta: float) -> _One:
     all_of_it = chance @ losses[1:], chance @ losses[1:] ** 2
     part = chance[small] @ losses[1:][small] ** 2, chance[~small].sum()
     return _One(epsilon, *(times * float(value) for value in (*all_of_it, *part)))
-
-
-def _above(y: Array, sigma: float, components: tuple[Component, ...], side: float) -> Array:
-    """The probability above y of a normal mixture, whose other components lie on that side."""
-    left = 1.0 - math.fsum(weight for _, weight in components)
-    moved = [weight * ndtr(side * shift / sigma - y) for shift, weight in components]
-    return np.asarray(sum(moved, left * ndtr(-y)))

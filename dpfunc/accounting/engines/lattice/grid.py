@@ -27,7 +27,7 @@ _MOST_EXCESS = (9.0, 14.0, 30.0)  # exp of this times rounding is little, or lit
 _TILTS = (-9.0, 34.0)  # logarithms: losses of 1e-12 ask for tilts of 1e13
 _MOST_DOUBLED = 40  # times that a step is
 _EXPECTED_ABOVE = 0.9  # of an estimate of epsilon
-_LEAST_APART = 4
+_LEAST_APART = 4  # places of the lattice, in rounding errors of the largest
 _LEAST_BULK = 2  # steps of the lattice
 _COARSE = 1200  # nodes of the law that plans the grid
 

@@ -24,6 +24,7 @@ from dpfunc.accounting.engines.lattice.grid import (
     log_moments,
 )
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
+from dpfunc.accounting.engines.lattice.powers import log1p
 from dpfunc.accounting.engines.lattice.rare import Rare, rare
 from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
@@ -93,7 +94,7 @@ def spectrum(
         # Other parts can only make a power smaller: what does not count now will not.
         kept = min(kept, 1 + int(np.flatnonzero(fewest * log_size + worth > _LOG_NOTHING)[-1]))
         g, off, summed, size = g[:kept], off[:kept], summed[:kept], size[:kept]
-        log_one = _log1p(g)
+        log_one = log1p(g)
         log_power.real[:kept] += times * log_one.real  # apart, as infinity times 0 is NaN
         log_power.imag[:kept] += times * log_one.imag
         squares[:kept] += (times * off / size) ** 2
@@ -229,14 +230,8 @@ def _log_tilted(atoms: Atoms, c: float) -> tuple[Array, float]:
     return np.asarray(exponent - total), total
 
 
-def _log1p(g: Complex) -> Complex:
-    x, y = g.real, g.imag
-    with np.errstate(divide="ignore"):
-        return np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
-
-
 def _rounding_of_log(g: Complex, log_one: Complex) -> Array:
-    """What `_log1p` and a product with it err by: ``|1 + g|**2 - 1`` to ulps of its terms."""
+    """What `log1p` and a product with it err by: ``|1 + g|**2 - 1`` to ulps of its terms."""
     of_square = np.abs(g) * (1 + np.abs(g)) / np.maximum(np.abs(1 + g) ** 2, 1e-300)
     return np.asarray(ULP * (6 * np.abs(log_one) + 4 * of_square))
 

@@ -1,4 +1,4 @@
-"""Powers of a transform, for many numbers of releases at once."""
+"""Logarithms and powers of a transform, for many numbers of releases at once."""
 
 import numpy as np
 
@@ -17,6 +17,18 @@ def powers(log_power: Complex, times: Array) -> Complex:
     return found
 
 
-def _power(times: float, log_power: Complex) -> Complex:
-    size, turn = np.exp(times * log_power.real), times * log_power.imag
+def log1p(g: Complex) -> Complex:
+    """``log(1 + g)``, relative to g where g is small; numpy's own forgets what is below 1e-16."""
+    x, y = g.real, g.imag
+    with np.errstate(divide="ignore"):
+        return np.log1p(np.maximum(x * (2 + x) + y * y, -1.0)) / 2 + 1j * np.arctan2(y, 1 + x)
+
+
+def exp(log_size: Array, turn: Array) -> Complex:
+    """``exp(log_size + i turn)``; they come apart, as infinity times a complex number is NaN."""
+    size = np.exp(log_size)
     return np.asarray(size * np.cos(turn) + 1j * (size * np.sin(turn)))
+
+
+def _power(times: float, log_power: Complex) -> Complex:
+    return exp(times * log_power.real, times * log_power.imag)

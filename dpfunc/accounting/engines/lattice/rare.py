@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dpfunc.accounting.engines.lattice.circle import Tilted, transformed
 from dpfunc.accounting.engines.lattice.kernel import Complex
+from dpfunc.accounting.engines.lattice.powers import exp, log1p
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array
 
 _MOST_BESIDE = 0.25  # of a law that may not be at its heaviest place
@@ -90,7 +91,7 @@ def _with(total: Rare, times: int, law: Tilted, bulk: NDArray[np.bool_], n: int)
     ratio_error = (b_error + size * s_error) / np.abs(s) + 16 * ULP * size
     log_s = np.log(np.abs(s)) + 1j * np.angle(s)
     s_rounding = 2 * s_error / least + ULP * (8 + 4 * np.abs(log_s))
-    log_grown = _log1p(ratio)
+    log_grown = log1p(ratio)
     return Rare(
         top=total.top + times * int(law.indices[bulk].max()),
         log_bulk=total.log_bulk + times * log_s,
@@ -102,17 +103,11 @@ def _with(total: Rare, times: int, law: Tilted, bulk: NDArray[np.bool_], n: int)
     )
 
 
-def _log1p(x: Complex) -> Complex:
-    """For sizes well below 1: relative to x."""
-    real = np.log1p(x.real * (2 + x.real) + x.imag**2) / 2
-    return np.asarray(real + 1j * np.arctan2(x.imag, 1 + x.real))
-
-
 def powers(of: Rare, times: Array, kept: int) -> Complex:
     """``(s + b)**T - s**T`` for every T, at the first frequencies."""
     bulk = np.multiply.outer(times, of.log_bulk[:kept])
     grown = np.multiply.outer(times, of.log_grown[:kept])
-    return np.asarray(_exp(bulk) * _expm1(grown))
+    return np.asarray(exp(bulk.real, bulk.imag) * _expm1(grown))
 
 
 def sizes(of: Rare, fewest: float, most: float) -> Array:
@@ -128,11 +123,6 @@ def errors(of: Rare, fewest: float, most: float) -> Array:
     of_bulk = np.expm1(most * of.bulk_error) + ULP * (16 + 4 * most * np.abs(of.log_bulk))
     of_grown = np.exp(grown) * (np.expm1(most * of.grown_error) + 32 * ULP * np.expm1(grown))
     return np.asarray(bulk * (1 + of_bulk) * (of_bulk * np.expm1(grown) + of_grown))
-
-
-def _exp(z: Complex) -> Complex:
-    size = np.exp(z.real)
-    return np.asarray(size * np.cos(z.imag) + 1j * (size * np.sin(z.imag)))
 
 
 def _expm1(z: Complex) -> Complex:

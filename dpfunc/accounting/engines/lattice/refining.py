@@ -58,6 +58,10 @@ class _Question(Protocol):
     """What is asked of a composition after some numbers of releases, with its known bounds."""
 
     @property
+    def times(self) -> Sequence[int]:
+        """How often the composition is released, in increasing order."""
+
+    @property
     def widest(self) -> Ends:
         """Ends that hold before anything is known."""
 
@@ -114,7 +118,7 @@ class _Epsilon(NamedTuple):
         wide[counts] = 1 - lower[counts] / upper[counts]
         return wide
 
-    def moved(self, shift: float, upper: Array, c: float) -> float:  # noqa: ARG002
+    def moved(self, shift: float, upper: Array, c: float) -> float:  # noqa: ARG002  # `_Question` has it
         least = float(upper.min())
         return self.times[-1] * shift / least if 0 < least < math.inf else 0.0
 
@@ -125,6 +129,10 @@ class _LogDelta(NamedTuple):
     epsilon: float
 
     @property
+    def times(self) -> Sequence[int]:
+        return (1,)
+
+    @property
     def widest(self) -> Ends:
         return np.array([-math.inf]), np.zeros(1)
 
@@ -132,7 +140,7 @@ class _LogDelta(NamedTuple):
         log_delta = known if -600 < known < 0 else math.nan
         return plan(once, tol, epsilon=self.epsilon, log_delta=log_delta)
 
-    def about(self, once: Composition) -> float:  # noqa: ARG002
+    def about(self, once: Composition) -> float:  # noqa: ARG002  # `_Question` has it
         return math.nan
 
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:  # noqa: ARG002
@@ -205,7 +213,7 @@ def _fine_enough(
         raise OutOfReachError
     sharp, (lower, upper), excess = is_rough, question.widest, math.inf
     for turn in range(4):
-        cut = partial(spectrum, once, grid, fewest=_counts(question)[0], most=_counts(question)[-1])
+        cut = partial(spectrum, once, grid, fewest=question.times[0], most=question.times[-1])
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
         if not sharp and by_rounding > _MOST_ROUNDING * tol:
@@ -232,10 +240,6 @@ def _fine_enough(
             break
         grid = finer_grid
     return _Laws(above, below), (lower, upper)
-
-
-def _counts(question: _Question) -> Sequence[int]:
-    return question.times if isinstance(question, _Epsilon) else (1,)
 
 
 def _planned(once: Composition, question: _Question, tol: float, *known: float) -> Grid | None:
