@@ -853,6 +853,13 @@ MUTANTS = [
         "l10_terms::test_the_rounding_of_a_transform",
     ),
     Mutant(
+        "sums with a rare loss a tenth too small",
+        "accounting/engines/lattice/rare.py",
+        "return np.asarray(exp(bulk.real, bulk.imag) * _expm1(grown))",
+        "return np.asarray(0.9 * exp(bulk.real, bulk.imag) * _expm1(grown))",
+        "l10_accounting::test_releases_that_hardly_ever_read_a_record_against_an_integral",
+    ),
+    Mutant(
         "the aliases of a series not counted",
         "accounting/pairs/allocation/series.py",
         "+ law.alias() + law.cut * np.exp(law.c * x)",

@@ -4,11 +4,21 @@ The truths were computed independently (contour integrals in another program, or
 wrong formula anywhere below moves an end across them.
 """
 
+import itertools
 import math
 
 import pytest
+from scipy.integrate import quad
+from scipy.stats import norm
 
-from dpfunc.accounting import Gaussian, Poisson, Repeat, epsilon_bounds, epsilon_curve_bounds
+from dpfunc.accounting import (
+    Gaussian,
+    Poisson,
+    Repeat,
+    delta_bounds,
+    epsilon_bounds,
+    epsilon_curve_bounds,
+)
 from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.lattice import refining as lattice
@@ -59,3 +69,35 @@ def test_few_releases_with_a_heavy_tail():
     assert lower <= 5.321358804123379 * (1 + 1e-8)
     assert upper >= 5.321358804123379 * (1 - 1e-8)
     assert upper - lower < 1e-3
+
+
+def delta_of_two(rate, sigma, epsilon):
+    """Of two sampled releases, a record removed: the mean over one of the delta of the other."""
+
+    def loss(y):
+        return math.log1p(rate * math.expm1(y / sigma - 1 / (2 * sigma**2)))
+
+    def other(left):
+        if left <= math.log1p(-rate):
+            return -math.expm1(left)
+        y = sigma * (math.log((math.expm1(left) + rate) / rate) + 1 / (2 * sigma**2))
+        p = (1 - rate) * norm.sf(y) + rate * norm.sf(y - 1 / sigma)
+        return p - math.exp(left) * norm.sf(y)
+
+    def inside(y):
+        p = (1 - rate) * norm.pdf(y) + rate * norm.pdf(y - 1 / sigma)
+        return p * other(epsilon - loss(y))
+
+    cuts = [-40, -8, -2, 0, 2, 4, 5, 5.5, 6, 6.5, 7, 8, 9, 12, 40]
+    ends = itertools.pairwise(cuts)
+    return sum(quad(inside, *each, epsabs=0, epsrel=1e-10, limit=400)[0] for each in ends)
+
+
+@pytest.mark.parametrize("epsilon", [0.3, 0.8, 1.5])
+def test_releases_that_hardly_ever_read_a_record_against_an_integral(epsilon):
+    truth = delta_of_two(6e-7, 0.38, epsilon)
+    event = Poisson(6e-7, Gaussian(0.38)) * 2
+    lower, upper = delta_bounds(event, epsilon=epsilon, relation="remove", tol=1e-6)
+    assert lower <= truth * (1 + 1e-8)
+    assert upper >= truth * (1 - 1e-8)
+    assert upper - lower <= 1e-4 * truth
