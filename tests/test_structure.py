@@ -74,6 +74,7 @@ ACCOUNTING_MAY_IMPORT = {
     "collections",
     "contextlib",
     "dataclasses",
+    "fractions",
     "itertools",
     "json",
     "functools",

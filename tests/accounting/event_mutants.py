@@ -285,10 +285,24 @@ MUTANTS = [
     ),
     Mutant(
         "a spread that loses its mean",
-        "accounting/pairs/allocation/spread.py",
+        "accounting/pairs/allocation/ratio.py",
         "up = np.clip(share, 0.0, plain)",
         "up = 0.0 * share",
         "one_path::test_a_random_allocation_to_few_steps_by_simulation",
+    ),
+    Mutant(
+        "outcomes that give a record away left out of an allocation",
+        "accounting/pairs/allocation/given_ratio.py",
+        "beyond = p[has] / r[has], r[has], float(p[~has].sum())",
+        "beyond = p[has] / r[has], r[has], 0.0",
+        "given_allocation::test_two_lists_hold_the_truth",
+    ),
+    Mutant(
+        "a record in one step more than there are",
+        "accounting/pairs/allocation/given_allocation.py",
+        "held = ways * sum(terms, Fraction(0)) / steps",
+        "held = ways * sum(terms, Fraction(0)) / (steps + 1)",
+        "given_allocation::test_every_sequence_of_outcomes",
     ),
     Mutant(
         "the prior on the wrong data set",

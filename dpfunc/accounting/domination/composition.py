@@ -23,6 +23,7 @@ from dpfunc.accounting.domination.sampled_release import (
     without_replacement_pair,
 )
 from dpfunc.accounting.events.algebra import Event
+from dpfunc.accounting.events.given import Pair as GivenPair
 from dpfunc.accounting.events.leaves import leaves
 from dpfunc.accounting.events.mechanisms import (
     ExponentialMechanism,
@@ -42,6 +43,7 @@ from dpfunc.accounting.events.schemes import (
 )
 from dpfunc.accounting.events.selection import PrivateSelection
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
+from dpfunc.accounting.pairs.allocation.given_allocation import GivenAllocation
 from dpfunc.accounting.pairs.finite_loss import NOTHING_PRIVATE
 from dpfunc.accounting.pairs.privacy_loss import Pair
 from dpfunc.checks import require
@@ -136,6 +138,8 @@ def dominating_pair(leaf: Event, relation: Relation, order: Order, records: int 
             if sigma == 0:
                 return NOTHING_PRIVATE
             return GaussianAllocation(sigma, steps, adds=order == "add")
+        case RandomAllocation(1, steps, GivenPair(p, q)) if relation != "replace_one":
+            return GivenAllocation(p, q, steps, adds=order == "add")
     raise unproven(leaf, relation, "account its releases one by one")
 
 

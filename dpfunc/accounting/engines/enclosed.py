@@ -1,10 +1,10 @@
 """Compositions between two others: where a pair itself is out of reach of every engine.
 
-A random allocation to few steps, or with little noise, has no series that ends early enough
-(`series`). It lies between two lists of losses (`spread`), and so does every composition with it:
-what is proven from below about the one and from above about the other holds. Where noise is too
-little even for lists, one release without sampling dominates it: P is a mean over the steps, and
-delta is convex in P.
+A random allocation to few steps, with little noise, or of a pair that is given, has no series that
+ends early enough (`series`). It lies between two lists of losses (`spread`), and so does every
+composition with it: what is proven from below about the one and from above about the other holds.
+Where noise is too little even for lists, one release without sampling dominates it: P is a mean
+over the steps, and delta is convex in P.
 """
 
 from functools import lru_cache
@@ -13,6 +13,8 @@ from typing import NamedTuple
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.pairs import single
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
+from dpfunc.accounting.pairs.allocation.given_allocation import GivenAllocation
+from dpfunc.accounting.pairs.allocation.normal_ratio import NormalRatio
 from dpfunc.accounting.pairs.allocation.spread import AllocationList
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.mixture import GaussianMixture
@@ -55,12 +57,12 @@ def by_series(composition: Composition, epsilon: float) -> tuple[float, float] |
 
 
 def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
+    if isinstance(pair, GivenAllocation):
+        return pair.ends()
     if not isinstance(pair, GaussianAllocation) or _is_served(pair):
         return None
-    listed = [
-        AllocationList(pair.noise_multiplier, pair.steps, pair.adds, is_above)
-        for is_above in (False, True)
-    ]
+    ratio = NormalRatio(pair.noise_multiplier)
+    listed = [AllocationList(ratio, pair.steps, pair.adds, is_above) for is_above in (False, True)]
     try:
         for one in listed:
             one.nodes(2, 0.0)

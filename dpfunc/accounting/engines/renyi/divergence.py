@@ -24,6 +24,7 @@ from dpfunc.accounting.events.mechanisms import ZCDP
 from dpfunc.accounting.events.schemes import Group
 from dpfunc.accounting.events.selection import PrivateSelection, log_mean
 from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAllocation
+from dpfunc.accounting.pairs.allocation.given_allocation import GivenAllocation
 from dpfunc.accounting.pairs.atoms import upper_atoms
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.integer_mixture import DiscreteGaussianNoise, IntegerMixture
@@ -176,6 +177,8 @@ def _log_moment(pair: Pair, order: float) -> float:
             return _log_sum([(math.log(p) + (order - 1) * loss) for loss, p, _ in values if p > 0])
     if isinstance(pair, GaussianAllocation):  # a mean over the steps
         return _averaged(pair.noise_multiplier, ((1.0, 1.0),), (), order)
+    if isinstance(pair, GivenAllocation):
+        return _log_moment(pair.unsampled(), order)
     if largest_loss(pair) == math.inf:
         raise ValueError(f"rdp: no bound on the moments is proven for {pair}; ask for epsilon.")
     return _bounded_moment(pair, order)

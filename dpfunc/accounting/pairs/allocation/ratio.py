@@ -1,0 +1,52 @@
+"""A likelihood ratio of some steps as a list of places, and the moves that keep it in order.
+
+Both moves keep mass and mean. Moving a cell to its two ends makes a ratio larger in the convex
+order, moving it to its mean smaller (`spread`).
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from dpfunc.accounting.pairs.finite_loss import gather
+from dpfunc.accounting.pairs.privacy_loss import Array
+
+
+class Ratio(NamedTuple):
+    """The mean of some terms: its places, increasing, and how much is on each under Q."""
+
+    x: Array
+    mass: Array
+    beyond: float  # how much of P is at infinity, where there is nothing of Q
+    terms: int
+
+
+def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Array, Array]:
+    """A list of ``values``, none above the last of ``places``, cut there: places and masses."""
+    cell = np.searchsorted(places, values, side="right")
+    if is_above:
+        cell = np.minimum(cell, len(places) - 1)
+    sized = gather(cell, mass * values, len(places) + 1)
+    plain = gather(cell, mass, len(places) + 1)
+    if not is_above:
+        return centres(plain, sized, places), plain
+    return split(plain[:-1], sized[:-1], places)
+
+
+def split(plain: Array, sized: Array, places: Array) -> tuple[Array, Array]:
+    """Cells between 0 and ``places``, on their two ends."""
+    x = np.concatenate([[0.0], places])
+    share = np.where(plain > 0, sized - plain * x[:-1], 0.0) / np.diff(x)
+    up = np.clip(share, 0.0, plain)
+    masses = np.zeros(len(x))
+    masses[1:] += up
+    masses[:-1] += plain - up
+    return x, masses
+
+
+def centres(plain: Array, sized: Array, places: Array) -> Array:
+    """The means of cells, within them; any place where there is nothing."""
+    low, high = np.append(0.0, places), np.append(places, np.inf)
+    inside = np.where(np.isfinite(high), high, low)
+    centre = np.divide(sized, plain, out=inside.copy(), where=plain > 0)
+    return np.asarray(np.clip(centre, low, high))
