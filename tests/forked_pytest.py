@@ -5,6 +5,7 @@ tests take to run. So one server imports the libraries once and forks for each r
 own modules are never in it, each run imports those of its copy.
 """
 
+import gc
 import multiprocessing
 import os
 import sys
@@ -16,8 +17,9 @@ from pathlib import Path
 import pytest
 
 _LIBRARIES = (
-    "hypothesis", "mpmath", "numba", "numpy", "pytest", "scipy.fft", "scipy.optimize",
-    "scipy.stats", "torch", "torch._dynamo",
+    "anyio.pytest_plugin", "cryptography.hazmat.primitives.ciphers", "hypothesis", "mpmath",
+    "numba", "numpy", "pytest", "scipy.fft", "scipy.optimize", "scipy.stats", "torch",
+    "torch._dynamo", "xdist.plugin",
 )  # fmt: skip
 _EARLY = "-Wignore:Module already imported:pytest.PytestAssertRewriteWarning"  # as they are to be
 _OPTIONS = ("-n", "0", "-q", "-x", "--tb=no", "-p", "no:cacheprovider", _EARLY)
@@ -57,6 +59,7 @@ def first_failure(copy: Path, tests: Sequence[str], *, seconds: float) -> str | 
 
 def _run(answer: Connection, copy: str, arguments: list[str]) -> None:
     """Of a forked process: pytest in the copy; all that it prints goes to a file there."""
+    gc.freeze()  # pytest collects garbage: that of the libraries would take longer than the tests
     try:
         _enter(copy)
         seen = _FirstFailure()
