@@ -63,7 +63,8 @@ class Call(NamedTuple):
     """One call: ``function(*args, **kwargs)`` gave ``result``, under this autocast dtype or None.
 
     ``writes``: whether it changed an argument in place. ``has_gradient``: whether gradients were
-    on. ``draws``: where the samples are in what it has drawn at random, see `Draws`.
+    on. ``draws``: where the samples are in what it has drawn at random, see `Draws`. ``outputs``:
+    where they are in what the model has returned; empty for other calls.
     """
 
     function: Callable[..., Any]
@@ -74,6 +75,7 @@ class Call(NamedTuple):
     writes: bool
     has_gradient: bool
     draws: tuple[Place | None, ...]
+    outputs: tuple[Place | None, ...] = ()
 
 
 class Program:
@@ -131,6 +133,7 @@ class Program:
         *,
         writes: bool = False,
         draws: tuple[Place | None, ...] = (),
+        outputs: tuple[Place | None, ...] = (),
     ) -> None:
         """Note a call that was made, and watch its result."""
         autocast = None
@@ -138,7 +141,7 @@ class Program:
             autocast = torch.get_autocast_dtype(self.device_type)
         has_gradient = torch.is_grad_enabled()
         self._calls.append(
-            Call(function, args, kwargs, result, autocast, writes, has_gradient, draws)
+            Call(function, args, kwargs, result, autocast, writes, has_gradient, draws, outputs)
         )
         self._watch(tensors_in(result))
 

@@ -8,11 +8,15 @@ from torch import Tensor
 
 from dpfunc.engine.program import Call, Program
 from dpfunc.engine.resizing import called_on_part
+from dpfunc.engine.weighing import weigh_gradients
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.dense import in_full
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.order import picks
+from dpfunc.persample.whole_batch.parts import PartsDifferError
+from dpfunc.persample.whole_batch.places import Place, to_rows
+from dpfunc.persample.whole_batch.verify import close, tolerances
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
 
@@ -33,13 +37,26 @@ class Replay:
         self._leaves = program.leaves()
         self._axes = axes
         self._calls = program.needed()
+        self._writes = any(call.writes for call in self._calls)
         self._chance = chance
         self._places = [place for call in self._calls for place in call.draws]
 
-    def gradient(self, params: Tensors, samples: Tensor) -> tuple[Tensors, Draws]:
-        """Of the sum of the losses of ``samples``; and what was drawn."""
+    def constants(self) -> dict[int, Tensor]:
+        """The leaves that no sample is in, by their place among all."""
+        axes = enumerate(self._axes.items())
+        return {at: self._leaves[leaf] for at, (leaf, axis) in axes if axis is None}
+
+    def gradient(
+        self, params: Tensors, samples: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensors, Draws]:
+        """Of the sum of the losses of ``samples``; and what was drawn.
+
+        With ``weights``, one for each of ``samples``, what comes to a parameter by way of a sample
+        is multiplied with its weight; PartsDifferError where the model has other outputs for these
+        samples than in the batch.
+        """
         with Chance("none"), Draws(self._chance, samples, self._places) as draws:
-            total = sum(self._losses(samples), torch.zeros(()))
+            total = sum(self._losses(samples, weights), torch.zeros(()))
         grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
         found = {
             name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
@@ -47,7 +64,7 @@ class Replay:
         }
         return found, draws
 
-    def _losses(self, samples: Tensor) -> list[Tensor]:
+    def _losses(self, samples: Tensor, weights: Tensor | None) -> list[Tensor]:
         made = {
             leaf: tensor.index_select(axis, samples.to(tensor.device))
             for leaf, tensor in self._leaves.items()
@@ -63,11 +80,27 @@ class Replay:
                 result = self._called(call, given, len(samples))
             except (RuntimeError, ValueError, IndexError) as error:
                 raise ReplayError(_cause(call, compares, error)) from error
+            if weights is not None and call.outputs:
+                result = self._weighted(call, result, samples, weights)
             for old, new in zip(tensors_in(call.result), tensors_in(result), strict=True):
                 made[id(old)] = new
                 if sum(n != m for n, m in zip(old.shape, new.shape, strict=False)) > 1:
                     compares = compares or call.function.__name__
         return [made[id(loss)] for loss in self._program.losses]
+
+    def _weighted(self, call: Call, result: Any, samples: Tensor, weights: Tensor) -> Any:
+        """What the model has returned, with gradients that are multiplied on their way to it."""
+        before, places = iter(tensors_in(call.result)), iter(call.outputs)
+
+        def weighted(output: Tensor) -> Tensor:
+            old, place = next(before), next(places)
+            if place is None or not output.is_floating_point():
+                return output
+            if not self._writes:
+                _require_equal(output, old, place, samples, self._program)
+            return weigh_gradients(output, place, weights)
+
+        return replace_tensors(result, weighted)
 
     def _called(self, call: Call, given: Callable[[Tensor], Tensor], part: int) -> Any:
         args, kwargs = replace_tensors((call.args, call.kwargs), given)
@@ -76,6 +109,16 @@ class Replay:
         )
         with autocast, torch.set_grad_enabled(call.has_gradient):
             return called_on_part(call.function, args, kwargs, self._program.size, part)
+
+
+def _require_equal(
+    output: Tensor, of_batch: Tensor, place: Place, samples: Tensor, program: Program
+) -> None:
+    rows = to_rows(of_batch.detach(), place, program.size)[samples.to(of_batch.device)]
+    relative, small = tolerances(program.rounding())
+    own = to_rows(output.detach(), place, len(samples))
+    if not close(own, rows, relative, floor=small * float(rows.double().norm())):
+        raise PartsDifferError
 
 
 def _cause(call: Call, compares: str, error: Exception) -> str:

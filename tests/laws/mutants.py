@@ -496,7 +496,7 @@ MUTANTS = [
     ),
     Mutant(
         "numbers of the batch in the loss let through",
-        "engine/separable.py",
+        "engine/loss_check.py",
         "if known is not None and known != numbers:",
         "if False:",
         "l11",
@@ -672,7 +672,7 @@ MUTANTS = [
     ),
     Mutant(
         "looks that end after the second batch",
-        "persample/whole_batch/verify.py",
+        "persample/whole_batch/schedule.py",
         "return times & (times - 1) == 0",
         "return times < 2",
         "l7_looks",
@@ -680,8 +680,8 @@ MUTANTS = [
     Mutant(
         "always the first samples looked at",
         "persample/whole_batch/verify.py",
-        "chosen = permutation(key(), batch_size(batch))[:different]",
-        "chosen = torch.arange(different)",
+        "chosen = permutation(key(), size)\n",
+        "chosen = torch.arange(size)\n",
         "l7_looks",
     ),
     Mutant(

@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     def shape_of(self, size: int) -> tuple[int, ...]:
         """The shape for so many samples."""
         shape = list(self.shape)
-        for place in _places_in(self.place):
+        for place in places_in(self.place):
             shape[place.axis] = size * place.times
         return tuple(shape)
 
@@ -198,12 +198,13 @@ def one_axis(operation: str, found: Found) -> Place | None:
     return found
 
 
-def _places_in(found: Found) -> tuple[Place, ...]:
+def places_in(found: Found) -> tuple[Place, ...]:
+    """None, one, or several that are compared."""
     if found is None:
         return ()
     return found.places if isinstance(found, Compared) else (found,)
 
 
 def _for_one(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
-    times = {place.axis: place.times for place in _places_in(found)}
+    times = {place.axis: place.times for place in places_in(found)}
     return tuple(times.get(axis, n) for axis, n in enumerate(shape))

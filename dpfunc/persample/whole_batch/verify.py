@@ -1,9 +1,9 @@
 """A loss of the whole batch, run on a few samples: where its samples are, and whether they mix."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Set
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,40 +16,14 @@ from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, Seen
+from dpfunc.persample.whole_batch.places import OffPlanError, Places
+from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
 
-FEW_SAMPLES = 3
-"""So many samples are compared with themselves in a batch of one."""
-
 _MANY_ROWS = 1024
-
-
-class Learned(NamedTuple):
-    """``seen``: see `Places`. ``different``: from how many different samples it is.
-
-    ``rounding``: of the coarsest number in the loss. ``draws``: see `Draws`.
-    ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
-    dependence that did not show in one batch may show in the next, and this costs next to nothing.
-    """
-
-    seen: tuple[Seen, ...]
-    different: int
-    rounding: float
-    uses: int = 0
-    draws: tuple[Place | None, ...] = ()
-
-    def serves(self, samples: int) -> bool:
-        """Whether a batch of which ``samples`` can be compared may go without another look."""
-        return self.different >= samples and not (self.uses and is_time_to_look(self.uses))
-
-
-def is_time_to_look(times: int) -> bool:
-    """At first, and after 1, 2, 4, 8, ... times."""
-    return times & (times - 1) == 0
 
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
@@ -57,22 +31,27 @@ RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored]
 
 
 def verified_places(
-    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...], samples: int
+    loss_fn: Batched,
+    run: RunRows,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    chosen: Tensor,
+    *,
+    together: bool,
 ) -> Learned:
-    """The places of ``loss_fn``'s tensors, from ``samples`` of ``batch`` chosen at random.
+    """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
+    ``together``: whether all of ``batch`` is compared with plain autograd, beside the few alone.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
     """
-    different = min(samples, batch_size(batch))
-    # Any of them, so that what the first ones hide is not hidden for ever.
-    chosen = permutation(key(), batch_size(batch))[:different]
     few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
 
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
         learned = _learned_places(loss_fn, run, params, few)
-        _require_attributed(loss_fn, run, learned, params, batch)
+        if together:
+            _require_attributed(loss_fn, run, learned, params, batch)
         return learned
 
     given = (params, few, batch)
@@ -89,6 +68,17 @@ def verified_places(
         except RuntimeError:  # it does mix samples, or is not made for float64
             raise error from None
         return learned._replace(rounding=max(coarse))
+
+
+def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
+    """So many of ``size`` samples, the ``first`` ones and any others.
+
+    Any of them, so that what the first ones of a batch hide is not hidden for ever.
+    """
+    chosen = permutation(key(), size)
+    if first is not None:
+        chosen = torch.cat([first, chosen[~torch.isin(chosen, first)]])
+    return chosen[:samples]
 
 
 def _in_float64(values: Tensor) -> Tensor:
@@ -109,7 +99,7 @@ def _learned_places(
         chance = key()
         with Draws(chance, torch.arange(size) % different) as draws:
             grads, losses = run(places, params, samples_in_turn)
-        _require_unchanged(samples_in_turn)
+        require_unchanged(samples_in_turn)
         for sample in range(min(FEW_SAMPLES, different)):
             own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
             here = torch.tensor([sample])
@@ -119,7 +109,8 @@ def _learned_places(
             _require_equal(sample, losses[sample], inside, *alone, look.rounding)
             _require_own_chance(draws, of_one, here, look.rounding)
     seen = places.finish()
-    return Learned(seen, different, look.rounding, draws=tuple(draws.places))
+    sizes = frozenset(look.sizes)
+    return Learned(seen, different, look.rounding, draws=tuple(draws.places), sizes=sizes)
 
 
 def _require_attributed(
@@ -191,7 +182,7 @@ def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ..
     return repeated_batch
 
 
-def size_that_divides_none(sizes: set[int], at_least: int) -> int:
+def size_that_divides_none(sizes: Set[int], at_least: int) -> int:
     """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
     for size in count(max(3, at_least)):
         prime = all(size % n for n in range(2, math.isqrt(size) + 1))
@@ -200,7 +191,7 @@ def size_that_divides_none(sizes: set[int], at_least: int) -> int:
     raise AssertionError("there are more primes than sizes")
 
 
-def _require_unchanged(fresh: tuple[Any, ...]) -> None:
+def require_unchanged(fresh: tuple[Any, ...]) -> None:
     """RuntimeError where the loss has written to its data, which then differs at its next look."""
     if any(values._version for values in tensors_in(fresh)):
         raise RuntimeError(

@@ -1,0 +1,125 @@
+"""Looks at a loss of the whole batch: before it runs, where its samples are; after it, whether so.
+
+`Learned` is what a look finds out. Where nothing is drawn at random, the gradients that the batch
+is clipped by are compared with parts of the batch (`parts`); where that disagrees, or chance is in
+the loss, the look of `verify` decides, which costs more and tells what is wrong.
+"""
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from dpfunc.persample.batches.batch import batch_size, map_tensors
+from dpfunc.persample.definition.dense import weighted_grad
+from dpfunc.persample.definition.loss import Batched, Randomness
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.precision import full_precision
+from dpfunc.persample.watched_rows import run_rows, way_of
+from dpfunc.persample.watching.tap import Record
+from dpfunc.persample.whole_batch.lengths import in_these_lengths
+from dpfunc.persample.whole_batch.parts import Held, PartsDifferError, disagreeing
+from dpfunc.persample.whole_batch.places import Places
+from dpfunc.persample.whole_batch.schedule import (
+    FEW_SAMPLES,
+    Due,
+    Known,
+    Learned,
+    keep,
+    known_places,
+)
+from dpfunc.persample.whole_batch.verify import choose, verified_places
+from dpfunc.types import Tensors
+
+
+def learned_places(
+    loss_fn: Batched,
+    randomness: Randomness,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    *,
+    samples: int = FEW_SAMPLES,
+    first: Tensor | None = None,
+    together: bool,
+) -> Learned:
+    """Where the samples are in the tensors of ``loss_fn``, learned and verified.
+
+    ``first``: samples that are suspected. ``together``: also on all of ``batch`` at once. Raises
+    OffPlanError where they take another way than the few that it was learned from: then give all
+    as ``samples``.
+    """
+    record = Record()
+
+    def run(
+        places: Places, params: Tensors, batch: tuple[Any, ...]
+    ) -> tuple[dict[str, Factored], Tensor]:
+        record.clear()
+        return run_rows(loss_fn, randomness, params, batch, places, record)
+
+    chosen = choose(batch_size(batch), samples, first)
+    learned = verified_places(loss_fn, run, params, batch, chosen, together=together)
+    keep(loss_fn, params, batch, learned)
+    return learned
+
+
+def places_to_try(
+    loss_fn: Batched,
+    randomness: Randomness,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    known: Known,
+) -> Learned:
+    """Where the samples are, for a run that is looked at afterwards."""
+    if known.learned is not None:
+        return known.learned
+    if known.like is not None:
+        learned = in_these_lengths(loss_fn, way_of, params, batch, known.like)
+        if learned is not None:
+            keep(loss_fn, params, batch, learned)
+            return learned
+    return learned_places(loss_fn, randomness, params, batch, together=False)
+
+
+class Look:
+    """The look at one batch, if one is due: what comes before it runs, and after."""
+
+    def __init__(
+        self, loss_fn: Batched, randomness: Randomness, params: Tensors, batch: tuple[Any, ...]
+    ) -> None:
+        self._given = loss_fn, randomness, params, batch
+        self._known = known_places(loss_fn, params, batch)
+        self._due = self._known.due
+
+    def before(self, *, whole: bool) -> Learned:
+        """Where the samples are; ``whole``: learned anew, from all of them."""
+        loss_fn, randomness, params, batch = self._given
+        if whole:
+            self._due = Due.NOTHING
+            size = batch_size(batch)
+            return learned_places(loss_fn, randomness, params, batch, samples=size, together=True)
+        if randomness == "error":  # nothing is drawn: the run itself can be compared
+            return places_to_try(*self._given, self._known)
+        due, self._due = self._due, Due.NOTHING
+        if due == Due.NOTHING and self._known.learned is not None:
+            return self._known.learned
+        return learned_places(*self._given, together=due == Due.CLOSELY)
+
+    def after(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
+        """RuntimeError where the gradients are not those of the samples."""
+        if self._due == Due.NOTHING:
+            return
+        loss_fn, _, params, batch = self._given
+
+        def of_part(samples: Tensor, weights: Tensor) -> Tensors:
+            part = map_tensors(lambda values: values[samples.to(values.device)], batch)
+            try:
+                return weighted_grad(loss_fn, params, part, weights.to(losses))
+            except (RuntimeError, ValueError, IndexError) as error:
+                raise PartsDifferError from error
+
+        with full_precision():
+            norms = torch.stack([grad.norm_sq() for grad in grads.values()]).sum(0).sqrt()
+        held = Held(grads, norms, learned.rounding)
+        suspects = disagreeing(held, of_part, self._due, together=0)
+        if suspects is not None:
+            learned_places(*self._given, first=suspects, together=True)

@@ -1,0 +1,191 @@
+"""L7 for looks that cost little: what they still find, in any length, and what they cost.
+
+A batch in which parts disagree with the gradients that are held is looked at as before looks were
+cheap. So what has to be shown is that a dependence makes parts disagree: every kind, through
+`batched` and through an engine, as often as promised; and how many samples run for it.
+"""
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.data import TensorDataset
+
+import dpfunc as dp
+from dpfunc.persample.whole_batch import parts
+from dpfunc.random.subsets import permutation
+from tests.laws.losses import each_told_apart
+
+REFUSED = r"alone as in a batch|held for others|keeps its samples apart|of one term for each"
+
+
+def numbers(seed: int, *shape: int) -> Tensor:
+    return dp.normal(dp.key(seed), shape, dtype=torch.float64)
+
+
+class Words(nn.Module):
+    """A sum over positions ``[B, T, 4]``, after ``change`` has had a look at the samples."""
+
+    def __init__(self, change=lambda x: x, p: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.dropout = nn.Dropout(p)
+        self.change, self.samples, self.calls = change, 0, 0
+        self.double()
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.samples, self.calls = self.samples + len(x), self.calls + 1
+        hidden = self.dropout(self.first(x).tanh())
+        return self.second(self.change(hidden)).sum(1)
+
+
+class Loop:
+    """Takes batches of any length through an engine; all samples are in each batch."""
+
+    def __init__(self, model: nn.Module, size: int = 12) -> None:
+        self.model, self.size = model, size
+        self.optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+        self.engine = dp.PrivacyEngine(
+            model, sample_size=size, batch_size=size, delta=1e-3, key=dp.key(5), max_grad_norm=1.0,
+            noise_multiplier=1.0,
+        ).attach(self.optimizer)  # fmt: skip
+
+    def step(self, x: Tensor) -> None:
+        data = TensorDataset(x, torch.arange(self.size) % 3)
+        for batch, y in self.engine.loader(data):
+            F.cross_entropy(self.model(batch), y).backward()
+            self.optimizer.step()
+
+
+def by_engine(change, size=12, p=0.0):
+    loop = Loop(Words(change, p), size)
+    return loop.step
+
+
+def by_batched(change, size=12):
+    model = Words(change)
+    loss = dp.batched(lambda p, x: each_told_apart(torch.func.functional_call(model, p, (x,))))
+    return lambda x: dp.factored_grad(loss)(dp.named_params(model), x)
+
+
+WAYS = {"batched": by_batched, "engine": by_engine}
+
+MIXING = {
+    "numbers": lambda x: x + x.detach().mean(0, keepdim=True),
+    "gradients": lambda x: x + (x - x.detach()).mean(0, keepdim=True),
+    "both": lambda x: x - x.mean(0, keepdim=True),
+    "the neighbour": lambda x: x + 0.1 * x.roll(1, 0),
+    "when not alone": lambda x: x * (1 + 0.01 * (len(x) > 1)),
+    "the largest": lambda x: x / x.detach().abs().max(),
+}
+
+
+@pytest.mark.parametrize("begins", [1, 2, 3, 5])
+@pytest.mark.parametrize("kind", MIXING)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_begins_at_a_batch_is_refused_by_twice_that_whatever_the_lengths(way, kind, begins):
+    """No two batches have one length: a look at the structure meets it, or one at the length."""
+    on = False
+    take = WAYS[way](lambda x: MIXING[kind](x) if on else x)
+
+    def up_to_twice() -> None:
+        nonlocal on
+        for number in range(1, 2 * begins + 1):
+            on = number >= begins
+            take(numbers(number, 12, 3 + number, 4))
+
+    with pytest.raises(RuntimeError, match=REFUSED):
+        up_to_twice()
+    assert on
+
+
+@pytest.mark.parametrize("kind", MIXING)
+@pytest.mark.parametrize("way", WAYS)
+def test_what_is_so_at_one_length_alone_is_refused_at_its_first_batch(way, kind):
+    """The eleventh batch, which no look at the structure is due for."""
+    take = WAYS[way](lambda x: MIXING[kind](x) if x.shape[1] == 9 else x)
+    for number in range(10):
+        take(numbers(number, 12, 3 + number % 2, 4))
+    with pytest.raises(RuntimeError, match=REFUSED):
+        take(numbers(10, 12, 9, 4))
+
+
+@pytest.mark.parametrize("begins", [1, 2, 3, 5, 6])
+def test_what_begins_at_a_batch_of_its_length_is_refused_by_twice_that(begins):
+    """Every other batch has this length, so that looks at the structure come at the other one."""
+    on = False
+    take = by_engine(lambda x: MIXING["numbers"](x) if on and x.shape[1] == 9 else x)
+
+    def up_to_twice() -> None:
+        nonlocal on
+        for number in range(1, 2 * begins + 1):
+            take(numbers(number, 12, 3, 4))
+            on = number >= begins
+            take(numbers(number, 12, 9, 4))
+
+    with pytest.raises(RuntimeError, match=REFUSED):
+        up_to_twice()
+    assert on
+
+
+def marked(x: Tensor) -> Tensor:
+    """The sample that begins with a large number is another one alone than in a batch."""
+    is_marked = (x[:, :1, :1].detach().abs() > 0.999).to(x.dtype)
+    return x * (1 + is_marked * (len(x) > 1))
+
+
+@pytest.mark.parametrize("lengths", ["one", "many"])
+@pytest.mark.parametrize("place", range(4))
+def test_what_shows_in_one_sample_of_sixty_is_found_where_it_is_looked_at(
+    place, lengths, monkeypatch
+):
+    """Alone are the first three of an order at random: three looks of sixty find it.
+
+    In the third batch: in the two before it nothing shows.
+    """
+    on = False
+    loop = Loop(Words(lambda x: marked(x) if on else x), 60)
+    x = numbers(1, 60, 3, 4)
+    for _ in range(2):
+        loop.step(x)
+    on, x = True, torch.cat([x, x[:, : 2 * (lengths == "many")]], 1)
+    x[-1, 0] = 30 * loop.model.first.weight[0].detach().sign()
+
+    def order(key, size):
+        others = [at for at in permutation(key, size) if at != 59]
+        return torch.tensor([*others[:place], 59, *others[place:]])
+
+    monkeypatch.setattr(parts, "permutation", order)
+    if place < 3:
+        with pytest.raises(RuntimeError, match=REFUSED):
+            loop.step(x)
+    else:
+        loop.step(x)
+
+
+def test_those_that_are_looked_at_alone_are_any():
+    seen = {int(at) for _ in range(60) for at in list(parts._few(12, parts.Due.A_FEW_ALONE, 0))}
+    assert seen == set(range(12))  # but for a chance of 4e-7
+
+
+def run(lengths: list[int], p: float = 0.0) -> tuple[Words, int]:
+    """The model after a batch of each length, and how many samples were in them."""
+    loop = Loop(Words(p=p), 40)
+    for number, length in enumerate(lengths):
+        loop.step(numbers(number, 40, length, 4))
+    return loop.model, 40 * len(lengths)
+
+
+def test_looks_at_batches_of_one_length_cost_a_few_batches():
+    """Of 40 batches the seven looks are at those after 0, 1, 2, 4, 8, 16 and 32: each runs all the
+    samples once more, in two parts, and single ones."""
+    model, samples = run([7] * 40)
+    assert model.calls <= 40 + 7 * 6 + 13
+    assert model.samples <= samples + 7 * (40 + 6) + 50
+
+
+def test_looks_at_batches_that_are_padded_cost_a_few_samples_each():
+    """Of 40 batches of 40 lengths: one forward pass of a prime number of samples, and three."""
+    model, samples = run(list(range(3, 43)))
+    assert model.calls <= 40 + 7 * 6 + 13 + 40 * 4
+    assert model.samples <= samples + 7 * (40 + 6) + 50 + 40 * 16
