@@ -7,13 +7,17 @@ from torch import Tensor
 
 from dpfunc.engine.forward import WatchedForward
 from dpfunc.engine.passes import Microbatch
+from dpfunc.engine.replaying import Replay
 from dpfunc.engine.separable import (
     MixedSamplesError,
     compare_parts,
     is_parameter,
     require_separable,
 )
+from dpfunc.engine.without_chance import factored_without_chance
 from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.reduce import global_norm, leaf_norms
+from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.parts import Held
 from dpfunc.persample.whole_batch.schedule import Due, is_time_to_look
 from dpfunc.types import Tensors
@@ -73,23 +77,33 @@ class LossCheck:
     ) -> dict[int, Tensor]:
         """The constants of a loss, and of a model, that keep samples apart.
 
-        Without chance the gradients of the batch are compared with its parts. Where these disagree,
-        or anything was drawn, the model is looked at by itself, and so is the loss.
+        The gradients of the batch are compared with its parts. Where these disagree, the model is
+        looked at by itself, and so is the loss. A few samples of a model that draws are looked at
+        by themselves at once, which costs less than a run of the batch without chance.
         """
-        program, size = microbatch.program, norms.shape[0]
+        program = microbatch.program
         few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
         first: Tensor | None = None
         is_drawn = microbatch.chance.anything()
-        if not is_drawn and microbatch.looks_later:
-            times = float(size) if self._reduction == "mean" else 1.0
-            held = Held(grads, norms, program.rounding(), times)
-            constants, first = compare_parts(program, params, held, due, together=few_times)
+        if is_drawn and due < Due.CLOSELY:
+            for look in microbatch.model_looks:
+                look(due, None)
+            return {}
+        if microbatch.looks_later:
+            times = float(microbatch.size) if self._reduction == "mean" else 1.0
+
+            def held_for(replay: Replay) -> tuple[Held, Draws | None]:
+                if not is_drawn:
+                    return Held(grads, norms, program.rounding(), times), None
+                again, draws = factored_without_chance(replay, microbatch, params)
+                own_norms = times * global_norm(leaf_norms(again))
+                return Held(again, own_norms, program.rounding(), times), draws
+
+            constants, first = compare_parts(program, params, held_for, due, together=few_times)
             if first is None:
                 return constants
         for look in microbatch.model_looks:
-            look(Due.CLOSELY if not is_drawn else due, first)
-        if is_drawn and due < Due.CLOSELY:
-            return {}
+            look(Due.CLOSELY, first)
         return require_separable(
             program, params, norms, self._reduction, few_times=few_times, first=first
         )

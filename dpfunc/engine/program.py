@@ -203,6 +203,10 @@ class Program:
                 reached.update(map(id, tensors_in((call.args, call.kwargs))))
         return reached
 
+    def calls_of_model(self) -> list[Call]:
+        """All of them, in order."""
+        return [call for call in self._calls if call.outputs]
+
     def close(self) -> None:
         """Forget everything. What was watched is plain from now on."""
         for tensor in self._watched:

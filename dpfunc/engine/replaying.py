@@ -1,6 +1,7 @@
 """The program of a batch, run again on some of its samples."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -20,6 +21,9 @@ from dpfunc.persample.whole_batch.verify import close, tolerances
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
 
+RunModel = Callable[..., Any]
+"""``(call, *args, **kwargs)``: makes a call of the model."""
+
 
 class ReplayError(RuntimeError):
     """A call that cannot be made on a part of the batch. Says what it does to the samples."""
@@ -30,6 +34,7 @@ class Replay:
 
     ``axes``: by identity, the axis of samples of each leaf; None for a constant. ``chance``: what
     is random in the program comes from this key, the same numbers for a sample in every run.
+    ``returned``: what calls of the model have returned for the batch, where it is not their result.
     """
 
     def __init__(self, program: Program, axes: dict[int, int | None], chance: Key) -> None:
@@ -39,6 +44,7 @@ class Replay:
         self._calls = program.needed()
         self._writes = any(call.writes for call in self._calls)
         self._chance = chance
+        self.returned: dict[int, Any] = {}
         self._places = [place for call in self._calls for place in call.draws]
 
     def constants(self) -> dict[int, Tensor]:
@@ -55,8 +61,7 @@ class Replay:
         is multiplied with its weight; PartsDifferError where the model has other outputs for these
         samples than in the batch.
         """
-        with Chance("none"), Draws(self._chance, samples, self._places) as draws:
-            total = sum(self._losses(samples, weights), torch.zeros(()))
+        total, draws = self.total(samples, weights)
         grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
         found = {
             name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
@@ -64,7 +69,16 @@ class Replay:
         }
         return found, draws
 
-    def _losses(self, samples: Tensor, weights: Tensor | None) -> list[Tensor]:
+    def total(
+        self, samples: Tensor, weights: Tensor | None = None, run_model: RunModel | None = None
+    ) -> tuple[Tensor, Draws]:
+        """The sum of the losses of ``samples``, and what was drawn. ``run_model``: calls it."""
+        with Chance("none"), Draws(self._chance, samples, self._places) as draws:
+            return sum(self._losses(samples, weights, run_model), torch.zeros(())), draws
+
+    def _losses(
+        self, samples: Tensor, weights: Tensor | None, run_model: RunModel | None
+    ) -> list[Tensor]:
         made = {
             leaf: tensor.index_select(axis, samples.to(tensor.device))
             for leaf, tensor in self._leaves.items()
@@ -77,7 +91,7 @@ class Replay:
         compares = ""
         for call in self._calls:
             try:
-                result = self._called(call, given, len(samples))
+                result = self._called(call, given, len(samples), run_model)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise ReplayError(_cause(call, compares, error)) from error
             if weights is not None and call.outputs:
@@ -90,7 +104,8 @@ class Replay:
 
     def _weighted(self, call: Call, result: Any, samples: Tensor, weights: Tensor) -> Any:
         """What the model has returned, with gradients that are multiplied on their way to it."""
-        before, places = iter(tensors_in(call.result)), iter(call.outputs)
+        of_batch = self.returned.get(id(call), call.result)
+        before, places = iter(tensors_in(of_batch)), iter(call.outputs)
 
         def weighted(output: Tensor) -> Tensor:
             old, place = next(before), next(places)
@@ -102,13 +117,22 @@ class Replay:
 
         return replace_tensors(result, weighted)
 
-    def _called(self, call: Call, given: Callable[[Tensor], Tensor], part: int) -> Any:
+    def _called(
+        self,
+        call: Call,
+        given: Callable[[Tensor], Tensor],
+        part: int,
+        run_model: RunModel | None,
+    ) -> Any:
+        function = call.function
+        if run_model is not None and call.outputs:
+            function = partial(run_model, call)
         args, kwargs = replace_tensors((call.args, call.kwargs), given)
         autocast = torch.autocast(
             self._program.device_type, dtype=call.autocast, enabled=call.autocast is not None
         )
         with autocast, torch.set_grad_enabled(call.has_gradient):
-            return called_on_part(call.function, args, kwargs, self._program.size, part)
+            return called_on_part(function, args, kwargs, self._program.size, part)
 
 
 def _require_equal(

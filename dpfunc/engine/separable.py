@@ -7,7 +7,7 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, product
 
 import torch
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.parts import Held, disagreeing
+from dpfunc.persample.whole_batch.parts import Held, PartGradient, PartsDifferError, disagreeing
 from dpfunc.persample.whole_batch.schedule import Due
 from dpfunc.persample.whole_batch.verify import choose, close, used_rows
 from dpfunc.random.keys import key
@@ -72,29 +72,46 @@ def require_separable(
     )
 
 
+HeldFor = Callable[[Replay], tuple[Held, Draws | None]]
+"""Gradients to compare with parts that a replay makes, and what they were drawn with, if at all."""
+
+
 def compare_parts(
-    program: Program, params: Tensors, held: Held, due: Due, *, together: int
+    program: Program, params: Tensors, held_for: HeldFor, due: Due, *, together: int
 ) -> tuple[dict[int, Tensor], Tensor | None]:
     """The constants, by place, and the samples of a part that disagrees; see `disagreeing`.
 
-    Each part of the batch goes through the model and the loss by itself. ``held``: the gradients of
-    the sum of the terms of the samples.
+    Each part of the batch goes through the model and the loss by itself. ``held_for``: the
+    gradients of the sum of the terms of the samples.
     """
+    unknown = torch.zeros(0, dtype=torch.int64)
     with torch._C.DisableTorchFunctionSubclass():
         for replay in _replays(program, params):
-
-            def of_part(samples: Tensor, weights: Tensor, replay: Replay = replay) -> Tensors:
-                grads, _ = replay.gradient(params, samples, weights)
-                if held.times == 1.0:
-                    return grads
-                return {name: len(samples) * grad for name, grad in grads.items()}
-
             try:
+                held, drawn = held_for(replay)
+                of_part = _part_gradient(program, params, replay, held, drawn)
                 found = disagreeing(held, of_part, due, together=together)
+            except PartsDifferError:
+                return {}, unknown
             except ReplayError:
                 continue
             return replay.constants(), found
-    return {}, torch.zeros(0, dtype=torch.int64)
+    return {}, unknown
+
+
+def _part_gradient(
+    program: Program, params: Tensors, replay: Replay, held: Held, drawn: Draws | None
+) -> PartGradient:
+    tolerance = math.sqrt(program.rounding())
+
+    def of_part(samples: Tensor, weights: Tensor) -> Tensors:
+        grads, draws = replay.gradient(params, samples, weights)
+        if drawn is not None and draws_differ(drawn, draws, samples, tolerance):
+            raise PartsDifferError
+        scale = len(samples) if held.times != 1.0 else 1
+        return {name: scale * grad for name, grad in grads.items()}
+
+    return of_part
 
 
 def _replays(program: Program, params: Tensors) -> Iterator[Replay]:
