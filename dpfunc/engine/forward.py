@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dpfunc.engine.fully_sharded import FullySharded
+from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.own_forward import any_watched, derivative, refuse_unseen, unwatched
 from dpfunc.engine.passes import Microbatch, Pass
@@ -30,7 +31,7 @@ from dpfunc.persample.watching.under_vmap import transforms_above
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
 from dpfunc.persample.whole_batch.schedule import Due, Known, Learned, known_places
-from dpfunc.persample.whole_batch.verify import repeated
+from dpfunc.persample.whole_batch.sizes import repeated
 from dpfunc.types import Tensors
 
 
@@ -54,7 +55,8 @@ class WatchedForward:
     """The forward pass of ``module`` with the trainable ``params``.
 
     ``current``: the microbatch that a forward pass in training mode belongs to, or an error.
-    ``sharded``: of a model whose parameters lie on several processes.
+    ``sharded``: of a model whose parameters lie on several processes. ``draws``: whether a batch
+    has drawn at random. ``costs``: of looks.
     """
 
     def __init__(
@@ -69,6 +71,7 @@ class WatchedForward:
         self._current = current
         self._sharded = sharded
         self._whole: Tensors | None = None
+        self.draws, self.costs = False, LookCosts()
         self._paused = False
         self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
@@ -185,8 +188,8 @@ class WatchedForward:
     ) -> tuple[Places, tuple[Place | None, ...], tuple[Place | None, ...]]:
         """The places of this call, those of its draws, and those of its outputs.
 
-        Where a look is due, it takes place when the batch's gradients are there; where parameters
-        are sharded, at once.
+        Where a look is due, it takes place when the batch's gradients are there; at once where
+        parameters are sharded, and where it is brief and the model draws.
         """
         loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
@@ -198,26 +201,32 @@ class WatchedForward:
                 if whole:
                     return of_all()
                 try:
-                    return learn(first=first, together=due == Due.CLOSELY)
+                    if due == Due.BRIEFLY:
+                        return learn(together=False, alone=1, like=known.like)
+                    return learn(first=first, together=True)
                 except OffPlanError:  # all take another way than a few of them
                     return of_all()
 
         is_new = key not in self._outputs
         known = Known(None, Due.CLOSELY) if is_new else known_places(loss, params, batch)
-        learned = known.learned
-        with self.whole(known.due != Due.NOTHING) as whole:
+        learned, is_brief = known.learned, self.draws and known.due == Due.BRIEFLY
+        with self.whole(known.due != Due.NOTHING) as whole, self.costs.timed():
             if whole is not None:
                 params = {name: param.detach() for name, param in whole.items()}
                 self._learn_outputs(key, outputs, params, batch)
                 if self._sharded is not None:
                     learned = look(Due.CLOSELY)
+                elif is_brief:
+                    learned = look(Due.BRIEFLY)
+                    self.costs.count(Due.BRIEFLY)
                 elif learned is None:
                     with self._looking():
                         learned = places_to_try(loss, "different", params, batch, known)
         if learned is None:
             raise AssertionError("a look that is due takes place")
         microbatch.looks_later = self._sharded is None
-        if self._sharded is None and known.due != Due.NOTHING:
+        microbatch.verified.append(loss.verified)
+        if self._sharded is None and known.due != Due.NOTHING and not is_brief:
             microbatch.due = max(microbatch.due, known.due)
             microbatch.model_looks.append(look)
         microbatch.program.model_rounding = learned.rounding

@@ -19,7 +19,7 @@ from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.reduce import global_norm, leaf_norms
 from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.parts import Held
-from dpfunc.persample.whole_batch.schedule import Due, is_time_to_look
+from dpfunc.persample.whole_batch.schedule import Due, is_time_to_look, settle
 from dpfunc.types import Tensors
 
 _FIRST_LOOK, _LATER_LOOK = 6, 1  # so many times a few samples together
@@ -61,9 +61,12 @@ class LossCheck:
         due = Due.CLOSELY if is_due else microbatch.due
         with forward.whole(due != Due.NOTHING) as params:
             if params is not None:
-                with forward.undisturbed():
-                    constants = self._constants_of(microbatch, params, grads, norms, due)
+                with forward.costs.timed(), forward.undisturbed():
+                    constants = self._constants_of(microbatch, params, grads, norms, forward, due)
                     self._compare(constants, numbers, norms.shape[0])
+        forward.costs.count(due)
+        for verified in microbatch.verified:
+            settle(verified)
         self._numbers[len(numbers)] = numbers
         self._seen += 1
 
@@ -73,6 +76,7 @@ class LossCheck:
         params: Tensors,
         grads: Mapping[str, Factored],
         norms: Tensor,
+        forward: WatchedForward,
         due: Due,
     ) -> dict[int, Tensor]:
         """The constants of a loss, and of a model, that keep samples apart.
@@ -85,6 +89,7 @@ class LossCheck:
         few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
         first: Tensor | None = None
         is_drawn = microbatch.chance.anything()
+        forward.draws = forward.draws or is_drawn
         if is_drawn and due < Due.CLOSELY:
             for look in microbatch.model_looks:
                 look(due, None)
@@ -99,7 +104,9 @@ class LossCheck:
                 own_norms = times * global_norm(leaf_norms(again))
                 return Held(again, own_norms, program.rounding(), times), draws
 
-            constants, first = compare_parts(program, params, held_for, due, together=few_times)
+            constants, first = compare_parts(
+                program, params, held_for, due, together=few_times, is_drawn=is_drawn
+            )
             if first is None:
                 return constants
         for look in microbatch.model_looks:

@@ -1,6 +1,7 @@
 """The program of a batch, run again on some of its samples."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
 from functools import partial
 from typing import Any
 
@@ -34,16 +35,25 @@ class Replay:
 
     ``axes``: by identity, the axis of samples of each leaf; None for a constant. ``chance``: what
     is random in the program comes from this key, the same numbers for a sample in every run.
-    ``returned``: what calls of the model have returned for the batch, where it is not their result.
+    ``is_drawn``: whether anything may be random at all. ``returned``: what calls of the model have
+    returned for the batch, where it is not their result.
     """
 
-    def __init__(self, program: Program, axes: dict[int, int | None], chance: Key) -> None:
+    def __init__(
+        self,
+        program: Program,
+        axes: dict[int, int | None],
+        chance: Key,
+        *,
+        is_drawn: bool = True,
+    ) -> None:
         self._program = program
         self._leaves = program.leaves()
         self._axes = axes
         self._calls = program.needed()
         self._writes = any(call.writes for call in self._calls)
         self._chance = chance
+        self._is_drawn = is_drawn
         self.returned: dict[int, Any] = {}
         self._places = [place for call in self._calls for place in call.draws]
 
@@ -73,7 +83,11 @@ class Replay:
         self, samples: Tensor, weights: Tensor | None = None, run_model: RunModel | None = None
     ) -> tuple[Tensor, Draws]:
         """The sum of the losses of ``samples``, and what was drawn. ``run_model``: calls it."""
-        with Chance("none"), Draws(self._chance, samples, self._places) as draws:
+        draws = Draws(self._chance, samples, self._places)
+        with ExitStack() as modes:
+            if self._is_drawn:  # a mode is asked about each operation: they cost
+                modes.enter_context(Chance("none"))
+                modes.enter_context(draws)
             return sum(self._losses(samples, weights, run_model), torch.zeros(())), draws
 
     def _losses(

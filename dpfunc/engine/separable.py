@@ -77,16 +77,22 @@ HeldFor = Callable[[Replay], tuple[Held, Draws | None]]
 
 
 def compare_parts(
-    program: Program, params: Tensors, held_for: HeldFor, due: Due, *, together: int
+    program: Program,
+    params: Tensors,
+    held_for: HeldFor,
+    due: Due,
+    *,
+    together: int,
+    is_drawn: bool,
 ) -> tuple[dict[int, Tensor], Tensor | None]:
     """The constants, by place, and the samples of a part that disagrees; see `disagreeing`.
 
     Each part of the batch goes through the model and the loss by itself. ``held_for``: the
-    gradients of the sum of the terms of the samples.
+    gradients of the sum of the terms of the samples. ``is_drawn``: see `Replay`.
     """
     unknown = torch.zeros(0, dtype=torch.int64)
     with torch._C.DisableTorchFunctionSubclass():
-        for replay in _replays(program, params):
+        for replay in _replays(program, params, is_drawn=is_drawn):
             try:
                 held, drawn = held_for(replay)
                 of_part = _part_gradient(program, params, replay, held, drawn)
@@ -114,14 +120,14 @@ def _part_gradient(
     return of_part
 
 
-def _replays(program: Program, params: Tensors) -> Iterator[Replay]:
+def _replays(program: Program, params: Tensors, *, is_drawn: bool = True) -> Iterator[Replay]:
     """For each guess of which tensors have samples, and where."""
     leaves = program.leaves()
     _require_known(leaves, program, params)
     size, inputs = program.size, program.inputs
     options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
     for axes in _guesses(options):
-        yield Replay(program, dict(zip(leaves, axes, strict=True)), key())
+        yield Replay(program, dict(zip(leaves, axes, strict=True)), key(), is_drawn=is_drawn)
 
 
 def _require_known(leaves: dict[int, Tensor], program: Program, params: Tensors) -> None:

@@ -27,6 +27,7 @@ from dpfunc.persample.whole_batch.schedule import (
     Learned,
     keep,
     known_places,
+    settle,
 )
 from dpfunc.persample.whole_batch.verify import choose, verified_places
 from dpfunc.types import Tensors
@@ -41,9 +42,12 @@ def learned_places(
     samples: int = FEW_SAMPLES,
     first: Tensor | None = None,
     together: bool,
+    alone: int = FEW_SAMPLES,
+    like: Learned | None = None,
 ) -> Learned:
     """Where the samples are in the tensors of ``loss_fn``, learned and verified.
 
+    ``alone``, ``like``: see `verified_places`.
     ``first``: samples that are suspected. ``together``: also on all of ``batch`` at once. Raises
     OffPlanError where they take another way than the few that it was learned from: then give all
     as ``samples``.
@@ -57,7 +61,9 @@ def learned_places(
         return run_rows(loss_fn, randomness, params, batch, places, record)
 
     chosen = choose(batch_size(batch), samples, first)
-    learned = verified_places(loss_fn, run, params, batch, chosen, together=together)
+    learned = verified_places(
+        loss_fn, run, params, batch, chosen, together=together, alone=alone, like=like
+    )
     keep(loss_fn, params, batch, learned)
     return learned
 
@@ -102,12 +108,18 @@ class Look:
         due, self._due = self._due, Due.NOTHING
         if due == Due.NOTHING and self._known.learned is not None:
             return self._known.learned
-        return learned_places(*self._given, together=due == Due.CLOSELY)
+        if due == Due.CLOSELY:
+            return learned_places(*self._given, together=True)
+        return learned_places(*self._given, together=False, alone=1, like=self._known.like)
 
     def after(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
         """RuntimeError where the gradients are not those of the samples."""
-        if self._due == Due.NOTHING:
-            return
+        if self._due != Due.NOTHING:
+            self._compare(learned, grads, losses)
+        if self._known.due != Due.NOTHING:
+            settle(self._given[0].verified)
+
+    def _compare(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
         loss_fn, _, params, batch = self._given
 
         def of_part(samples: Tensor, weights: Tensor) -> Tensors:

@@ -13,6 +13,7 @@ from torch.utils.data import TensorDataset
 
 import dpfunc as dp
 from dpfunc.persample.whole_batch import parts
+from dpfunc.persample.whole_batch.schedule import Due
 from dpfunc.random.subsets import permutation
 from tests.laws.losses import each_told_apart
 
@@ -164,8 +165,9 @@ def test_what_shows_in_one_sample_of_sixty_is_found_where_it_is_looked_at(
 
 
 def test_those_that_are_looked_at_alone_are_any():
-    seen = {int(at) for _ in range(60) for at in list(parts._few(12, parts.Due.A_FEW_ALONE, 0))}
-    assert seen == set(range(12))  # but for a chance of 4e-7
+    for due in (Due.BRIEFLY, Due.CLOSELY):
+        singles = [few for _ in range(200) for few in parts._few(12, due, 0) if len(few) == 1]
+        assert {int(at) for at in singles} == set(range(12))  # but for a chance of 4e-7
 
 
 def run(lengths: list[int], p: float = 0.0) -> tuple[Words, int]:

@@ -6,18 +6,13 @@ from typing import Any
 import torch
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors
-from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws
-from dpfunc.persample.whole_batch.places import Places, Seen, places_in
+from dpfunc.persample.whole_batch.places import Places, Seen, is_same_way
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
-from dpfunc.persample.whole_batch.verify import (
-    choose,
-    repeated,
-    require_unchanged,
-    size_that_divides_none,
-)
+from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none, sizes_of
+from dpfunc.persample.whole_batch.verify import choose, require_unchanged
 from dpfunc.random.keys import key
 from dpfunc.types import Tensors
 
@@ -29,23 +24,18 @@ def in_these_lengths(
 ) -> Learned | None:
     """The places in the lengths of ``batch``; None unless it takes the way of ``like``.
 
-    The same operations on tensors of as many axes, with samples on the same ones: were a length by
-    chance a multiple of the number of samples, it would be taken for samples there and not here.
+    Were a length by chance a multiple of the number of samples, it would be taken for samples here
+    and not there.
     """
     chosen = choose(batch_size(batch), FEW_SAMPLES)
     different = len(chosen)
     few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
-    lengths = {n for values in tensors_in(batch) for n in values.shape[1:]}
-    size = size_that_divides_none((like.sizes | lengths) - {0, 1}, different + 1)
+    sizes, _ = sizes_of(loss_fn, params, batch, like)
+    size = size_that_divides_none(sizes - {0, 1}, different + 1)
     in_turn = repeated(few, different, size)
     with Chance("none"), Draws(key(), torch.arange(size) % different) as draws:
         seen = way_of(loss_fn, params, in_turn, Places(size))
     require_unchanged(in_turn)
-    if [*map(_kind, seen)] != [*map(_kind, like.seen)]:
+    if not is_same_way(seen, like.seen):
         return None
     return like._replace(seen=seen, different=different, draws=tuple(draws.places))
-
-
-def _kind(seen: Seen) -> tuple[str, int, tuple[int, ...]]:
-    axes = tuple(place.axis for place in places_in(seen.place))
-    return seen.operation, len(seen.shape), axes

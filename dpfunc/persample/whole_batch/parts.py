@@ -104,11 +104,13 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
 
 
 def _few(size: int, due: Due, together: int) -> Iterator[Tensor]:
-    """Single samples, and a few together."""
-    for sample in permutation(key(), size)[:FEW_SAMPLES]:
+    """Single samples, and a few together. Briefly: one, and some together."""
+    closely = due == Due.CLOSELY
+    for sample in permutation(key(), size)[: FEW_SAMPLES if closely else 1]:
         yield sample.reshape(1)
-    for _ in range(together if due == Due.CLOSELY and size > 1 else 0):
-        yield permutation(key(), size)[:FEW_SAMPLES]
+    for _ in range(together if closely else 1):
+        if size > 1:
+            yield permutation(key(), size)[:FEW_SAMPLES]
 
 
 def _weights(size: int) -> Tensor:

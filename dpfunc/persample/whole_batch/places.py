@@ -205,6 +205,19 @@ def places_in(found: Found) -> tuple[Place, ...]:
     return found.places if isinstance(found, Compared) else (found,)
 
 
+def is_same_way(seen: tuple[Seen, ...], other: tuple[Seen, ...]) -> bool:
+    """Whether both are of one loss in perhaps other lengths.
+
+    The same operations on tensors of as many axes, with samples on the same ones.
+    """
+    return [*map(_kind, seen)] == [*map(_kind, other)]
+
+
+def _kind(seen: Seen) -> tuple[str, int, tuple[int, ...]]:
+    axes = tuple(place.axis for place in places_in(seen.place))
+    return seen.operation, len(seen.shape), axes
+
+
 def _for_one(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
     times = {place.axis: place.times for place in places_in(found)}
     return tuple(times.get(axis, n) for axis, n in enumerate(shape))

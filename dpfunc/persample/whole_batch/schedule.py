@@ -3,8 +3,8 @@
 A structure is the loss without the lengths of its axes: texts padded to 31 and to 47 tokens are of
 one. Every structure is looked at closely in its first batch and after 1, 2, 4, 8, ... batches, so
 that a dependence that begins at batch n is met by batch 2n. Each shape is looked at in its first
-batch and after 1, 2, 4, 8, ... batches of that shape as well, as code may branch on a length: three
-samples alone at first, and closely after 4.
+batch and after 1, 2, 4, 8, ... batches of that shape as well, as code may branch on a length:
+briefly at first, at a few samples, and closely after 4.
 """
 
 from enum import IntEnum
@@ -20,6 +20,7 @@ FEW_SAMPLES = 3
 """So many samples are compared with themselves in a batch of one."""
 
 _CLOSELY_AFTER = 4  # batches of one shape
+_OWED = "owed"  # where the look is kept that has not gone well yet
 
 
 class Learned(NamedTuple):
@@ -42,7 +43,7 @@ class Due(IntEnum):
     """How closely a batch is to be looked at."""
 
     NOTHING = 0
-    A_FEW_ALONE = 1
+    BRIEFLY = 1
     CLOSELY = 2
 
 
@@ -63,7 +64,10 @@ def is_time_to_look(times: int) -> bool:
 
 
 def known_places(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> Known:
-    """What is known of ``loss_fn`` on such a batch, which is counted as one more."""
+    """What is known of ``loss_fn`` on such a batch, which is counted as one more.
+
+    A look that is due stays due until it has gone well: see `settle`.
+    """
     keys, verified = _keys(params, batch), loss_fn.verified
     of_shape, of_structure = (verified.get(key) for key in keys)
     for key in keys:
@@ -74,9 +78,17 @@ def known_places(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> K
         return Known(of_shape, Due.NOTHING)
     few = min(batch_size(batch), FEW_SAMPLES)
     if of_structure is None or (of_shape or of_structure).different < few:
+        verified[_OWED] = Due.CLOSELY
         return Known(None, Due.CLOSELY)
     due = _due(of_structure.uses, 0 if of_shape is None else of_shape.uses)
+    due = max(due, verified.get(_OWED, Due.NOTHING))
+    verified[_OWED] = due
     return Known(of_shape, due, of_structure)
+
+
+def settle(verified: dict[Any, Any]) -> None:
+    """Of the loss that has ``verified`` no look is due any more: it went well."""
+    verified[_OWED] = Due.NOTHING
 
 
 def keep(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], learned: Learned) -> None:
@@ -92,7 +104,7 @@ def _due(uses_of_structure: int, uses_of_shape: int) -> Due:
         return Due.CLOSELY
     if not is_time_to_look(uses_of_shape):
         return Due.NOTHING
-    return Due.CLOSELY if uses_of_shape >= _CLOSELY_AFTER else Due.A_FEW_ALONE
+    return Due.CLOSELY if uses_of_shape >= _CLOSELY_AFTER else Due.BRIEFLY
 
 
 def _keys(params: Tensors, batch: tuple[Any, ...]) -> tuple[Any, Any]:

@@ -1,13 +1,11 @@
 """A loss of the whole batch, run on a few samples: where its samples are, and whether they mix."""
 
 import math
-from collections.abc import Callable, Set
-from itertools import count
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors, take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
@@ -16,8 +14,9 @@ from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.places import OffPlanError, Places
+from dpfunc.persample.whole_batch.places import OffPlanError, Places, is_same_way
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
+from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none, sizes_of
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
@@ -38,10 +37,13 @@ def verified_places(
     chosen: Tensor,
     *,
     together: bool,
+    alone: int = FEW_SAMPLES,
+    like: Learned | None = None,
 ) -> Learned:
     """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
-    ``together``: whether all of ``batch`` is compared with plain autograd, beside the few alone.
+    ``together``: whether all of ``batch`` is compared with plain autograd, beside so many of the
+    few ``alone``. ``like``: what is known of the loss in other lengths.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
@@ -49,7 +51,7 @@ def verified_places(
     few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
 
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
-        learned = _learned_places(loss_fn, run, params, few)
+        learned = _learned_places(loss_fn, run, params, few, alone, like)
         if together:
             _require_attributed(loss_fn, run, learned, params, batch)
         return learned
@@ -86,31 +88,36 @@ def _in_float64(values: Tensor) -> Tensor:
 
 
 def _learned_places(
-    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...]
+    loss_fn: Batched,
+    run: RunRows,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    alone: int,
+    like: Learned | None,
 ) -> Learned:
-    """The places, from a batch of few samples, each of which is compared with itself alone."""
+    """The places, from a batch of few samples, of which some are compared with themselves alone."""
     different = batch_size(batch)
     with Chance("none"):
-        pair = repeated(batch, different, max(2, different))
-        look = _looked_at(loss_fn, params, pair)
-        size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
+        sizes, rounding = sizes_of(loss_fn, params, batch, like)
+        size = size_that_divides_none(sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
         chance = key()
         with Draws(chance, torch.arange(size) % different) as draws:
             grads, losses = run(places, params, samples_in_turn)
         require_unchanged(samples_in_turn)
-        for sample in range(min(FEW_SAMPLES, different)):
+        for sample in range(min(alone, different)):
             own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
             here = torch.tensor([sample])
             with Draws(chance, here, draws.places) as of_one:
-                alone = loss_and_grad(loss_fn, params, own)
+                by_itself = loss_and_grad(loss_fn, params, own)
             inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
-            _require_equal(sample, losses[sample], inside, *alone, look.rounding)
-            _require_own_chance(draws, of_one, here, look.rounding)
+            _require_equal(sample, losses[sample], inside, *by_itself, rounding)
+            _require_own_chance(draws, of_one, here, rounding)
     seen = places.finish()
-    sizes = frozenset(look.sizes)
-    return Learned(seen, different, look.rounding, draws=tuple(draws.places), sizes=sizes)
+    if like is not None and not is_same_way(seen, like.seen):
+        return _learned_places(loss_fn, run, params, batch, alone, None)
+    return Learned(seen, different, rounding, draws=tuple(draws.places), sizes=sizes)
 
 
 def _require_attributed(
@@ -169,28 +176,6 @@ def _require_own_chance(whole: Draws, alone: Draws, sample: Tensor, rounding: fl
         )
 
 
-def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
-    """A batch of ``size`` samples out of the first ``different`` ones, in turn.
-
-    With some of them twice, no order that depends on the data is the order of the batch by chance.
-    """
-
-    def repeat(values: Tensor) -> Tensor:
-        return values[torch.arange(size, device=values.device) % different]
-
-    repeated_batch: tuple[Any, ...] = map_tensors(repeat, batch)
-    return repeated_batch
-
-
-def size_that_divides_none(sizes: Set[int], at_least: int) -> int:
-    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
-    for size in count(max(3, at_least)):
-        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
-        if prime and all(other % size for other in sizes):
-            return size
-    raise AssertionError("there are more primes than sizes")
-
-
 def require_unchanged(fresh: tuple[Any, ...]) -> None:
     """RuntimeError where the loss has written to its data, which then differs at its next look."""
     if any(values._version for values in tensors_in(fresh)):
@@ -198,34 +183,6 @@ def require_unchanged(fresh: tuple[Any, ...]) -> None:
             "batched: expected the loss to leave its data as it is but it changes a tensor of the "
             "batch in place; work on a copy, for example x = x.clone()."
         )
-
-
-class _Look(TorchFunctionMode):
-    """Notes the length of every axis that it sees, and the coarsest rounding of a result."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: set[int] = set()
-        self.rounding = 0.0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        replace_tensors((args, kwargs, result), self._note)
-        return result
-
-    def _note(self, values: Tensor) -> None:
-        self.sizes.update(values.shape)
-        if values.is_floating_point():
-            self.rounding = max(self.rounding, torch.finfo(values.dtype).eps)
-
-
-def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
-    look = _Look()
-    with torch.enable_grad(), look:  # the loss may have derivatives of its own
-        loss_fn(params, *batch)
-    return look
 
 
 def _require_equal(
