@@ -87,6 +87,9 @@ class LossCheck:
         """
         program = microbatch.program
         few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
+        # Where rounding is fine, all samples in two parts show what a few together do.
+        is_fine = program.rounding() <= torch.finfo(torch.float32).eps
+        together = _LATER_LOOK if is_fine else few_times
         first: Tensor | None = None
         is_drawn = microbatch.chance.anything()
         forward.draws = forward.draws or is_drawn
@@ -105,7 +108,7 @@ class LossCheck:
                 return Held(again, own_norms, program.rounding(), times), draws
 
             constants, first = compare_parts(
-                program, params, held_for, due, together=few_times, is_drawn=is_drawn
+                program, params, held_for, due, together=together, is_drawn=is_drawn
             )
             if first is None:
                 return constants

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors
-from dpfunc.persample.definition.dense import weighted_grad
+from dpfunc.persample.definition.dense import losses_and_grad
 from dpfunc.persample.definition.loss import Batched, Randomness
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.precision import full_precision
@@ -29,7 +29,7 @@ from dpfunc.persample.whole_batch.schedule import (
     known_places,
     settle,
 )
-from dpfunc.persample.whole_batch.verify import choose, verified_places
+from dpfunc.persample.whole_batch.verify import choose, close, tolerances, verified_places
 from dpfunc.types import Tensors
 
 
@@ -83,7 +83,7 @@ def places_to_try(
         if learned is not None:
             keep(loss_fn, params, batch, learned)
             return learned
-    return learned_places(loss_fn, randomness, params, batch, together=False)
+    return learned_places(loss_fn, randomness, params, batch, together=False, alone=0)
 
 
 class Look:
@@ -122,12 +122,18 @@ class Look:
     def _compare(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
         loss_fn, _, params, batch = self._given
 
+        relative, small = tolerances(learned.rounding)
+
         def of_part(samples: Tensor, weights: Tensor) -> Tensors:
             part = map_tensors(lambda values: values[samples.to(values.device)], batch)
             try:
-                return weighted_grad(loss_fn, params, part, weights.to(losses))
+                apart, plain = losses_and_grad(loss_fn, params, part, weights.to(losses))
             except (RuntimeError, ValueError, IndexError) as error:
                 raise PartsDifferError from error
+            in_batch = losses[samples.to(losses.device)]
+            if not close(in_batch, apart, relative, floor=small * float(apart.double().norm())):
+                raise PartsDifferError
+            return plain
 
         with full_precision():
             norms = torch.stack([grad.norm_sq() for grad in grads.values()]).sum(0).sqrt()

@@ -122,9 +122,7 @@ def test_mixing_of_ten_times_the_tolerance_is_refused_and_rounding_is_not(dtype)
 
 
 def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeypatch):
-    """Three samples of a batch are taken at random: the last one no less often than others. The
-    first look takes them twice: for where samples are, and for whether their gradients are theirs.
-    """
+    """Three samples of a batch are taken at random: the last one no less often than others."""
     seeds = itertools.count()
     for module in (verify, parts):
         monkeypatch.setattr(module, "key", lambda: dp.key(next(seeds)))
@@ -141,7 +139,7 @@ def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeyp
             return True
         return False
 
-    assert 6 <= sum(found() for _ in range(looks)) <= 20  # 11.7 on average
+    assert 2 <= sum(found() for _ in range(looks)) <= 12  # 6 on average
 
 
 def spellings() -> list[tuple[str, object]]:

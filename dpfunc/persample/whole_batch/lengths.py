@@ -1,13 +1,13 @@
 """A known structure in other lengths: its places, from one forward pass of a few samples."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors
 from dpfunc.persample.definition.loss import Batched
-from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.places import Places, Seen, is_same_way
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
@@ -33,7 +33,8 @@ def in_these_lengths(
     sizes, _ = sizes_of(loss_fn, params, batch, like)
     size = size_that_divides_none(sizes - {0, 1}, different + 1)
     in_turn = repeated(few, different, size)
-    with Chance("none"), Draws(key(), torch.arange(size) % different) as draws:
+    draws = Draws(key(), torch.arange(size) % different)
+    with draws if like.draws else nullcontext():  # a mode is asked about each operation
         seen = way_of(loss_fn, params, in_turn, Places(size))
     require_unchanged(in_turn)
     if not is_same_way(seen, like.seen):

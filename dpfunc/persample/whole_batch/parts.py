@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.forms import Factored, accumulable
 from dpfunc.persample.factors.precision import full_precision
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Due
-from dpfunc.persample.whole_batch.verify import close, tolerances
+from dpfunc.persample.whole_batch.verify import tolerances
 from dpfunc.random.continuous import uniform
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
@@ -51,12 +51,12 @@ class Held:
     def of_few(self, samples: Tensor, weights: Tensor) -> Tensors:
         """The weighted sum over a few samples."""
         sums: Tensors = {}
-        for sample, weight in zip(samples.tolist(), weights.tolist(), strict=True):
-            for name, grad in self.grads.items():
-                with full_precision():
-                    row = grad.take(slice(sample, sample + 1)).dense()[0]
-                row = self.times * weight * row.double()
-                sums[name] = sums[name] + row if name in sums else row
+        with full_precision():
+            for sample, weight in zip(samples.tolist(), weights.tolist(), strict=True):
+                for name, grad in self.grads.items():
+                    row = accumulable(grad.take(slice(sample, sample + 1)).dense()[0])
+                    row = row * (self.times * weight)
+                    sums[name] = sums[name].add_(row) if name in sums else row
         return sums
 
     def of_all(self, weights: Tensor) -> Tensors:
@@ -66,11 +66,15 @@ class Held:
             return {name: grad.weighted_sum(weights) for name, grad in self.grads.items()}
 
     def equal(self, own: Tensors, plain: Tensors, samples: Tensor, weights: Tensor) -> bool:
-        """Whether weighted sums over ``samples`` are equal up to rounding."""
+        """Whether weighted sums over ``samples`` are equal up to rounding; not if any is NaN."""
         relative, small = tolerances(self.rounding)
         norms = self.norms[samples.to(self.norms.device)]
         floor = small * float((weights.to(norms) * norms).norm())
-        return all(close(own[name], grad, relative, floor=floor) for name, grad in plain.items())
+        pairs = [(own[name], grad.to(own[name].dtype)) for name, grad in plain.items()]
+        expected = torch._foreach_norm([grad for _, grad in pairs])
+        apart = torch._foreach_norm([one - other for one, other in pairs])
+        allowed = relative * torch.stack(list(expected)).double() + floor
+        return bool((torch.stack(list(apart)).double() <= allowed).all())
 
 
 def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -> Tensor | None:
@@ -99,18 +103,17 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
         left, right = (of_part(part, weights[part]) for part in (order[:cut], order[cut:]))
     except PartsDifferError:
         return unknown
-    plain = {name: left[name].double() + right[name] for name in left}
+    plain = {name: left[name] + right[name] for name in left}
     return None if held.equal(held.of_all(weights), plain, torch.arange(size), weights) else unknown
 
 
 def _few(size: int, due: Due, together: int) -> Iterator[Tensor]:
-    """Single samples, and a few together. Briefly: one, and some together."""
+    """Single samples, and a few together; briefly, a single one."""
     closely = due == Due.CLOSELY
     for sample in permutation(key(), size)[: FEW_SAMPLES if closely else 1]:
         yield sample.reshape(1)
-    for _ in range(together if closely else 1):
-        if size > 1:
-            yield permutation(key(), size)[:FEW_SAMPLES]
+    for _ in range(together if closely and size > 1 else 0):
+        yield permutation(key(), size)[:FEW_SAMPLES]
 
 
 def _weights(size: int) -> Tensor:
