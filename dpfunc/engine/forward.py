@@ -30,7 +30,7 @@ from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
-from dpfunc.persample.whole_batch.schedule import Due, Known, Learned, known_places
+from dpfunc.persample.whole_batch.schedule import BRIEFLY_ALONE, Due, Known, Learned, known_places
 from dpfunc.persample.whole_batch.sizes import repeated
 from dpfunc.types import Tensors
 
@@ -202,7 +202,7 @@ class WatchedForward:
                     return of_all()
                 try:
                     if due == Due.BRIEFLY:
-                        return learn(together=False, alone=1, like=known.like)
+                        return learn(together=False, alone=BRIEFLY_ALONE, like=known.like)
                     return learn(first=first, together=True)
                 except OffPlanError:  # all take another way than a few of them
                     return of_all()

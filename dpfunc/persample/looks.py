@@ -21,6 +21,7 @@ from dpfunc.persample.whole_batch.lengths import in_these_lengths
 from dpfunc.persample.whole_batch.parts import Held, PartsDifferError, disagreeing
 from dpfunc.persample.whole_batch.places import Places
 from dpfunc.persample.whole_batch.schedule import (
+    BRIEFLY_ALONE,
     FEW_SAMPLES,
     Due,
     Known,
@@ -110,7 +111,9 @@ class Look:
             return self._known.learned
         if due == Due.CLOSELY:
             return learned_places(*self._given, together=True)
-        return learned_places(*self._given, together=False, alone=1, like=self._known.like)
+        return learned_places(
+            *self._given, together=False, alone=BRIEFLY_ALONE, like=self._known.like
+        )
 
     def after(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
         """RuntimeError where the gradients are not those of the samples."""

@@ -5,6 +5,8 @@ cheap. So what has to be shown is that a dependence makes parts disagree: every 
 `batched` and through an engine, as often as promised; and how many samples run for it.
 """
 
+import logging
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -69,7 +71,11 @@ def by_batched(change, size=12):
     return lambda x: dp.factored_grad(loss)(dp.named_params(model), x)
 
 
-WAYS = {"batched": by_batched, "engine": by_engine}
+WAYS = {
+    "batched": by_batched,
+    "engine": by_engine,
+    "engine, with dropout": lambda change: by_engine(change, p=0.3),
+}
 
 MIXING = {
     "numbers": lambda x: x + x.detach().mean(0, keepdim=True),
@@ -186,8 +192,39 @@ def test_looks_at_batches_of_one_length_cost_a_few_batches():
     assert model.samples <= samples + 7 * (40 + 6) + 50
 
 
+def test_looks_at_a_model_that_draws_run_the_batch_once_more_without_chance():
+    model, samples = run([7] * 40, p=0.5)
+    assert model.calls <= 40 + 7 * 7 + 13
+    assert model.samples <= samples + 7 * (80 + 6) + 50
+
+
 def test_looks_at_batches_that_are_padded_cost_a_few_samples_each():
-    """Of 40 batches of 40 lengths: one forward pass of a prime number of samples, and three."""
+    """Of 40 batches of 40 lengths: a forward pass of a prime number of samples, and two alone."""
     model, samples = run(list(range(3, 43)))
-    assert model.calls <= 40 + 7 * 6 + 13 + 40 * 4
-    assert model.samples <= samples + 7 * (40 + 6) + 50 + 40 * 16
+    assert model.calls <= 40 + 7 * 6 + 13 + 40 * 3
+    assert model.samples <= samples + 7 * (40 + 6) + 50 + 40 * 15
+
+
+@pytest.mark.parametrize("way", WAYS)
+def test_a_look_that_went_wrong_is_due_again(way):
+    """After four batches one is due, and none after five."""
+    on = False
+    take = WAYS[way](lambda x: MIXING["both"](x) if on else x)
+    for number in range(4):
+        take(numbers(number, 12, 3, 4))
+    on = True
+    for number in range(4, 8):
+        with pytest.raises(RuntimeError):
+            take(numbers(number, 12, 3, 4))
+
+
+def test_what_looks_cost_is_told(caplog):
+    """The first of them in the log, all of them by the engine."""
+    loop = Loop(Words())
+    with caplog.at_level(logging.INFO, logger="dpfunc.engine"):
+        for number in range(6):
+            loop.step(numbers(number, 12, 3 + number, 4))
+    assert [record.message.split(": it took")[0] for record in caplog.records] == ["PrivacyEngine"]
+    looks = loop.engine.looks()
+    assert (looks.closely, looks.briefly) == (4, 2)  # the first, second, third and fifth batch
+    assert looks.seconds > 0

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from dpfunc.persample.factors.forms import Factored, accumulable
 from dpfunc.persample.factors.precision import full_precision
-from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Due
+from dpfunc.persample.whole_batch.schedule import BRIEFLY_ALONE, FEW_SAMPLES, Due
 from dpfunc.persample.whole_batch.verify import tolerances
 from dpfunc.random.continuous import uniform
 from dpfunc.random.keys import key
@@ -108,9 +108,9 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
 
 
 def _few(size: int, due: Due, together: int) -> Iterator[Tensor]:
-    """Single samples, and a few together; briefly, a single one."""
+    """Single samples, and a few together; briefly, fewer single ones."""
     closely = due == Due.CLOSELY
-    for sample in permutation(key(), size)[: FEW_SAMPLES if closely else 1]:
+    for sample in permutation(key(), size)[: FEW_SAMPLES if closely else BRIEFLY_ALONE]:
         yield sample.reshape(1)
     for _ in range(together if closely and size > 1 else 0):
         yield permutation(key(), size)[:FEW_SAMPLES]

@@ -4,7 +4,7 @@ A structure is the loss without the lengths of its axes: texts padded to 31 and 
 one. Every structure is looked at closely in its first batch and after 1, 2, 4, 8, ... batches, so
 that a dependence that begins at batch n is met by batch 2n. Each shape is looked at in its first
 batch and after 1, 2, 4, 8, ... batches of that shape as well, as code may branch on a length:
-briefly at first, at one sample alone, and closely after 4.
+briefly at first, at two samples alone, and closely after 4.
 """
 
 from enum import IntEnum
@@ -18,6 +18,9 @@ from dpfunc.types import Tensors
 
 FEW_SAMPLES = 3
 """So many samples are compared with themselves in a batch of one."""
+
+BRIEFLY_ALONE = 2
+"""So many of them in a brief look: the one that others depend on need not depend on any."""
 
 _CLOSELY_AFTER = 4  # batches of one shape
 _OWED = "owed"  # where the look is kept that has not gone well yet

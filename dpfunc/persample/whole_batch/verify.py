@@ -43,7 +43,8 @@ def verified_places(
     """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
     ``together``: whether all of ``batch`` is compared with plain autograd, beside so many of the
-    few ``alone``. ``like``: what is known of the loss in other lengths.
+    few ``alone``. ``like``: what is known of the loss in other lengths; the few are then compared
+    together.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
@@ -52,8 +53,8 @@ def verified_places(
 
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
         learned = _learned_places(loss_fn, run, params, few, alone, like)
-        if together:
-            _require_attributed(loss_fn, run, learned, params, batch)
+        if together or like is not None:
+            _require_attributed(loss_fn, run, learned, params, batch if together else few)
         return learned
 
     given = (params, few, batch)
