@@ -87,7 +87,7 @@ MIXING = {
 }
 
 
-@pytest.mark.parametrize("begins", [1, 2, 3, 5])
+@pytest.mark.parametrize("begins", [1, 3, 5])
 @pytest.mark.parametrize("kind", MIXING)
 @pytest.mark.parametrize("way", WAYS)
 def test_what_begins_at_a_batch_is_refused_by_twice_that_whatever_the_lengths(way, kind, begins):
