@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
+from dpfunc.checks import require
 from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
@@ -30,15 +31,23 @@ from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
-from dpfunc.persample.whole_batch.schedule import BRIEFLY_ALONE, Due, Known, Learned, known_places
+from dpfunc.persample.whole_batch.schedule import (
+    BRIEFLY_ALONE,
+    Due,
+    Known,
+    Learned,
+    due_on_way,
+    known_places,
+)
 from dpfunc.persample.whole_batch.sizes import repeated
+from dpfunc.persample.whole_batch.verify import writes
 from dpfunc.types import Tensors
 
 
 class _Open(NamedTuple):
     """A forward pass that has begun. ``buffers``: as they were.
 
-    ``draws``, ``outputs``: see `Call`.
+    ``draws``, ``outputs``: see `Call`. ``inputs``: those with samples, and their `writes` before.
     """
 
     tape: Tape
@@ -49,6 +58,7 @@ class _Open(NamedTuple):
     draws: tuple[Place | None, ...]
     outputs: tuple[Place | None, ...]
     stance: Any
+    inputs: tuple[list[Tensor], list[int]]
 
 
 class WatchedForward:
@@ -96,8 +106,10 @@ class WatchedForward:
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
         microbatch.passes.append(Pass(tape, places, rows))
+        inputs = [t for t in tensors_in(plain) if t.dim() > 0 and t.shape[0] == microbatch.size]
+        own, buffers, before = (args, kwargs), self._buffers(), (inputs, writes(inputs))
         self._open.append(
-            _Open(tape, places, microbatch, (args, kwargs), self._buffers(), draws, outputs, stance)
+            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before)
         )
         stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -108,12 +120,21 @@ class WatchedForward:
         if self._paused or not self._open:
             return
         opened = self._open.pop()
-        tape, places, microbatch, (own_args, own_kwargs), buffers, *_, stance = opened
+        tape, places, microbatch, (own_args, own_kwargs), buffers, *_, stance, _ = opened
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
         stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
+        inputs, before = opened.inputs
+        require(
+            writes(inputs) == before,
+            "PrivacyEngine",
+            "a model that leaves its inputs as they are",
+            "one that changes them in place",
+            "work on a copy, for example x = x.clone(): a look takes parts of what the loop gave",
+            error=RuntimeError,
+        )
         changed = sorted(name for name, now in self._buffers().items() if now != buffers.get(name))
         if changed:
             raise RuntimeError(
@@ -222,10 +243,11 @@ class WatchedForward:
                 elif learned is None:
                     with self._looking():
                         learned = places_to_try(loss, "different", params, batch, known)
+                    known = known._replace(due=due_on_way(loss.verified, known, learned))
         if learned is None:
             raise AssertionError("a look that is due takes place")
         microbatch.looks_later = self._sharded is None
-        microbatch.verified.append(loss.verified)
+        microbatch.verified.append((loss.verified, known.keys))
         if self._sharded is None and known.due != Due.NOTHING and not is_brief:
             microbatch.due = max(microbatch.due, known.due)
             microbatch.model_looks.append(look)

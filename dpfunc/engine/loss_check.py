@@ -65,8 +65,8 @@ class LossCheck:
                     constants = self._constants_of(microbatch, params, grads, norms, forward, due)
                     self._compare(constants, numbers, norms.shape[0])
         forward.costs.count(due)
-        for verified in microbatch.verified:
-            settle(verified)
+        for verified, keys in microbatch.verified:
+            settle(verified, keys)
         self._numbers[len(numbers)] = numbers
         self._seen += 1
 

@@ -40,7 +40,8 @@ class Microbatch:
     ``divided_by``: what the loop divides its loss by, beside the reduction over samples. ``shard``:
     of its batch. ``due``: how closely a call of the model is to be looked at, and ``model_looks``:
     the looks, which decide where parts of the batch disagree. ``chance``: whether anything was
-    drawn. ``verified``: what is known of those calls. ``looks_later``: whether parts are compared.
+    drawn. ``verified``: what is known of those calls, and their keys there. ``looks_later``:
+    whether parts are compared.
     """
 
     mask: Tensor
@@ -52,7 +53,7 @@ class Microbatch:
     passes: list[Pass] = field(default_factory=list)
     due: Due = Due.NOTHING
     model_looks: list[ModelLook] = field(default_factory=list)
-    verified: list[dict[Any, Any]] = field(default_factory=list)
+    verified: list[tuple[dict[Any, Any], tuple[Any, ...]]] = field(default_factory=list)
     looks_later: bool = True
     chance: ChanceTaken = field(default_factory=ChanceTaken)
 

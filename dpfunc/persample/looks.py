@@ -26,11 +26,19 @@ from dpfunc.persample.whole_batch.schedule import (
     Due,
     Known,
     Learned,
+    due_on_way,
     keep,
     known_places,
     settle,
 )
-from dpfunc.persample.whole_batch.verify import choose, close, tolerances, verified_places
+from dpfunc.persample.whole_batch.verify import (
+    choose,
+    close,
+    require_unchanged,
+    tolerances,
+    verified_places,
+    writes,
+)
 from dpfunc.types import Tensors
 
 
@@ -96,6 +104,7 @@ class Look:
         self._given = loss_fn, randomness, params, batch
         self._known = known_places(loss_fn, params, batch)
         self._due = self._known.due
+        self._writes = writes(batch)
 
     def before(self, *, whole: bool) -> Learned:
         """Where the samples are; ``whole``: learned anew, from all of them."""
@@ -105,7 +114,9 @@ class Look:
             size = batch_size(batch)
             return learned_places(loss_fn, randomness, params, batch, samples=size, together=True)
         if randomness == "error":  # nothing is drawn: the run itself can be compared
-            return places_to_try(*self._given, self._known)
+            learned = places_to_try(*self._given, self._known)
+            self._due = due_on_way(loss_fn.verified, self._known, learned)
+            return learned
         due, self._due = self._due, Due.NOTHING
         if due == Due.NOTHING and self._known.learned is not None:
             return self._known.learned
@@ -116,11 +127,15 @@ class Look:
         )
 
     def after(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
-        """RuntimeError where the gradients are not those of the samples."""
+        """RuntimeError where the gradients are not those of the samples.
+
+        Or where the batch was written to: its parts would then be of what samples became together.
+        """
+        require_unchanged(self._given[3], self._writes)
         if self._due != Due.NOTHING:
             self._compare(learned, grads, losses)
         if self._known.due != Due.NOTHING:
-            settle(self._given[0].verified)
+            settle(self._given[0].verified, self._known.keys)
 
     def _compare(self, learned: Learned, grads: dict[str, Factored], losses: Tensor) -> None:
         loss_fn, _, params, batch = self._given

@@ -694,7 +694,7 @@ MUTANTS = [
     Mutant(
         "the same weight for all samples of a look",
         "persample/whole_batch/parts.py",
-        "return logarithms.exp()",
+        "return signs * logarithms.exp()",
         "return 0 * logarithms + 1",
         "l7_batched::test_samples_that_are_moved_in_large_batches_alone",
     ),
@@ -750,8 +750,8 @@ MUTANTS = [
     Mutant(
         "a look that went wrong forgotten",
         "persample/whole_batch/schedule.py",
-        "    verified[_OWED] = due\n",
-        "    verified[_OWED] = Due.NOTHING\n",
+        "owed.update(dict.fromkeys(keys, due))",
+        "owed.update(dict.fromkeys(keys, Due.NOTHING))",
         "l7e::test_a_look_that_went_wrong_is_due_again",
     ),
     Mutant(

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import dpfunc as dp
+from dpfunc.persample.factors.forms import Dense
 from dpfunc.persample.whole_batch import parts
 from dpfunc.persample.whole_batch.schedule import Due
 from dpfunc.random.subsets import permutation
@@ -228,3 +229,85 @@ def test_what_looks_cost_is_told(caplog):
     looks = loop.engine.looks()
     assert (looks.closely, looks.briefly) == (4, 2)  # the first, second, third and fifth batch
     assert looks.seconds > 0
+
+
+def means_in_place(x: Tensor) -> None:
+    """What it makes of the batch it makes of each part of that as well."""
+    with torch.no_grad():
+        x.copy_(x.mean(0, keepdim=True).expand_as(x))
+
+
+@pytest.mark.parametrize("way", ["batched", "engine"])
+def test_samples_that_are_mixed_in_place_are_refused_when_it_begins(way):
+    on = False
+
+    class Mixing(Words):
+        def forward(self, x: Tensor) -> Tensor:
+            if on:
+                means_in_place(x)
+            return super().forward(x)
+
+    model = Mixing()
+    loss = dp.batched(lambda p, x: each_told_apart(torch.func.functional_call(model, p, (x,))))
+    params = dp.named_params(model)
+    take = Loop(model).step if way == "engine" else lambda x: dp.factored_grad(loss)(params, x)
+    for number in range(3):
+        take(numbers(number, 12, 3, 4))
+    on = True
+    with pytest.raises(RuntimeError, match="work on a copy"):
+        take(numbers(3, 12, 3, 4))
+
+
+def test_a_look_that_went_wrong_at_one_length_is_due_there_whatever_goes_well_at_others():
+    take = by_batched(lambda x: MIXING["both"](x) if x.shape[1] == 9 else x)
+    for number in range(8):
+        take(numbers(number, 12, 3, 4))
+        with pytest.raises(RuntimeError):
+            take(numbers(number, 12, 9, 4))
+
+
+def swapped(x: Tensor, number: Tensor) -> Tensor:
+    """The first two of a large batch in the place of each other."""
+    first, second = ((number == n).reshape(-1, *(1 for _ in x.shape[1:])) for n in (0, 1))
+    return torch.where(first, x.roll(-1, 0), torch.where(second, x.roll(1, 0), x))
+
+
+def test_other_operations_in_a_new_length_are_looked_at_closely():
+    def loss_fn(params, x, number):
+        if x.shape[1] < 9 or len(x) < 30:
+            long = x.shape[1] >= 9
+            turned = x @ params["w"][:, None] if long else (x * params["w"]).sum(2, keepdim=True)
+        else:
+            turned = swapped(swapped(x, number) @ params["w"][:, None], number)
+        return turned.sum((1, 2)).square()
+
+    loss, params = dp.batched(loss_fn), {"w": numbers(1, 4)}
+    take = lambda at, length: dp.factored_grad(loss)(  # noqa: E731
+        params, numbers(at, 60, length, 4), torch.arange(60)
+    )
+    for number in range(6):
+        take(number, 3)
+    for length in (9, 10):  # also after it has gone wrong
+        with pytest.raises(RuntimeError, match="held for others"):
+            take(length, length)
+
+
+def test_two_of_many_samples_that_are_alike_are_found_where_they_are_held_for_each_other():
+    """The gradients of all are one, but for a tenth; those of a large batch would hide two."""
+    grads = 1 + 0.1 * numbers(1, 4096, 3)
+    held = grads.clone()
+    held[[0, 1]] = grads[[1, 0]]
+
+    def of_part(samples: Tensor, weights: Tensor) -> dict[str, Tensor]:
+        return {"w": (weights[:, None] * grads[samples]).sum(0)}
+
+    for rows, agrees in ((grads, True), (held, False)):
+        of_batch = parts.Held({"w": Dense(rows)}, rows.norm(dim=1), 1.2e-7)
+        found = parts.disagreeing(of_batch, of_part, Due.CLOSELY, together=0)
+        assert (found is None) is agrees
+
+
+def test_a_batch_of_one_sample_is_looked_at_twice_over():
+    """It is its only part: nothing that depends on others shows in it."""
+    with pytest.raises(RuntimeError, match=REFUSED):
+        by_batched(MIXING["when not alone"])(numbers(1, 1, 3, 4))

@@ -81,10 +81,12 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
     """None where parts of the batch have the gradients that are ``held`` for their samples.
 
     Else the few samples of a part that has not; none where it is a large part, or where it cannot
-    be told: where a gradient is not finite, or all are zero. ``together``: so many times a few
-    samples make a part.
+    be told: of one sample, or where a gradient is not finite, or all are zero. ``together``: so
+    many times a few samples make a part.
     """
     unknown, size = torch.zeros(0, dtype=torch.int64), len(held.norms)
+    if size == 1 and due == Due.CLOSELY:
+        return unknown  # it is its only part
     if not bool(held.norms.isfinite().all()) or not bool(held.norms.any()):
         return unknown
     for few in _few(size, due, together):
@@ -95,7 +97,7 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
             return few
         if not agree:
             return few
-    if due < Due.CLOSELY or size == 1:
+    if due < Due.CLOSELY:
         return None
     order, weights = permutation(key(), size), _weights(size)
     cut = max(1, size // 3)
@@ -112,11 +114,15 @@ def _few(size: int, due: Due, together: int) -> Iterator[Tensor]:
     closely = due == Due.CLOSELY
     for sample in permutation(key(), size)[: FEW_SAMPLES if closely else BRIEFLY_ALONE]:
         yield sample.reshape(1)
-    for _ in range(together if closely and size > 1 else 0):
+    for _ in range(together if closely else 0):
         yield permutation(key(), size)[:FEW_SAMPLES]
 
 
 def _weights(size: int) -> Tensor:
-    """Random numbers between 1/3 and 3, in float64: their logarithms are uniform."""
+    """Random numbers between 1/3 and 3, in float64, of either sign: their logarithms are uniform.
+
+    With one sign, gradients that are alike would add up, and hide two that are held for each other.
+    """
     logarithms = (2 * uniform(key(), (size,), dtype=torch.float64) - 1) * math.log(_LARGEST)
-    return logarithms.exp()
+    signs = torch.where(uniform(key(), (size,), dtype=torch.float64) < 0.5, -1.0, 1.0)
+    return signs * logarithms.exp()

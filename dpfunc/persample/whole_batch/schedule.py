@@ -4,7 +4,7 @@ A structure is the loss without the lengths of its axes: texts padded to 31 and 
 one. Every structure is looked at closely in its first batch and after 1, 2, 4, 8, ... batches, so
 that a dependence that begins at batch n is met by batch 2n. Each shape is looked at in its first
 batch and after 1, 2, 4, 8, ... batches of that shape as well, as code may branch on a length:
-briefly at first, at two samples alone, and closely after 4.
+briefly at first, at two samples alone, and closely after 4, or where it runs other operations.
 """
 
 from enum import IntEnum
@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from dpfunc.persample.batches.batch import batch_size, map_tensors
 from dpfunc.persample.batches.shapes import have_numbers
 from dpfunc.persample.definition.loss import Batched
-from dpfunc.persample.whole_batch.places import Place, Seen
+from dpfunc.persample.whole_batch.places import Place, Seen, is_same_way
 from dpfunc.types import Tensors
 
 FEW_SAMPLES = 3
@@ -53,12 +53,13 @@ class Due(IntEnum):
 class Known(NamedTuple):
     """What is known of a loss on such a batch, None if nothing is, and which look is due.
 
-    ``like``: what is known of the same structure in other lengths.
+    ``like``: what is known of the same structure in other lengths. ``keys``: see `settle`.
     """
 
     learned: Learned | None
     due: Due
     like: Learned | None = None
+    keys: tuple[Any, ...] = ()
 
 
 def is_time_to_look(times: int) -> bool:
@@ -81,17 +82,35 @@ def known_places(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> K
         return Known(of_shape, Due.NOTHING)
     few = min(batch_size(batch), FEW_SAMPLES)
     if of_structure is None or (of_shape or of_structure).different < few:
-        verified[_OWED] = Due.CLOSELY
-        return Known(None, Due.CLOSELY)
+        return Known(None, _owed(verified, keys, Due.CLOSELY), None, keys)
     due = _due(of_structure.uses, 0 if of_shape is None else of_shape.uses)
-    due = max(due, verified.get(_OWED, Due.NOTHING))
-    verified[_OWED] = due
-    return Known(of_shape, due, of_structure)
+    return Known(of_shape, _owed(verified, keys, due), of_structure, keys)
 
 
-def settle(verified: dict[Any, Any]) -> None:
-    """Of the loss that has ``verified`` no look is due any more: it went well."""
-    verified[_OWED] = Due.NOTHING
+def _owed(verified: dict[Any, Any], keys: tuple[Any, ...], due: Due) -> Due:
+    """What is ``due``, or more where looks have not gone well: at this shape, or this structure."""
+    owed: dict[Any, Due] = verified.setdefault(_OWED, {})
+    due = max(due, *(owed.get(key, Due.NOTHING) for key in keys))
+    if due != Due.NOTHING:
+        owed.update(dict.fromkeys(keys, due))
+    return due
+
+
+def due_on_way(verified: dict[Any, Any], known: Known, learned: Learned) -> Due:
+    """Which look is due now that a batch is ``learned``: a close one if its way is a new one."""
+    like = None if known.learned is not None else known.like
+    if like is None or is_same_way(learned.seen, like.seen):
+        return known.due
+    return _owed(verified, known.keys, Due.CLOSELY)
+
+
+def settle(verified: dict[Any, Any], keys: tuple[Any, ...]) -> None:
+    """A look at the shape and the structure of these ``keys`` went well, so that none is due.
+
+    Not so at other shapes of the structure: there it may have gone wrong.
+    """
+    for key in keys:
+        verified.get(_OWED, {}).pop(key, None)
 
 
 def keep(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], learned: Learned) -> None:

@@ -44,7 +44,7 @@ def verified_places(
 
     ``together``: whether all of ``batch`` is compared with plain autograd, beside so many of the
     few ``alone``. ``like``: what is known of the loss in other lengths; the few are then compared
-    together.
+    together, and all where the loss takes another way in these.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
@@ -53,8 +53,10 @@ def verified_places(
 
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
         learned = _learned_places(loss_fn, run, params, few, alone, like)
+        is_new = like is not None and not is_same_way(learned.seen, like.seen)
         if together or like is not None:
-            _require_attributed(loss_fn, run, learned, params, batch if together else few)
+            of_all = together or is_new
+            _require_attributed(loss_fn, run, learned, params, batch if of_all else few)
         return learned
 
     given = (params, few, batch)
@@ -117,7 +119,7 @@ def _learned_places(
             _require_own_chance(draws, of_one, here, rounding)
     seen = places.finish()
     if like is not None and not is_same_way(seen, like.seen):
-        return _learned_places(loss_fn, run, params, batch, alone, None)
+        return _learned_places(loss_fn, run, params, batch, FEW_SAMPLES, None)
     return Learned(seen, different, rounding, draws=tuple(draws.places), sizes=sizes)
 
 
@@ -177,9 +179,18 @@ def _require_own_chance(whole: Draws, alone: Draws, sample: Tensor, rounding: fl
         )
 
 
-def require_unchanged(fresh: tuple[Any, ...]) -> None:
-    """RuntimeError where the loss has written to its data, which then differs at its next look."""
-    if any(values._version for values in tensors_in(fresh)):
+def writes(batch: Any) -> list[int]:
+    """How often each tensor in ``batch`` has been written to."""
+    return [0 if values.is_inference() else values._version for values in tensors_in(batch)]
+
+
+def require_unchanged(batch: Any, before: list[int] | None = None) -> None:
+    """RuntimeError where the loss has written to its data, which then differs at its next look.
+
+    ``before``: its `writes` before; none of a fresh copy.
+    """
+    now = writes(batch)
+    if now != (before or [0] * len(now)):
         raise RuntimeError(
             "batched: expected the loss to leave its data as it is but it changes a tensor of the "
             "batch in place; work on a copy, for example x = x.clone()."
