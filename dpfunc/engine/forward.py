@@ -144,9 +144,10 @@ class WatchedForward:
             )
         note, draws, outputs = microbatch.program.note, opened.draws, opened.outputs
         note(self.plain, own_args, own_kwargs, output, draws=draws, outputs=outputs)
-        for tensor in tensors_in(output):
-            if tensor.requires_grad:
-                tensor.register_hook(refuse_unseen(microbatch.program))
+        with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
+            for tensor in tensors_in(output):
+                if tensor.requires_grad:
+                    tensor.register_hook(refuse_unseen(microbatch.program))
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass without a tape."""

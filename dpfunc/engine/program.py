@@ -83,9 +83,10 @@ class Program:
 
     ``device_type``: where autocast is looked up. ``size``: so many samples. ``around_backward``: a
     context that every backward pass runs in. ``inputs``: by identity, the tensors of the batch,
-    which have samples on axis 0. ``running_backward``: whether a backward pass runs
-    that began at a loss of this program. ``model_rounding``: of the coarsest number inside of the
-    model, which may run in low precision where its inputs and outputs do not show it.
+    which have samples on axis 0. ``originals``: those that the loop has written to, as they were
+    before: what a batch became together would hide that. ``running_backward``: whether a backward
+    pass runs that began at a loss of this program. ``model_rounding``: of the coarsest number
+    inside of the model, which may run in low precision where its inputs and outputs do not show it.
     """
 
     def __init__(
@@ -96,6 +97,7 @@ class Program:
     ) -> None:
         self.losses: list[Tensor] = []
         self.inputs: set[int] = set()
+        self.originals: dict[int, Tensor] = {}
         self.running_backward = False
         self.model_rounding = 0.0
         self.size = size
@@ -114,9 +116,16 @@ class Program:
                 "torch.autograd.grad was called on what the model returned (a gradient penalty?); "
                 "use PrivateGrad, whose loss of one sample may contain torch.func.grad."
             )
-        result = function(*args, **kwargs)
+        if function is Tensor.register_hook:
+            raise RuntimeError(
+                "PrivacyEngine: expected a loss without hooks on tensors but register_hook was "
+                "called on what the model returned: no check sees what a hook does to gradients. "
+                "Multiply by what the hook multiplies with, or leave it out."
+            )
         name = getattr(function, "__name__", "")
         writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
+        self._keep(args[:1] if writes or name.startswith("__i") else (), kwargs.get("out"))
+        result = function(*args, **kwargs)
         writes = writes or (name.startswith("__i") and result is args[0])
         if writes or tensors_in(result):
             drawn = is_draw(function) and isinstance(result, Tensor)
@@ -149,6 +158,14 @@ class Program:
         """Watch the tensors of the batch itself: what is computed from them is noted as well."""
         self.inputs.update(map(id, inputs))
         self._watch(inputs)
+
+    def _keep(self, *targets: Any) -> None:
+        """Tensors of the batch as they are before their memory is written to."""
+        if memory := _memory(tensors_in(targets)):
+            for tensor in self._watched:
+                known = id(tensor) not in self.inputs or id(tensor) in self.originals
+                if not known and memory & _memory([tensor]):
+                    self.originals[id(tensor)] = tensor.detach().clone()
 
     def _watch(self, tensors: list[Tensor]) -> None:
         for tensor in tensors:
@@ -212,7 +229,7 @@ class Program:
         for tensor in self._watched:
             tensor.__class__ = Tensor
             del tensor._program  # type: ignore[attr-defined]  # it was a Watched
-        self._calls, self._watched, self.losses = [], [], []
+        self._calls, self._watched, self.losses, self.originals = [], [], [], {}
 
     def needed(self) -> list[Call]:
         """The calls that the losses depend on: those that made them or wrote to their memory."""

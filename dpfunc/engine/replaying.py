@@ -93,8 +93,9 @@ class Replay:
     def _losses(
         self, samples: Tensor, weights: Tensor | None, run_model: RunModel | None
     ) -> list[Tensor]:
+        originals = self._program.originals
         made = {
-            leaf: tensor.index_select(axis, samples.to(tensor.device))
+            leaf: originals.get(leaf, tensor).index_select(axis, samples.to(tensor.device))
             for leaf, tensor in self._leaves.items()
             if (axis := self._axes[leaf]) is not None
         }

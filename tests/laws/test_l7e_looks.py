@@ -6,6 +6,7 @@ cheap. So what has to be shown is that a dependence makes parts disagree: every 
 """
 
 import logging
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -311,3 +312,33 @@ def test_a_batch_of_one_sample_is_looked_at_twice_over():
     """It is its only part: nothing that depends on others shows in it."""
     with pytest.raises(RuntimeError, match=REFUSED):
         by_batched(MIXING["when not alone"])(numbers(1, 1, 3, 4))
+
+
+def mixed_by_a_hook(out: Tensor) -> None:
+    out.register_hook(lambda grad: grad + grad.mean(0, keepdim=True))
+
+
+@pytest.mark.parametrize(
+    ("on_batch", "on_outputs", "refused"),
+    [
+        (means_in_place, lambda out: None, "of one term for each"),
+        (lambda x: None, mixed_by_a_hook, "without hooks"),
+        (lambda x: x.div_(2), lambda out: None, None),  # each sample for itself
+    ],
+    ids=["means", "hook", "halves"],
+)
+def test_what_a_loop_changes_in_place_is_looked_at_as_it_was_before(on_batch, on_outputs, refused):
+    loop = Loop(Words())
+
+    def step(on_batch, on_outputs) -> None:
+        data = TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)
+        for x, y in loop.engine.loader(data):
+            on_batch(x)
+            out = loop.model(x)
+            on_outputs(out)
+            F.cross_entropy(out, y).backward()
+            loop.optimizer.step()
+
+    step(lambda x: None, lambda out: None)
+    with pytest.raises(RuntimeError, match=refused) if refused else nullcontext():
+        step(on_batch, on_outputs)
