@@ -18,7 +18,13 @@ from dpfunc.checks import require
 from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
-from dpfunc.engine.own_forward import any_watched, derivative, refuse_unseen, unwatched
+from dpfunc.engine.own_forward import (
+    any_watched,
+    derivative,
+    in_modes,
+    refuse_unseen,
+    unwatched,
+)
 from dpfunc.engine.passes import Microbatch, Pass
 from dpfunc.persample.batches.batch import take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
@@ -143,7 +149,8 @@ class WatchedForward:
                 "of the model without any noise. Do not update them in training mode."
             )
         note, draws, outputs = microbatch.program.note, opened.draws, opened.outputs
-        note(self.plain, own_args, own_kwargs, output, draws=draws, outputs=outputs)
+        again = in_modes(self._module, self.plain)  # the loop may call eval() before its step
+        note(again, own_args, own_kwargs, output, draws=draws, outputs=outputs)
         with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
             for tensor in tensors_in(output):
                 if tensor.requires_grad:
@@ -300,6 +307,7 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
+        loss_fn = in_modes(self._module, loss_fn)
         return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
 
     def _learn_outputs(

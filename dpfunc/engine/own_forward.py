@@ -1,9 +1,10 @@
 """What a watched forward pass refuses in words, and the tensors that it is given."""
 
 from collections.abc import Callable
+from functools import wraps
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.nested import tensors_in
@@ -26,6 +27,24 @@ def refuse_unseen(program: Program) -> Callable[[Tensor], None]:
             )
 
     return check
+
+
+def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
+    """``run`` with ``module`` and its parts in the modes, training or not, that they are in now."""
+    modes = [(part, part.training) for part in module.modules()]
+
+    @wraps(run)
+    def run_so(*args: Any, **kwargs: Any) -> Any:
+        before = [(part, part.training) for part, _ in modes]
+        try:
+            for part, mode in modes:
+                part.training = mode
+            return run(*args, **kwargs)
+        finally:
+            for part, mode in before:
+                part.training = mode
+
+    return run_so
 
 
 def any_watched(value: Any) -> bool:

@@ -342,3 +342,18 @@ def test_what_a_loop_changes_in_place_is_looked_at_as_it_was_before(on_batch, on
     step(lambda x: None, lambda out: None)
     with pytest.raises(RuntimeError, match=refused) if refused else nullcontext():
         step(on_batch, on_outputs)
+
+
+class MixedInTraining(Words):
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(MIXING["both"](x) if self.training else x)
+
+
+def test_a_model_that_is_put_into_eval_mode_before_the_step_is_looked_at_as_it_was_trained():
+    loop = Loop(MixedInTraining())
+    data = TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)
+    for x, y in loop.engine.loader(data):
+        F.cross_entropy(loop.model(x), y).backward()
+        loop.model.eval()
+        with pytest.raises(RuntimeError, match=REFUSED):
+            loop.optimizer.step()
