@@ -9,6 +9,8 @@ from torch import Tensor, nn
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.nested import tensors_in
 
+_MODES = bool | str | float
+
 
 def derivative(what: str) -> RuntimeError:
     return RuntimeError(
@@ -30,21 +32,31 @@ def refuse_unseen(program: Program) -> Callable[[Tensor], None]:
 
 
 def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
-    """``run`` with ``module`` and its parts in the modes, training or not, that they are in now."""
-    modes = [(part, part.training) for part in module.modules()]
+    """``run`` with ``module`` and its parts in the modes that they are in now: training, or not.
+
+    Whatever is true or false, a word, or a fraction is taken for a mode, such as a dropout's p.
+    """
+    modes = [(vars(part), _modes_of(part)) for part in module.modules()]
 
     @wraps(run)
     def run_so(*args: Any, **kwargs: Any) -> Any:
-        before = [(part, part.training) for part, _ in modes]
+        others = [
+            (own, {name: own[name] for name in mode if name in own and own[name] is not mode[name]})
+            for own, mode in modes
+        ]
         try:
-            for part, mode in modes:
-                part.training = mode
+            for (own, other), (_, mode) in zip(others, modes, strict=True):
+                own.update({name: mode[name] for name in other})
             return run(*args, **kwargs)
         finally:
-            for part, mode in before:
-                part.training = mode
+            for own, other in others:
+                own.update(other)
 
     return run_so
+
+
+def _modes_of(part: nn.Module) -> dict[str, Any]:
+    return {name: value for name, value in vars(part).items() if isinstance(value, _MODES)}
 
 
 def any_watched(value: Any) -> bool:

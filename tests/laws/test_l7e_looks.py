@@ -344,16 +344,26 @@ def test_what_a_loop_changes_in_place_is_looked_at_as_it_was_before(on_batch, on
         step(on_batch, on_outputs)
 
 
-class MixedInTraining(Words):
+class MixedAtTimes(Words):
+    mixes = "never"
+
     def forward(self, x: Tensor) -> Tensor:
-        return super().forward(MIXING["both"](x) if self.training else x)
+        mixes = self.mixes == "now" or (self.training and self.mixes == "in training")
+        return super().forward(MIXING["both"](x) if mixes else x)
 
 
-def test_a_model_that_is_put_into_eval_mode_before_the_step_is_looked_at_as_it_was_trained():
-    loop = Loop(MixedInTraining())
-    data = TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)
-    for x, y in loop.engine.loader(data):
-        F.cross_entropy(loop.model(x), y).backward()
-        loop.model.eval()
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("mixes", ["now", "in training"])
+def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(mixes, p):
+    model = MixedAtTimes(p=p)
+    model.mixes = "never"
+    loop = Loop(model)
+    for x, y in loop.engine.loader(TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)):
+        model.mixes = mixes
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        model.eval()
+        model.mixes = "never" if mixes == "now" else mixes
         with pytest.raises(RuntimeError, match=REFUSED):
             loop.optimizer.step()
+    assert not model.training
