@@ -97,12 +97,35 @@ def compare_parts(
                 held, drawn = held_for(replay)
                 of_part = _part_gradient(program, params, replay, held, drawn)
                 found = disagreeing(held, of_part, due, together=together)
+                if found is not None and drawn is None:
+                    _require_same_again(program, params, replay, held)
             except PartsDifferError:
                 return {}, unknown
             except ReplayError:
                 continue
             return replay.constants(), found
     return {}, unknown
+
+
+def _require_same_again(program: Program, params: Tensors, replay: Replay, held: Held) -> None:
+    """MixedSamplesError where the whole batch has other gradients now, twice the same ones.
+
+    It is no rounding then that parts differ, and no look now tells of the model as it was. Numbers
+    from a generator of its own differ each time.
+    """
+    every, scale = torch.arange(program.size), 1 if held.times == 1.0 else program.size
+    one, other = (
+        {name: scale * grad for name, grad in replay.gradient(params, every)[0].items()}
+        for _ in range(2)
+    )
+    ones = torch.ones(len(every), dtype=torch.float64)
+    is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
+    if is_known and not held.equal(held.of_all(ones), one, every, ones):
+        raise MixedSamplesError(
+            "PrivacyEngine: expected a model that gives a batch the same gradients again but they "
+            "are others before the step than they were in backward: a switch, or something that "
+            "the model remembers, has changed in between. Leave it as it is until the step."
+        )
 
 
 def _part_gradient(

@@ -367,3 +367,15 @@ def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(
         with pytest.raises(RuntimeError, match=REFUSED):
             loop.optimizer.step()
     assert not model.training
+
+
+@pytest.mark.parametrize("kind", ["gradients", "both"])
+def test_a_model_that_has_changed_before_the_step_is_refused(kind):
+    on = False
+    loop = Loop(Words(lambda x: MIXING[kind](x) if on else x))
+    for x, y in loop.engine.loader(TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)):
+        on = True
+        F.cross_entropy(loop.model(x), y).backward()
+        on = False
+        with pytest.raises(RuntimeError, match="the same gradients again"):
+            loop.optimizer.step()
