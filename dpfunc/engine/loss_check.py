@@ -93,9 +93,9 @@ class LossCheck:
         first: Tensor | None = None
         is_drawn = microbatch.chance.anything()
         forward.draws = forward.draws or is_drawn
+        for look in microbatch.model_looks if is_drawn else []:
+            look(Due.BRIEFLY, None)  # at what it draws with, too
         if is_drawn and due < Due.CLOSELY:
-            for look in microbatch.model_looks:
-                look(due, None)
             return {}
         if microbatch.looks_later:
             times = float(microbatch.size) if self._reduction == "mean" else 1.0

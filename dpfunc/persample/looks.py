@@ -92,7 +92,8 @@ def places_to_try(
         if learned is not None:
             keep(loss_fn, params, batch, learned)
             return learned
-    return learned_places(loss_fn, randomness, params, batch, together=False, alone=0)
+    alone = 0 if randomness == "error" else FEW_SAMPLES  # what is drawn with is compared there
+    return learned_places(loss_fn, randomness, params, batch, together=False, alone=alone)
 
 
 class Look:

@@ -710,7 +710,7 @@ MUTANTS = [
         "persample/whole_batch/parts.py",
         "return signs * logarithms.exp()",
         "return 0 * logarithms + 1",
-        "l7_batched::test_samples_that_are_moved_in_large_batches_alone",
+        "l7e::test_two_samples_of_sixty_that_change_places_are_found_at_every_look",
     ),
     Mutant(
         "always the first sample alone",

@@ -121,7 +121,8 @@ def test_mixing_of_ten_times_the_tolerance_is_refused_and_rounding_is_not(dtype)
         dp.factored_grad(dp.batched(mixing))(params, x)
 
 
-def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeypatch):
+@pytest.mark.parametrize("randomness", ["error", "different"])
+def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeypatch, randomness):
     """Three samples of a batch are taken at random: the last one no less often than others."""
     seeds = itertools.count()
     for module in (verify, parts):
@@ -134,7 +135,7 @@ def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeyp
 
     def found() -> bool:
         try:
-            dp.factored_grad(dp.batched(loss_fn))(params, x, mark)
+            dp.factored_grad(dp.batched(loss_fn), randomness=randomness)(params, x, mark)
         except RuntimeError:
             return True
         return False
