@@ -6,7 +6,7 @@ way too: the loss of a sample is then a fixed random combination of its outputs.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from typing import Any, NamedTuple
 
@@ -14,15 +14,17 @@ import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from dpfunc.checks import require
 from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.own_forward import (
     any_watched,
+    buffers_of,
     derivative,
     in_modes,
     refuse_unseen,
+    require_untouched,
+    undisturbed,
     unwatched,
 )
 from dpfunc.engine.passes import Microbatch, Pass
@@ -113,7 +115,7 @@ class WatchedForward:
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
         microbatch.passes.append(Pass(tape, places, rows))
         inputs = [t for t in tensors_in(plain) if t.dim() > 0 and t.shape[0] == microbatch.size]
-        own, buffers, before = (args, kwargs), self._buffers(), (inputs, writes(inputs))
+        own, buffers, before = (args, kwargs), buffers_of(self._module), (inputs, writes(inputs))
         self._open.append(
             _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before)
         )
@@ -132,22 +134,7 @@ class WatchedForward:
         if output is None:  # the forward pass has raised
             return
         places.finish()
-        inputs, before = opened.inputs
-        require(
-            writes(inputs) == before,
-            "PrivacyEngine",
-            "a model that leaves its inputs as they are",
-            "one that changes them in place",
-            "work on a copy, for example x = x.clone(): a look takes parts of what the loop gave",
-            error=RuntimeError,
-        )
-        changed = sorted(name for name, now in self._buffers().items() if now != buffers.get(name))
-        if changed:
-            raise RuntimeError(
-                "PrivacyEngine: expected a forward pass that leaves the model as it is but it "
-                f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
-                "of the model without any noise. Do not update them in training mode."
-            )
+        require_untouched(*opened.inputs, buffers, buffers_of(self._module))
         note, draws, outputs = microbatch.program.note, opened.draws, opened.outputs
         again = in_modes(self._module, self.plain)  # the loop may call eval() before its step
         note(again, own_args, own_kwargs, output, draws=draws, outputs=outputs)
@@ -193,24 +180,9 @@ class WatchedForward:
         finally:
             self._paused = before
 
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def undisturbed(self) -> AbstractContextManager[None]:
         """Inside, runs of the module leave no trace in its buffers and in torch's generators."""
-        buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
-        devices = {param.device for param in self._params.values()} - {torch.device("cpu")}
-        generators = torch.random.fork_rng(list(devices))
-        eager = torch.compiler.set_stance("force_eager")
-        with generators, torch.enable_grad(), eager, self.paused():
-            try:
-                yield
-            finally:
-                for name, buffer in self._module.named_buffers():
-                    if name in buffers and not torch.equal(buffer, buffers[name]):
-                        buffer.copy_(buffers[name])
-
-    def _buffers(self) -> dict[str, tuple[int, int]]:
-        """Which tensors the buffers are, and how often each has been written to."""
-        return {name: (id(b), b._version) for name, b in self._module.named_buffers()}
+        return undisturbed(self._module, self._params, self.paused())
 
     def _places(
         self, call: Any, microbatch: Microbatch

@@ -1,13 +1,18 @@
-"""What a watched forward pass refuses in words, and the tensors that it is given."""
+"""What a watched forward pass refuses in words, and what it leaves as it was."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
 from functools import wraps
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
+from dpfunc.checks import require
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.nested import tensors_in
+from dpfunc.persample.whole_batch.verify import writes
+from dpfunc.types import Tensors
 
 _MODES = bool | str | float
 
@@ -29,6 +34,56 @@ def refuse_unseen(program: Program) -> Callable[[Tensor], None]:
             )
 
     return check
+
+
+def buffers_of(module: nn.Module) -> dict[str, tuple[int, int]]:
+    """Which tensors the buffers are, and how often each has been written to."""
+    return {name: (id(b), b._version) for name, b in module.named_buffers()}
+
+
+def require_untouched(
+    inputs: list[Tensor],
+    before: list[int],
+    buffers: dict[str, tuple[int, int]],
+    now: dict[str, tuple[int, int]],
+) -> None:
+    """RuntimeError where a forward pass has changed its ``inputs``, or the ``buffers``.
+
+    ``before``: the `writes` to the inputs before it.
+    """
+    require(
+        writes(inputs) == before,
+        "PrivacyEngine",
+        "a model that leaves its inputs as they are",
+        "one that changes them in place",
+        "work on a copy, for example x = x.clone(): a look takes parts of what the loop gave",
+        error=RuntimeError,
+    )
+    changed = sorted(name for name in now if now[name] != buffers.get(name))
+    if changed:
+        raise RuntimeError(
+            "PrivacyEngine: expected a forward pass that leaves the model as it is but it "
+            f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
+            "of the model without any noise. Do not update them in training mode."
+        )
+
+
+@contextmanager
+def undisturbed(
+    module: nn.Module, params: Tensors, paused: AbstractContextManager[None]
+) -> Iterator[None]:
+    """Inside, ``paused``, runs of ``module`` leave no trace in its buffers and in generators."""
+    buffers = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    devices = {param.device for param in params.values()} - {torch.device("cpu")}
+    generators = torch.random.fork_rng(list(devices))
+    eager = torch.compiler.set_stance("force_eager")
+    with generators, torch.enable_grad(), eager, paused:
+        try:
+            yield
+        finally:
+            for name, buffer in module.named_buffers():
+                if name in buffers and not torch.equal(buffer, buffers[name]):
+                    buffer.copy_(buffers[name])
 
 
 def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from dpfunc.engine.own_forward import unwatched
 from dpfunc.engine.program import Call, Program
 from dpfunc.engine.resizing import called_on_part
 from dpfunc.engine.weighing import weigh_gradients
@@ -55,6 +56,7 @@ class Replay:
         self._chance = chance
         self._is_drawn = is_drawn
         self.returned: dict[int, Any] = {}
+        self._kept: set[int] = set()  # calls that are not made again
         self._places = [place for call in self._calls for place in call.draws]
 
     def constants(self) -> dict[int, Tensor]:
@@ -72,12 +74,32 @@ class Replay:
         samples than in the batch.
         """
         total, draws = self.total(samples, weights)
+        return self._gradient_of(total, params), draws
+
+    def gradient_again(self, params: Tensors) -> Tensors:
+        """Of the whole batch, with what no gradient comes to as it was.
+
+        Parameters of another network may have moved since; its operations are those of the batch.
+        """
+        every = torch.arange(self._program.size)
+        reached = self._program.with_gradient()
+        if not self._writes:  # what a call has returned may be something else by now
+            self._kept = {
+                id(call)
+                for call in self._calls
+                if not any(t.requires_grad and id(t) in reached for t in tensors_in(call.result))
+            }
+        try:
+            return self._gradient_of(self.total(every)[0], params)
+        finally:
+            self._kept = set()
+
+    def _gradient_of(self, total: Tensor, params: Tensors) -> Tensors:
         grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
-        found = {
+        return {
             name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
             for (name, param), grad in zip(params.items(), grads, strict=True)
         }
-        return found, draws
 
     def total(
         self, samples: Tensor, weights: Tensor | None = None, run_model: RunModel | None = None
@@ -105,6 +127,9 @@ class Replay:
 
         compares = ""
         for call in self._calls:
+            if id(call) in self._kept:
+                made.update((id(old), unwatched(old)) for old in tensors_in(call.result))
+                continue
             try:
                 result = self._called(call, given, len(samples), run_model)
             except (RuntimeError, ValueError, IndexError) as error:

@@ -115,7 +115,7 @@ def _require_same_again(program: Program, params: Tensors, replay: Replay, held:
     """
     every, scale = torch.arange(program.size), 1 if held.times == 1.0 else program.size
     one, other = (
-        {name: scale * grad for name, grad in replay.gradient(params, every)[0].items()}
+        {name: scale * grad for name, grad in replay.gradient_again(params).items()}
         for _ in range(2)
     )
     ones = torch.ones(len(every), dtype=torch.float64)

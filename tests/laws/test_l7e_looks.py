@@ -375,10 +375,11 @@ class MixedAtTimes(Words):
 def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(mixes, p):
     model = MixedAtTimes(p=p)
     model.mixes = "never"
-    loop = Loop(model)
-    for x, y in loop.engine.loader(TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)):
+    loop, x = Loop(model), numbers(1, 12, 3, 4)
+    loop.step(x)  # the first batch is looked at in its forward pass
+    for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
         model.mixes = mixes
-        loss = F.cross_entropy(model(x), y)
+        loss = F.cross_entropy(model(batch), y)
         loss.backward()
         model.eval()
         model.mixes = "never" if mixes == "now" else mixes
@@ -390,10 +391,11 @@ def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(
 @pytest.mark.parametrize("kind", ["gradients", "both"])
 def test_a_model_that_has_changed_before_the_step_is_refused(kind):
     on = False
-    loop = Loop(Words(lambda x: MIXING[kind](x) if on else x))
-    for x, y in loop.engine.loader(TensorDataset(numbers(1, 12, 3, 4), torch.arange(12) % 3)):
+    loop, x = Loop(Words(lambda x: MIXING[kind](x) if on else x)), numbers(1, 12, 3, 4)
+    loop.step(x)  # the first batch is looked at in its forward pass
+    for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
         on = True
-        F.cross_entropy(loop.model(x), y).backward()
+        F.cross_entropy(loop.model(batch), y).backward()
         on = False
         with pytest.raises(RuntimeError, match="the same gradients again"):
             loop.optimizer.step()
