@@ -190,7 +190,8 @@ class WatchedForward:
         """The places of this call, those of its draws, and those of its outputs.
 
         Where a look is due, it takes place when the batch's gradients are there; at once where
-        parameters are sharded, and where it is brief and the model draws.
+        parameters are sharded. A few samples of a model that draws are looked at at once: later, no
+        run is like this one, and the model may have changed.
         """
         loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
@@ -217,9 +218,9 @@ class WatchedForward:
                 self._learn_outputs(key, outputs, params, batch)
                 if self._sharded is not None:
                     learned = look(Due.CLOSELY)
-                elif is_brief:
+                elif self.draws:
                     learned = look(Due.BRIEFLY)
-                    self.costs.count(Due.BRIEFLY)
+                    self.costs.count(Due.BRIEFLY if is_brief else Due.NOTHING)
                 elif learned is None:
                     with self._looking():
                         learned = places_to_try(loss, "different", params, batch, known)
@@ -231,7 +232,9 @@ class WatchedForward:
         if self._sharded is None and known.due != Due.NOTHING and not is_brief:
             microbatch.due = max(microbatch.due, known.due)
             microbatch.model_looks.append(look)
-        microbatch.program.model_rounding = learned.rounding
+        program = microbatch.program
+        program.model_rounding = max(program.model_rounding, learned.rounding)
+        microbatch.finest = min(microbatch.finest, learned.rounding)
         again = None if self._sharded is not None else lambda: look(Due.CLOSELY, whole=True).seen
         places = Places(microbatch.size, learned.seen, again)
         return places, learned.draws, tuple(self._outputs[key])

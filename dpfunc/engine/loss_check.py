@@ -82,8 +82,9 @@ class LossCheck:
         """The constants of a loss, and of a model, that keep samples apart.
 
         The gradients of the batch are compared with its parts. Where these disagree, the model is
-        looked at by itself, and so is the loss. A few samples of a model that draws are looked at
-        by themselves at once, which costs less than a run of the batch without chance.
+        looked at by itself, and so is the loss. A model is looked at by itself in any case where
+        numbers outside of it are coarser: parts that differ as much as these round may mix samples.
+        A few samples of one that draws were looked at in its forward pass, but where this began.
         """
         program = microbatch.program
         few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
@@ -92,9 +93,10 @@ class LossCheck:
         together = _LATER_LOOK if is_fine else few_times
         first: Tensor | None = None
         is_drawn = microbatch.chance.anything()
-        forward.draws = forward.draws or is_drawn
-        for look in microbatch.model_looks if is_drawn else []:
-            look(Due.BRIEFLY, None)  # at what it draws with, too
+        is_coarse = program.rounding() > microbatch.finest
+        begins_to_draw, forward.draws = is_drawn and not forward.draws, forward.draws or is_drawn
+        for look in microbatch.model_looks if is_coarse or begins_to_draw else []:
+            look(due if is_coarse else Due.BRIEFLY, None)  # at what it draws with, too
         if is_drawn and due < Due.CLOSELY:
             return {}
         if microbatch.looks_later:

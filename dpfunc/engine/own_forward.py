@@ -89,8 +89,11 @@ def undisturbed(
 def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
     """``run`` with ``module`` and its parts in the modes that they are in now: training, or not.
 
-    Whatever is true or false, a word, or a fraction is taken for a mode, such as a dropout's p.
+    Whatever is true or false, a word, or a fraction is taken for a mode, such as a dropout's p. The
+    autocast of now is one, too.
     """
+    device = next((param.device.type for param in module.parameters()), "cpu")
+    is_cast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     modes = [(vars(part), _modes_of(part)) for part in module.modules()]
 
     @wraps(run)
@@ -102,7 +105,8 @@ def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
         try:
             for (own, other), (_, mode) in zip(others, modes, strict=True):
                 own.update({name: mode[name] for name in other})
-            return run(*args, **kwargs)
+            with torch.autocast(device, dtype=dtype, enabled=is_cast):
+                return run(*args, **kwargs)
         finally:
             for own, other in others:
                 own.update(other)

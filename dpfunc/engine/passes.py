@@ -1,5 +1,6 @@
 """The samples that go through the model now, and all that was noted of them."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -41,7 +42,7 @@ class Microbatch:
     of its batch. ``due``: how closely a call of the model is to be looked at, and ``model_looks``:
     the looks, which decide where parts of the batch disagree. ``chance``: whether anything was
     drawn. ``verified``: what is known of those calls, and their keys there. ``looks_later``:
-    whether parts are compared.
+    whether parts are compared. ``finest``: rounding of a call of the model.
     """
 
     mask: Tensor
@@ -55,6 +56,7 @@ class Microbatch:
     model_looks: list[ModelLook] = field(default_factory=list)
     verified: list[tuple[dict[Any, Any], tuple[Any, ...]]] = field(default_factory=list)
     looks_later: bool = True
+    finest: float = math.inf
     chance: ChanceTaken = field(default_factory=ChanceTaken)
 
     @property

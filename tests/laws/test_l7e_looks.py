@@ -379,13 +379,12 @@ def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(
     loop.step(x)  # the first batch is looked at in its forward pass
     for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
         model.mixes = mixes
-        loss = F.cross_entropy(model(batch), y)
-        loss.backward()
-        model.eval()
-        model.mixes = "never" if mixes == "now" else mixes
-        with pytest.raises(RuntimeError, match=REFUSED):
+        with pytest.raises(RuntimeError, match=REFUSED):  # in forward, where it draws
+            F.cross_entropy(model(batch), y).backward()
+            model.eval()
+            model.mixes = "never" if mixes == "now" else mixes
             loop.optimizer.step()
-    assert not model.training
+    assert loop.engine.steps_taken == 1
 
 
 @pytest.mark.parametrize("kind", ["gradients", "both"])
@@ -399,3 +398,79 @@ def test_a_model_that_has_changed_before_the_step_is_refused(kind):
         on = False
         with pytest.raises(RuntimeError, match="the same gradients again"):
             loop.optimizer.step()
+
+
+class Switched(nn.Module):
+    """Samples ``[B, 4]`` in float32, which ``change`` has had a look at."""
+
+    def __init__(self, change, p: float = 0.0) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.dropout, self.change = nn.Dropout(p), change
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.second(self.change(self.dropout(self.first(x).tanh())))
+
+
+@pytest.mark.parametrize("when", [0, 1, 2, 4])
+@pytest.mark.parametrize("kind", ["numbers", "gradients", "both", "the neighbour"])
+def test_a_model_that_draws_and_has_changed_before_the_step_is_refused(kind, when):
+    """No later run is like the one that drew, so a few samples are looked at in forward."""
+    on = False
+    loop = Loop(Words(lambda x: MIXING[kind](x) if on else x, p=0.3))
+    for number in range(when):
+        loop.step(numbers(number, 12, 3, 4))
+    for x, y in loop.engine.loader(TensorDataset(numbers(9, 12, 3, 4), torch.arange(12) % 3)):
+        on = True
+        with pytest.raises(RuntimeError, match=REFUSED):
+            loss = F.cross_entropy(loop.model(x), y)
+            loss.backward()
+            on = False
+            loop.optimizer.step()
+    assert loop.engine.steps_taken == when
+
+
+@pytest.mark.parametrize("share", [0.003, 0.02])
+@pytest.mark.parametrize("coarse", ["data", "loss"])
+def test_a_model_that_is_finer_than_its_loop_is_looked_at_as_closely_as_it_is_fine(coarse, share):
+    """In the second batch, where few are not looked at in forward: float16 has three digits."""
+    on = False
+    model = Switched(lambda x: x + on * share * (x - x.detach()).mean(0, keepdim=True))
+    loop = Loop(model)
+    low = torch.autocast("cpu", dtype=torch.bfloat16, enabled=coarse == "loss")
+
+    def step(seed: int) -> None:
+        data = TensorDataset(numbers(seed, 12, 4).half(), torch.arange(12) % 3)
+        for x, y in loop.engine.loader(data):
+            outputs = model(x.float())
+            with low:
+                loss = F.cross_entropy(outputs, y)
+            loss.backward()
+            loop.optimizer.step()
+
+    step(1)
+    on = True
+    with pytest.raises(RuntimeError, match=REFUSED):
+        step(2)
+    assert loop.engine.steps_taken == 1
+
+
+class InHalf(Switched):
+    """Numbers of bfloat16 that a layer of float32 takes under autocast alone."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x.bfloat16())
+
+
+def test_a_model_under_autocast_is_looked_at_under_autocast_after_it_has_ended():
+    loop = Loop(InHalf(lambda x: x, p=0.3))
+    for number in range(3):
+        data = TensorDataset(numbers(number, 12, 4).float(), torch.arange(12) % 3)
+        for x, y in loop.engine.loader(data):
+            with torch.autocast("cpu", dtype=torch.bfloat16):
+                loss = F.cross_entropy(loop.model(x), y)
+            loss.backward()
+            for look in loop.engine._gathering.current().model_looks:
+                look(Due.CLOSELY, None)  # as in doubt, at the step
+            loop.optimizer.step()
+    assert loop.engine.steps_taken == 3

@@ -43,8 +43,8 @@ def verified_places(
     """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
     ``together``: whether all of ``batch`` is compared with plain autograd, beside so many of the
-    few ``alone``. ``like``: what is known of the loss in other lengths; the few are then compared
-    together, and all where the loss takes another way in these.
+    few ``alone``. Else the few are compared together, unless none is alone. ``like``: what is known
+    of the loss in other lengths; all are compared where it takes another way in these.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
@@ -54,7 +54,7 @@ def verified_places(
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
         learned = _learned_places(loss_fn, run, params, few, alone, like)
         is_new = like is not None and not is_same_way(learned.seen, like.seen)
-        if together or like is not None:
+        if alone > 0:
             of_all = together or is_new
             _require_attributed(loss_fn, run, learned, params, batch if of_all else few)
         return learned
