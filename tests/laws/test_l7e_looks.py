@@ -377,13 +377,17 @@ def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(
     model.mixes = "never"
     loop, x = Loop(model), numbers(1, 12, 3, 4)
     loop.step(x)  # the first batch is looked at in its forward pass
-    for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
+
+    def step(batch: Tensor, y: Tensor) -> None:
         model.mixes = mixes
-        with pytest.raises(RuntimeError, match=REFUSED):  # in forward, where it draws
-            F.cross_entropy(model(batch), y).backward()
-            model.eval()
-            model.mixes = "never" if mixes == "now" else mixes
-            loop.optimizer.step()
+        F.cross_entropy(model(batch), y).backward()  # refused here, where it draws
+        model.eval()
+        model.mixes = "never" if mixes == "now" else mixes
+        loop.optimizer.step()
+
+    for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
+        with pytest.raises(RuntimeError, match=REFUSED):
+            step(batch, y)
     assert loop.engine.steps_taken == 1
 
 
@@ -420,13 +424,17 @@ def test_a_model_that_draws_and_has_changed_before_the_step_is_refused(kind, whe
     loop = Loop(Words(lambda x: MIXING[kind](x) if on else x, p=0.3))
     for number in range(when):
         loop.step(numbers(number, 12, 3, 4))
-    for x, y in loop.engine.loader(TensorDataset(numbers(9, 12, 3, 4), torch.arange(12) % 3)):
+
+    def step(x: Tensor, y: Tensor) -> None:
+        nonlocal on
         on = True
+        F.cross_entropy(loop.model(x), y).backward()
+        on = False
+        loop.optimizer.step()
+
+    for x, y in loop.engine.loader(TensorDataset(numbers(9, 12, 3, 4), torch.arange(12) % 3)):
         with pytest.raises(RuntimeError, match=REFUSED):
-            loss = F.cross_entropy(loop.model(x), y)
-            loss.backward()
-            on = False
-            loop.optimizer.step()
+            step(x, y)
     assert loop.engine.steps_taken == when
 
 
