@@ -6,7 +6,9 @@ from typing import Any
 from dpfunc import accounting
 from dpfunc.checks import is_count, require
 from dpfunc.engine.budget import Budget
+from dpfunc.engine.gathering import Gathering
 from dpfunc.engine.last_step import NO_STEP
+from dpfunc.engine.look_costs import Looks
 from dpfunc.engine.noise_alone import NoiseAlone
 from dpfunc.engine.slips import StepsWithoutEngine, require_known_steps
 from dpfunc.random.keys import Key
@@ -28,6 +30,8 @@ def require_saved(state: object) -> None:
 
 class Account:
     """The part of `PrivacyEngine` that answers questions. It changes nothing of a model."""
+
+    _gathering: Gathering
 
     def __init__(
         self,
@@ -96,6 +100,10 @@ class Account:
         """
         below = self._state["clip"].get("below")
         return math.nan if below is None else 1 - below
+
+    def looks(self) -> Looks:
+        """How many batches were looked at so far (docs/engine.md), and the seconds it took."""
+        return self._gathering.forward.costs.so_far()
 
     def state_dict(self) -> dict[str, Any]:
         """What a checkpoint has to keep, beside the model, the optimizer and the key. No secret."""

@@ -6,7 +6,8 @@ way too: the loss of a sample is then a fixed random combination of its outputs.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -14,26 +15,48 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from dpfunc.engine.fully_sharded import FullySharded
+from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
+from dpfunc.engine.own_forward import (
+    any_watched,
+    buffers_of,
+    derivative,
+    in_modes,
+    refuse_unseen,
+    require_untouched,
+    undisturbed,
+    unwatched,
+)
 from dpfunc.engine.passes import Microbatch, Pass
-from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.batch import take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.definition.own_words import in_own_words
-from dpfunc.persample.factored import known_places, places_of
+from dpfunc.persample.looks import learned_places, places_to_try
 from dpfunc.persample.rules import RULES
 from dpfunc.persample.watching.capture import Tape, UnfactoredError
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
-from dpfunc.persample.whole_batch.verify import Learned, repeated
+from dpfunc.persample.whole_batch.schedule import (
+    BRIEFLY_ALONE,
+    Due,
+    Known,
+    Learned,
+    due_on_way,
+    known_places,
+)
+from dpfunc.persample.whole_batch.sizes import repeated
+from dpfunc.persample.whole_batch.verify import writes
 from dpfunc.types import Tensors
 
 
 class _Open(NamedTuple):
-    """A forward pass that has begun. ``buffers``: as they were. ``draws``: see `Call`."""
+    """A forward pass that has begun. ``buffers``: as they were.
+
+    ``draws``, ``outputs``: see `Call`. ``inputs``: those with samples, and their `writes` before.
+    """
 
     tape: Tape
     places: Places
@@ -41,14 +64,17 @@ class _Open(NamedTuple):
     call: Any
     buffers: dict[str, tuple[int, int]]
     draws: tuple[Place | None, ...]
+    outputs: tuple[Place | None, ...]
     stance: Any
+    inputs: tuple[list[Tensor], list[int]]
 
 
 class WatchedForward:
     """The forward pass of ``module`` with the trainable ``params``.
 
     ``current``: the microbatch that a forward pass in training mode belongs to, or an error.
-    ``sharded``: of a model whose parameters lie on several processes.
+    ``sharded``: of a model whose parameters lie on several processes. ``draws``: whether a batch
+    has drawn at random. ``costs``: of looks.
     """
 
     def __init__(
@@ -63,6 +89,7 @@ class WatchedForward:
         self._current = current
         self._sharded = sharded
         self._whole: Tensors | None = None
+        self.draws, self.costs = False, LookCosts()
         self._paused = False
         self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
@@ -74,21 +101,23 @@ class WatchedForward:
             return None
         microbatch = self._current()
         if transforms_above(0):
-            raise _derivative("torch.func around the model")
-        call = replace_tensors((args, kwargs), _plain) if _any_watched((args, kwargs)) else None
+            raise derivative("torch.func around the model")
+        call = replace_tensors((args, kwargs), unwatched) if any_watched((args, kwargs)) else None
         plain = call or (args, kwargs)
         if not microbatch.passes:
             for param in self._params.values():
                 param.grad = None  # so that what ordinary autograd adds is seen
         stance = torch.compiler.set_stance("force_eager")  # taps are not seen in what is compiled
         with stance, in_own_words("PrivacyEngine"):
-            places, draws = self._places(plain, microbatch)
+            places, draws, outputs = self._places(plain, microbatch)
         probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
         microbatch.passes.append(Pass(tape, places, rows))
+        inputs = [t for t in tensors_in(plain) if t.dim() > 0 and t.shape[0] == microbatch.size]
+        own, buffers, before = (args, kwargs), buffers_of(self._module), (inputs, writes(inputs))
         self._open.append(
-            _Open(tape, places, microbatch, (args, kwargs), self._buffers(), draws, stance)
+            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before)
         )
         stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -98,24 +127,21 @@ class WatchedForward:
         """The hook that runs after it, also where it has raised."""
         if self._paused or not self._open:
             return
-        tape, places, microbatch, (own_args, own_kwargs), buffers, draws, stance = self._open.pop()
+        opened = self._open.pop()
+        tape, places, microbatch, (own_args, own_kwargs), buffers, *_, stance, _ = opened
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
         stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
-        changed = sorted(name for name, now in self._buffers().items() if now != buffers.get(name))
-        if changed:
-            raise RuntimeError(
-                "PrivacyEngine: expected a forward pass that leaves the model as it is but it "
-                f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
-                "of the model without any noise. Do not update them in training mode."
-            )
-        microbatch.program.note(self.plain, own_args, own_kwargs, output, draws=draws)
+        require_untouched(*opened.inputs, buffers, buffers_of(self._module))
+        note, draws, outputs = microbatch.program.note, opened.draws, opened.outputs
+        again = in_modes(self._module, self.plain)  # the loop may call eval() before its step
+        note(again, own_args, own_kwargs, output, draws=draws, outputs=outputs)
         with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
             for tensor in tensors_in(output):
                 if tensor.requires_grad:
-                    tensor.register_hook(_refuse_unseen(microbatch.program))
+                    tensor.register_hook(refuse_unseen(microbatch.program))
 
     def plain(self, *args: Any, **kwargs: Any) -> Any:
         """The forward pass without a tape."""
@@ -154,62 +180,81 @@ class WatchedForward:
         finally:
             self._paused = before
 
-    @contextmanager
-    def undisturbed(self) -> Iterator[None]:
+    def undisturbed(self) -> AbstractContextManager[None]:
         """Inside, runs of the module leave no trace in its buffers and in torch's generators."""
-        buffers = {name: buffer.clone() for name, buffer in self._module.named_buffers()}
-        devices = {param.device for param in self._params.values()} - {torch.device("cpu")}
-        generators = torch.random.fork_rng(list(devices))
-        eager = torch.compiler.set_stance("force_eager")
-        with generators, torch.enable_grad(), eager, self.paused():
-            try:
-                yield
-            finally:
-                for name, buffer in self._module.named_buffers():
-                    if name in buffers and not torch.equal(buffer, buffers[name]):
-                        buffer.copy_(buffers[name])
+        return undisturbed(self._module, self._params, self.paused())
 
-    def _buffers(self) -> dict[str, tuple[int, int]]:
-        """Which tensors the buffers are, and how often each has been written to."""
-        return {name: (id(b), b._version) for name, b in self._module.named_buffers()}
+    def _places(
+        self, call: Any, microbatch: Microbatch
+    ) -> tuple[Places, tuple[Place | None, ...], tuple[Place | None, ...]]:
+        """The places of this call, those of its draws, and those of its outputs.
 
-    def _places(self, call: Any, microbatch: Microbatch) -> tuple[Places, tuple[Place | None, ...]]:
-        """The places of this call, and those of its draws, verified where that is due."""
+        Where a look is due, it takes place when the batch's gradients are there; at once where
+        parameters are sharded. A few samples of a model that draws are looked at at once: later, no
+        run is like this one, and the model may have changed.
+        """
         loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
-        def look(*, whole: bool) -> Learned:
-            try:
-                return places_of(loss, "different", params, batch, whole=whole)
-            except OffPlanError:  # the whole batch takes another way than a few samples of it
-                return places_of(loss, "different", params, batch, whole=True)
-
-        def learn(*, whole: bool) -> Learned:
-            with self.undisturbed():
+        def look(due: Due, first: Tensor | None = None, *, whole: bool = False) -> Learned:
+            learn = partial(learned_places, loss, "different", params, batch)
+            of_all = partial(learn, samples=microbatch.size, together=True)
+            with self._looking():
+                if whole:
+                    return of_all()
                 try:
-                    with in_own_words("batched"):
-                        learned = look(whole=whole)
-                except UnfactoredError as error:
-                    raise _derivative("one in its forward pass") from error
-                except RuntimeError as error:
-                    raise RuntimeError(
-                        "PrivacyEngine: expected a model that keeps its samples apart but, where "
-                        f"its outputs with fixed weights are taken for a loss, {error}"
-                    ) from error
-            return learned
+                    if due == Due.BRIEFLY:
+                        return learn(together=False, alone=BRIEFLY_ALONE, like=known.like)
+                    return learn(first=first, together=True)
+                except OffPlanError:  # all take another way than a few of them
+                    return of_all()
 
-        known = known_places(loss, params, batch) if key in self._outputs else None
-        with self.whole(known is None) as whole:
+        is_new = key not in self._outputs
+        known = Known(None, Due.CLOSELY) if is_new else known_places(loss, params, batch)
+        learned, is_brief = known.learned, self.draws and known.due == Due.BRIEFLY
+        with self.whole(known.due != Due.NOTHING) as whole, self.costs.timed():
             if whole is not None:
                 params = {name: param.detach() for name, param in whole.items()}
                 self._learn_outputs(key, outputs, params, batch)
-                known = known_places(loss, params, batch) if self._sharded is None else None
-                known = known or learn(whole=False)
-        if known is None:
+                if self._sharded is not None:
+                    learned = look(Due.CLOSELY)
+                elif self.draws:
+                    learned = look(Due.BRIEFLY)
+                    self.costs.count(Due.BRIEFLY if is_brief else Due.NOTHING)
+                elif learned is None:
+                    with self._looking():
+                        learned = places_to_try(loss, "different", params, batch, known)
+                    known = known._replace(due=due_on_way(loss.verified, known, learned))
+        if learned is None:
             raise AssertionError("a look that is due takes place")
-        microbatch.program.model_rounding = known.rounding
-        again = None if self._sharded is not None else lambda: learn(whole=True).seen
-        return Places(microbatch.size, known.seen, again), known.draws
+        microbatch.looks_later = self._sharded is None
+        microbatch.verified.append((loss.verified, known.keys))
+        if self._sharded is None and known.due != Due.NOTHING and not is_brief:
+            microbatch.due = max(microbatch.due, known.due)
+            microbatch.model_looks.append(look)
+        program = microbatch.program
+        program.model_rounding = max(program.model_rounding, learned.rounding)
+        microbatch.finest = min(microbatch.finest, learned.rounding)
+        again = None if self._sharded is not None else lambda: look(Due.CLOSELY, whole=True).seen
+        places = Places(microbatch.size, learned.seen, again)
+        return places, learned.draws, tuple(self._outputs[key])
+
+    @contextmanager
+    def _looking(self) -> Iterator[None]:
+        """Runs of the module, whose errors are told as those of a loop."""
+        with self.undisturbed():
+            try:
+                with in_own_words("batched"):
+                    yield
+            except UnfactoredError as error:
+                raise derivative("one in its forward pass") from error
+            except OffPlanError:
+                raise
+            except RuntimeError as error:
+                raise RuntimeError(
+                    "PrivacyEngine: expected a model that keeps its samples apart but, where "
+                    f"its outputs with fixed weights are taken for a loss, {error}"
+                ) from error
 
     def _as_loss(
         self, call: Any, size: int
@@ -237,6 +282,7 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
+        loss_fn = in_modes(self._module, loss_fn)
         return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
 
     def _learn_outputs(
@@ -252,30 +298,3 @@ class WatchedForward:
                 one = take(batch, slice(0, 1))
                 two, three = (outputs(params, repeated(one, 1, n)) for n in (2, 3))
                 self._outputs[key] = output_places(two, three)
-
-
-def _derivative(what: str) -> RuntimeError:
-    return RuntimeError(
-        f"PrivacyEngine: expected a model without derivatives of its own but got {what}; use "
-        "PrivateGrad, whose loss of one sample may contain torch.func.grad."
-    )
-
-
-def _refuse_unseen(program: Program) -> Callable[[Tensor], None]:
-    def check(_: Tensor) -> None:
-        if not program.running_backward:
-            raise RuntimeError(
-                "PrivacyEngine: expected loss.backward() on a loss made of what the model returned "
-                "but another backward pass came by (torch.autograd.backward, or a loss computed "
-                "out of sight of torch functions); call .backward() on the loss itself."
-            )
-
-    return check
-
-
-def _any_watched(value: Any) -> bool:
-    return any(isinstance(tensor, Watched) for tensor in tensors_in(value))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    return tensor.unwatched() if isinstance(tensor, Watched) else tensor

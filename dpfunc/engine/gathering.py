@@ -9,11 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from dpfunc.checks import require
+from dpfunc.engine.chance_taken import ChanceTaken
 from dpfunc.engine.checks import refuse_own_gradient, require_own_gradients, require_unchanged
 from dpfunc.engine.forward import WatchedForward
 from dpfunc.engine.fully_sharded import FullySharded
+from dpfunc.engine.loss_check import LossCheck
 from dpfunc.engine.passes import Microbatch
-from dpfunc.engine.separable import LossCheck
 from dpfunc.engine.unreleased import NoGradientsYet
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.reduce import global_norm, weighted_sum
@@ -107,6 +108,7 @@ class Gathering:
     def begin(self, microbatch: Microbatch, tensors: list[Tensor]) -> None:
         """The loop gets these samples next; ``tensors``: all that it gets of them."""
         size = microbatch.size
+        microbatch.chance = ChanceTaken(microbatch.mask.device)
         microbatch.program.watch([t for t in tensors if t.dim() > 0 and t.shape[0] == size])
         self._now = microbatch
         self._begun += 1
@@ -141,7 +143,7 @@ class Gathering:
         unknown = torch.full_like(microbatch.mask, math.nan, dtype=torch.float32)
         norms, weights = self._private.norms_and_weights(grads, clip_state, microbatch.mask, scale)
         as_they_are = global_norm(norms) / microbatch.divided_by  # of the losses
-        self._check.look(microbatch.program, as_they_are, self.forward)
+        self._check.look(microbatch, grads, as_they_are, self.forward)
         add = weighted_sum if self._sharded is None else self._sharded.add
         part = Part(add(grads, weights), norms, unknown)
         self._parts.append(Gathered(part, microbatch.mask, microbatch.shard))

@@ -63,7 +63,8 @@ class Call(NamedTuple):
     """One call: ``function(*args, **kwargs)`` gave ``result``, under this autocast dtype or None.
 
     ``writes``: whether it changed an argument in place. ``has_gradient``: whether gradients were
-    on. ``draws``: where the samples are in what it has drawn at random, see `Draws`.
+    on. ``draws``: where the samples are in what it has drawn at random, see `Draws`. ``outputs``:
+    where they are in what the model has returned; empty for other calls.
     """
 
     function: Callable[..., Any]
@@ -74,6 +75,7 @@ class Call(NamedTuple):
     writes: bool
     has_gradient: bool
     draws: tuple[Place | None, ...]
+    outputs: tuple[Place | None, ...] = ()
 
 
 class Program:
@@ -140,6 +142,7 @@ class Program:
         *,
         writes: bool = False,
         draws: tuple[Place | None, ...] = (),
+        outputs: tuple[Place | None, ...] = (),
     ) -> None:
         """Note a call that was made, and watch its result."""
         autocast = None
@@ -147,7 +150,7 @@ class Program:
             autocast = torch.get_autocast_dtype(self.device_type)
         has_gradient = torch.is_grad_enabled()
         self._calls.append(
-            Call(function, args, kwargs, result, autocast, writes, has_gradient, draws)
+            Call(function, args, kwargs, result, autocast, writes, has_gradient, draws, outputs)
         )
         self._watch(tensors_in(result))
 
@@ -216,6 +219,10 @@ class Program:
             if call.has_gradient and (call.writes or reached & set(map(id, made))):
                 reached.update(map(id, tensors_in((call.args, call.kwargs))))
         return reached
+
+    def calls_of_model(self) -> list[Call]:
+        """All of them, in order."""
+        return [call for call in self._calls if call.outputs]
 
     def close(self) -> None:
         """Forget everything. What was watched is plain from now on."""

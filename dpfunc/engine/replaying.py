@@ -1,20 +1,30 @@
 """The program of a batch, run again on some of its samples."""
 
 from collections.abc import Callable
+from contextlib import ExitStack
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from dpfunc.engine.own_forward import unwatched
 from dpfunc.engine.program import Call, Program
 from dpfunc.engine.resizing import called_on_part
+from dpfunc.engine.weighing import weigh_gradients
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.dense import in_full
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.order import picks
+from dpfunc.persample.whole_batch.parts import PartsDifferError
+from dpfunc.persample.whole_batch.places import Place, to_rows
+from dpfunc.persample.whole_batch.verify import close, tolerances
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
+
+RunModel = Callable[..., Any]
+"""``(call, *args, **kwargs)``: makes a call of the model."""
 
 
 class ReplayError(RuntimeError):
@@ -26,28 +36,85 @@ class Replay:
 
     ``axes``: by identity, the axis of samples of each leaf; None for a constant. ``chance``: what
     is random in the program comes from this key, the same numbers for a sample in every run.
+    ``is_drawn``: whether anything may be random at all. ``returned``: what calls of the model have
+    returned for the batch, where it is not their result.
     """
 
-    def __init__(self, program: Program, axes: dict[int, int | None], chance: Key) -> None:
+    def __init__(
+        self,
+        program: Program,
+        axes: dict[int, int | None],
+        chance: Key,
+        *,
+        is_drawn: bool = True,
+    ) -> None:
         self._program = program
         self._leaves = program.leaves()
         self._axes = axes
         self._calls = program.needed()
+        self._writes = any(call.writes for call in self._calls)
         self._chance = chance
+        self._is_drawn = is_drawn
+        self.returned: dict[int, Any] = {}
+        self._kept: set[int] = set()  # calls that are not made again
         self._places = [place for call in self._calls for place in call.draws]
 
-    def gradient(self, params: Tensors, samples: Tensor) -> tuple[Tensors, Draws]:
-        """Of the sum of the losses of ``samples``; and what was drawn."""
-        with Chance("none"), Draws(self._chance, samples, self._places) as draws:
-            total = sum(self._losses(samples), torch.zeros(()))
+    def constants(self) -> dict[int, Tensor]:
+        """The leaves that no sample is in, by their place among all."""
+        axes = enumerate(self._axes.items())
+        return {at: self._leaves[leaf] for at, (leaf, axis) in axes if axis is None}
+
+    def gradient(
+        self, params: Tensors, samples: Tensor, weights: Tensor | None = None
+    ) -> tuple[Tensors, Draws]:
+        """Of the sum of the losses of ``samples``; and what was drawn.
+
+        With ``weights``, one for each of ``samples``, what comes to a parameter by way of a sample
+        is multiplied with its weight; PartsDifferError where the model has other outputs for these
+        samples than in the batch.
+        """
+        total, draws = self.total(samples, weights)
+        return self._gradient_of(total, params), draws
+
+    def gradient_again(self, params: Tensors) -> Tensors:
+        """Of the whole batch, with what no gradient comes to as it was.
+
+        Parameters of another network may have moved since; its operations are those of the batch.
+        """
+        every = torch.arange(self._program.size)
+        reached = self._program.with_gradient()
+        if not self._writes:  # what a call has returned may be something else by now
+            self._kept = {
+                id(call)
+                for call in self._calls
+                if not any(t.requires_grad and id(t) in reached for t in tensors_in(call.result))
+            }
+        try:
+            return self._gradient_of(self.total(every)[0], params)
+        finally:
+            self._kept = set()
+
+    def _gradient_of(self, total: Tensor, params: Tensors) -> Tensors:
         grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
-        found = {
+        return {
             name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
             for (name, param), grad in zip(params.items(), grads, strict=True)
         }
-        return found, draws
 
-    def _losses(self, samples: Tensor) -> list[Tensor]:
+    def total(
+        self, samples: Tensor, weights: Tensor | None = None, run_model: RunModel | None = None
+    ) -> tuple[Tensor, Draws]:
+        """The sum of the losses of ``samples``, and what was drawn. ``run_model``: calls it."""
+        draws = Draws(self._chance, samples, self._places)
+        with ExitStack() as modes:
+            if self._is_drawn:  # a mode is asked about each operation: they cost
+                modes.enter_context(Chance("none"))
+                modes.enter_context(draws)
+            return sum(self._losses(samples, weights, run_model), torch.zeros(())), draws
+
+    def _losses(
+        self, samples: Tensor, weights: Tensor | None, run_model: RunModel | None
+    ) -> list[Tensor]:
         originals = self._program.originals
         made = {
             leaf: originals.get(leaf, tensor).index_select(axis, samples.to(tensor.device))
@@ -60,23 +127,62 @@ class Replay:
 
         compares = ""
         for call in self._calls:
+            if id(call) in self._kept:
+                made.update((id(old), unwatched(old)) for old in tensors_in(call.result))
+                continue
             try:
-                result = self._called(call, given, len(samples))
+                result = self._called(call, given, len(samples), run_model)
             except (RuntimeError, ValueError, IndexError) as error:
                 raise ReplayError(_cause(call, compares, error)) from error
+            if weights is not None and call.outputs:
+                result = self._weighted(call, result, samples, weights)
             for old, new in zip(tensors_in(call.result), tensors_in(result), strict=True):
                 made[id(old)] = new
                 if sum(n != m for n, m in zip(old.shape, new.shape, strict=False)) > 1:
                     compares = compares or call.function.__name__
         return [made[id(loss)] for loss in self._program.losses]
 
-    def _called(self, call: Call, given: Callable[[Tensor], Tensor], part: int) -> Any:
+    def _weighted(self, call: Call, result: Any, samples: Tensor, weights: Tensor) -> Any:
+        """What the model has returned, with gradients that are multiplied on their way to it."""
+        of_batch = self.returned.get(id(call), call.result)
+        before, places = iter(tensors_in(of_batch)), iter(call.outputs)
+
+        def weighted(output: Tensor) -> Tensor:
+            old, place = next(before), next(places)
+            if place is None or not output.is_floating_point():
+                return output
+            if not self._writes:
+                _require_equal(output, old, place, samples, self._program)
+            return weigh_gradients(output, place, weights)
+
+        return replace_tensors(result, weighted)
+
+    def _called(
+        self,
+        call: Call,
+        given: Callable[[Tensor], Tensor],
+        part: int,
+        run_model: RunModel | None,
+    ) -> Any:
+        function = call.function
+        if run_model is not None and call.outputs:
+            function = partial(run_model, call)
         args, kwargs = replace_tensors((call.args, call.kwargs), given)
         autocast = torch.autocast(
             self._program.device_type, dtype=call.autocast, enabled=call.autocast is not None
         )
         with autocast, torch.set_grad_enabled(call.has_gradient):
-            return called_on_part(call.function, args, kwargs, self._program.size, part)
+            return called_on_part(function, args, kwargs, self._program.size, part)
+
+
+def _require_equal(
+    output: Tensor, of_batch: Tensor, place: Place, samples: Tensor, program: Program
+) -> None:
+    rows = to_rows(of_batch.detach(), place, program.size)[samples.to(of_batch.device)]
+    relative, small = tolerances(program.rounding())
+    own = to_rows(output.detach(), place, len(samples))
+    if not close(own, rows, relative, floor=small * float(rows.double().norm())):
+        raise PartsDifferError
 
 
 def _cause(call: Call, compares: str, error: Exception) -> str:

@@ -7,24 +7,24 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import islice, product
 
 import torch
 from torch import Tensor, nn
 
-from dpfunc.engine.forward import WatchedForward
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.verify import close, is_time_to_look, used_rows
+from dpfunc.persample.whole_batch.parts import Held, PartGradient, PartsDifferError, disagreeing
+from dpfunc.persample.whole_batch.schedule import Due
+from dpfunc.persample.whole_batch.verify import choose, close, used_rows
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
 
 _MOST_GUESSES = 16
 _MOST_LISTED = 4096
-_FIRST_LOOK, _LATER_LOOK = 6, 1  # so many cuts of a few samples
 
 
 class MixedSamplesError(RuntimeError):
@@ -32,32 +32,31 @@ class MixedSamplesError(RuntimeError):
 
 
 def require_separable(
-    program: Program, params: Tensors, norms: Tensor, reduction: str, *, few_times: int
+    program: Program,
+    params: Tensors,
+    norms: Tensor,
+    reduction: str,
+    *,
+    few_times: int,
+    first: Tensor | None = None,
 ) -> dict[int, Tensor]:
     """MixedSamplesError unless the losses are one term per sample; the constants, by place.
 
     ``params``: leaves. ``norms``: ``[B]``, of the gradients of the samples. They set the scale of
     what counts as rounding: where gradients cancel, their sum is no measure of it. ``few_times``:
-    so many cuts of a few samples are tried, beside one of all.
+    so many cuts of a few samples are tried, beside one of all and one of those that are ``first``.
     """
-    size, inputs = norms.shape[0], program.inputs
-    cuts = list(_cuts(size, few_times))
+    cuts = list(_cuts(norms.shape[0], few_times, first))
     with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
-        leaves = program.leaves()
-        _require_known(leaves, program, params)
-        options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
         failures: list[str] = []
-        for axes in _guesses(options):
-            by_leaf = dict(zip(leaves, axes, strict=True))
-            replay = Replay(program, by_leaf, key())
+        for replay in _replays(program, params):
             try:
                 differing = _differing(replay, program.rounding(), params, norms, cuts, reduction)
             except ReplayError as error:
                 failures.append(str(error))
                 continue
             if not differing:
-                constant = enumerate(by_leaf.items())
-                return {at: leaves[leaf] for at, (leaf, axis) in constant if axis is None}
+                return replay.constants()
             raise MixedSamplesError(
                 f"PrivacyEngine: expected the loss to be the {reduction} "
                 f'(loss_reduction="{reduction}") of one term for each sample, so that the gradient '
@@ -71,6 +70,87 @@ def require_separable(
         f"PrivacyEngine: expected {failures[0]}. Use no other sample in the term of a sample, and "
         "leave sizes of the batch out of the loss (flatten, or view(-1, n))."
     )
+
+
+HeldFor = Callable[[Replay], tuple[Held, Draws | None]]
+"""Gradients to compare with parts that a replay makes, and what they were drawn with, if at all."""
+
+
+def compare_parts(
+    program: Program,
+    params: Tensors,
+    held_for: HeldFor,
+    due: Due,
+    *,
+    together: int,
+    is_drawn: bool,
+) -> tuple[dict[int, Tensor], Tensor | None]:
+    """The constants, by place, and the samples of a part that disagrees; see `disagreeing`.
+
+    Each part of the batch goes through the model and the loss by itself. ``held_for``: the
+    gradients of the sum of the terms of the samples. ``is_drawn``: see `Replay`.
+    """
+    unknown = torch.zeros(0, dtype=torch.int64)
+    with torch._C.DisableTorchFunctionSubclass():
+        for replay in _replays(program, params, is_drawn=is_drawn):
+            try:
+                held, drawn = held_for(replay)
+                of_part = _part_gradient(program, params, replay, held, drawn)
+                found = disagreeing(held, of_part, due, together=together)
+                if found is not None and drawn is None:
+                    _require_same_again(program, params, replay, held)
+            except PartsDifferError:
+                return {}, unknown
+            except ReplayError:
+                continue
+            return replay.constants(), found
+    return {}, unknown
+
+
+def _require_same_again(program: Program, params: Tensors, replay: Replay, held: Held) -> None:
+    """MixedSamplesError where the whole batch has other gradients now, twice the same ones.
+
+    It is no rounding then that parts differ, and no look now tells of the model as it was. Numbers
+    from a generator of its own differ each time.
+    """
+    every, scale = torch.arange(program.size), 1 if held.times == 1.0 else program.size
+    one, other = (
+        {name: scale * grad for name, grad in replay.gradient_again(params).items()}
+        for _ in range(2)
+    )
+    ones = torch.ones(len(every), dtype=torch.float64)
+    is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
+    if is_known and not held.equal(held.of_all(ones), one, every, ones):
+        raise MixedSamplesError(
+            "PrivacyEngine: expected a model that gives a batch the same gradients again but they "
+            "are others before the step than they were in backward: a switch, or something that "
+            "the model remembers, has changed in between. Leave it as it is until the step."
+        )
+
+
+def _part_gradient(
+    program: Program, params: Tensors, replay: Replay, held: Held, drawn: Draws | None
+) -> PartGradient:
+    tolerance = math.sqrt(program.rounding())
+
+    def of_part(samples: Tensor, weights: Tensor) -> Tensors:
+        grads, draws = replay.gradient(params, samples, weights)
+        if drawn is not None and draws_differ(drawn, draws, samples, tolerance):
+            raise PartsDifferError
+        scale = len(samples) if held.times != 1.0 else 1
+        return {name: scale * grad for name, grad in grads.items()}
+
+    return of_part
+
+
+def _replays(program: Program, params: Tensors, *, is_drawn: bool = True) -> Iterator[Replay]:
+    """For each guess of which tensors have samples, and where."""
+    leaves = program.leaves()
+    _require_known(leaves, program, params)
+    size, inputs = program.size, program.inputs
+    options = [_axes(leaf, size, id(leaf) in inputs) for leaf in leaves.values()]
+    for axes in _guesses(options):
+        yield Replay(program, dict(zip(leaves, axes, strict=True)), key(), is_drawn=is_drawn)
 
 
 def _require_known(leaves: dict[int, Tensor], program: Program, params: Tensors) -> None:
@@ -89,7 +169,7 @@ def _require_known(leaves: dict[int, Tensor], program: Program, params: Tensors)
                 "a criterion with parameters, something the model keeps); make it part of the "
                 "model's forward, or detach it."
             )
-        if leaf.dim() == 0 and id(leaf) not in program.inputs and not _is_parameter(leaf):
+        if leaf.dim() == 0 and id(leaf) not in program.inputs and not is_parameter(leaf):
             raise MixedSamplesError(
                 "PrivacyEngine: expected a loss of the batch but a tensor of one number in it "
                 f"({leaf}) comes from elsewhere, perhaps computed from the whole batch; use a "
@@ -97,7 +177,7 @@ def _require_known(leaves: dict[int, Tensor], program: Program, params: Tensors)
             )
 
 
-def _is_parameter(leaf: Tensor) -> bool:
+def is_parameter(leaf: Tensor) -> bool:
     """Whether ``leaf`` belongs to a network: then no sample is in it, and it may be updated."""
     return isinstance(leaf, nn.Parameter)
 
@@ -109,7 +189,7 @@ def _axes(leaf: Tensor, size: int, is_input: bool) -> list[int | None]:
     """
     if is_input:
         return [0]
-    if _is_parameter(leaf):
+    if is_parameter(leaf):
         return [None]
     return [*(axis for axis, n in enumerate(leaf.shape) if n == size), None]
 
@@ -158,7 +238,7 @@ def _differing(
     return sorted({name for parts in cuts for name in differing(parts)})
 
 
-def _cuts(size: int, few_times: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _cuts(size: int, few_times: int, first: Tensor | None) -> Iterator[tuple[Tensor, Tensor]]:
     """The batch cut in two, and a few samples cut in two, several times.
 
     Parts of unequal size: equal ones hide whether a loss is a mean or a sum. Few samples: many
@@ -167,62 +247,8 @@ def _cuts(size: int, few_times: int) -> Iterator[tuple[Tensor, Tensor]]:
     order = permutation(key(), size) if size > 1 else torch.tensor([0, 0])
     cut = max(1, len(order) // 3)
     yield order[:cut], order[cut:]
-    for _ in range(few_times):
-        few = permutation(key(), size)[torch.arange(3) % size]
+    for number in range(few_times + 1):
+        if number == few_times and first is None:
+            return
+        few = choose(size, 3, first if number == few_times else None)[torch.arange(3) % size]
         yield few[:1], few[1:]
-
-
-class LossCheck:
-    """Looks at the loss of a loop in its first batch, after 1, 2, 4, 8, ... and when it changes.
-
-    In every batch the numbers that the loss is multiplied with must be those of the first one.
-    """
-
-    def __init__(self, reduction: str) -> None:
-        self._reduction = reduction
-        self._seen = 0
-        self._numbers: dict[int, list[float]] = {}
-        self._constants: dict[tuple[int, str], Tensor] = {}
-
-    def look(self, program: Program, norms: Tensor, forward: WatchedForward) -> None:
-        """MixedSamplesError where the loss is not made of one term for each sample.
-
-        ``norms``: see `require_separable`.
-        """
-        numbers = program.numbers()
-        known = self._numbers.get(len(numbers))
-        if known is not None and known != numbers:
-            raise MixedSamplesError(
-                "PrivacyEngine: expected the same numbers in the loss of every batch but got "
-                f"{numbers} where it was {known}: a number that depends on the batch, such as "
-                "len(x), mixes samples. Use .mean() and "
-                'loss_reduction="mean", or a constant; for a schedule use PrivateGrad.'
-            )
-        with forward.whole(known is None or is_time_to_look(self._seen)) as params:
-            if params is not None:
-                with forward.undisturbed():
-                    self._try(program, params, norms, numbers)
-        self._numbers[len(numbers)] = numbers
-        self._seen += 1
-
-    def _try(self, program: Program, params: Tensors, norms: Tensor, numbers: list[float]) -> None:
-        size = norms.shape[0]
-        few_times = _LATER_LOOK if self._seen else _FIRST_LOOK
-        constants = require_separable(program, params, norms, self._reduction, few_times=few_times)
-        if self._reduction == "sum" and size > 1 and {size, 1 / size} & set(numbers):
-            raise MixedSamplesError(
-                f"PrivacyEngine: expected a sum over the {size} samples but it is multiplied or "
-                f'divided by their number; use .mean() and loss_reduction="mean".'
-            )
-        for place, constant in constants.items():
-            if _is_parameter(constant):
-                continue
-            known = (place, str(tuple(constant.shape)))
-            before = self._constants.setdefault(known, constant.detach().clone())
-            if not torch.equal(before, constant.detach()):
-                raise MixedSamplesError(
-                    "PrivacyEngine: expected a tensor that no sample is in to stay the same but "
-                    f"one of shape {tuple(constant.shape)} in the loss has changed: if it is "
-                    "computed from the batch it mixes samples. Compute it from the tensors of the "
-                    "loader, or keep it fixed."
-                )

@@ -11,37 +11,28 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from dpfunc.persample.batches.batch import batch_device, batch_size, map_tensors
-from dpfunc.persample.batches.shapes import have_numbers
-from dpfunc.persample.definition.dense import empty_grads, gradients, leaves_of
+from dpfunc.persample.batches.batch import batch_device, batch_size
+from dpfunc.persample.definition.dense import empty_grads, leaves_of
 from dpfunc.persample.definition.loss import (
     Batched,
     LossFn,
     Randomness,
     checked_loss,
-    checked_losses,
     require_params,
     require_randomness_mode,
 )
 from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.definition.used import require_used
-from dpfunc.persample.factors.combine import combined
 from dpfunc.persample.factors.forms import Dense, Factored
+from dpfunc.persample.looks import Look
 from dpfunc.persample.rules import RULES
-from dpfunc.persample.watching.capture import Tape, unfactored
-from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watched_rows import backward, collected, run_rows
+from dpfunc.persample.watching.capture import Tape
 from dpfunc.persample.watching.mapped import Mapped
 from dpfunc.persample.watching.own_draws import OwnDraws
 from dpfunc.persample.watching.tap import Record
 from dpfunc.persample.watching.under_vmap import require_outside
 from dpfunc.persample.whole_batch.places import OffPlanError, Places
-from dpfunc.persample.whole_batch.recompute import Recalled, Recomputing
-from dpfunc.persample.whole_batch.rows import Rows
-from dpfunc.persample.whole_batch.verify import (
-    FEW_SAMPLES,
-    Learned,
-    verified_places,
-)
 from dpfunc.types import Tensors
 
 
@@ -133,7 +124,7 @@ def _watch_mapped(
 
     with torch.enable_grad():
         losses = torch.func.vmap(watched, randomness=randomness)(expanded, probe, *batch)
-        _backward(losses, probe, leaves, expanded, record)
+        backward(losses, probe, leaves, expanded, record)
         samples.finish(record)
     return collected(record, params, size), losses.detach()
 
@@ -146,121 +137,18 @@ def _watch_rows(
     record: Record,
 ) -> tuple[dict[str, Factored], Tensor]:
     """The loss of the whole batch, once it is known where its samples are."""
-
+    look = Look(loss_fn, randomness, params, batch)
     for whole in (False, True):  # the second time with every branch that the batch takes
         try:
-            known = places_of(loss_fn, randomness, params, batch, whole=whole)
+            learned = look.before(whole=whole)
             record.clear()
-            places = Places(batch_size(batch), known.seen)
-            return _run_rows(loss_fn, randomness, params, batch, places, record)
+            places = Places(batch_size(batch), learned.seen)
+            grads, losses = run_rows(loss_fn, randomness, params, batch, places, record)
+            look.after(learned, grads, losses)
         except OffPlanError:
             continue
+        return grads, losses
     raise RuntimeError(
         "batched: expected the loss to run the same operations on the same samples, twice, but it "
         "did not; take chance and counters out of it."
     )
-
-
-def places_of(
-    loss_fn: Batched,
-    randomness: Randomness,
-    params: Tensors,
-    batch: tuple[Any, ...],
-    *,
-    whole: bool = False,
-) -> Learned:
-    """Where the samples are in the tensors of ``loss_fn``: known already, or learned and verified.
-
-    ``whole``: learn it anew, from all samples of the batch rather than a few. Raises OffPlanError
-    where the batch takes another way through ``loss_fn`` than those that it was learned from.
-    """
-    record = Record()
-
-    def run(
-        places: Places, params: Tensors, batch: tuple[Any, ...]
-    ) -> tuple[dict[str, Factored], Tensor]:
-        record.clear()
-        return _run_rows(loss_fn, randomness, params, batch, places, record)
-
-    known = known_places(loss_fn, params, batch)
-    if known is not None and not whole:
-        return known
-    before: Learned | None = loss_fn.verified.get(_signature(params, batch))
-    samples = batch_size(batch) if whole else FEW_SAMPLES
-    known = verified_places(loss_fn, run, params, batch, samples)
-    uses = 1 if before is None else before.uses + 1
-    loss_fn.verified[_signature(params, batch)] = known._replace(uses=uses)
-    return known
-
-
-def known_places(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> Learned | None:
-    """What is known of ``loss_fn`` on such a batch; None where it is time to look (again)."""
-    signature = _signature(params, batch)
-    known: Learned | None = loss_fn.verified.get(signature)
-    # While a graph is captured there are no numbers to look at; there were, when it ran before.
-    few = min(batch_size(batch), FEW_SAMPLES)
-    if known is None or (have_numbers(batch) and not known.serves(few)):
-        return None
-    loss_fn.verified[signature] = known._replace(uses=known.uses + 1)
-    return known
-
-
-def _signature(params: Tensors, batch: tuple[Any, ...]) -> tuple[Any, ...]:
-    shapes = map_tensors(lambda values: (values.dtype, values.shape[1:]), batch)
-    return str(shapes), tuple((name, param.shape) for name, param in params.items())
-
-
-def _run_rows(
-    loss_fn: Batched,
-    randomness: Randomness,
-    params: Tensors,
-    batch: tuple[Any, ...],
-    places: Places,
-    record: Record,
-) -> tuple[dict[str, Factored], Tensor]:
-    size, leaves = places.size, leaves_of(params)
-    probe = torch.zeros((), device=batch_device(batch), requires_grad=True)
-    rows = Rows(places, probe, randomness)
-    chance = Chance("error") if randomness == "error" else nullcontext()
-    with torch.enable_grad():
-        with Tape(RULES, leaves, record, rows) as tape, chance:
-            losses = checked_losses(loss_fn, size)(leaves, *batch)
-        places.finish()
-        recalled = Recalled(places)
-        watched = [*leaves.values(), *rows.derived.values()]
-        with Recomputing(tape.again(rows.again(recalled)), recalled, watched):
-            _backward(losses, probe, {**leaves, **rows.derived}, rows.expanded, record)
-        rows.finish(record)
-    return collected(record, params, size), losses.detach()
-
-
-def _backward(
-    losses: Tensor, probe: Tensor, leaves: Tensors, expanded: Tensors, record: Record
-) -> None:
-    """Run the taps, and record the gradients of the parameters that were used as copies."""
-    if not losses.requires_grad:
-        return
-    inputs = [probe, *leaves.values(), *expanded.values()]
-    _, *grads = gradients(losses, torch.ones_like(losses), inputs)
-    escaped = [name for name, grad in zip(leaves, grads, strict=False) if grad is not None]
-    if escaped and record.saw_derivative:
-        raise unfactored(f"a derivative with respect to {escaped}")
-    if escaped:
-        raise RuntimeError(
-            f"factored_grad: expected torch functions to use {escaped} but something else did "
-            "(TorchScript, a custom autograd.Function of a parameter in a loss of the whole "
-            'batch?); run that part in plain PyTorch, or use engine="dense".'
-        )
-    for name, grad in zip(expanded, grads[len(leaves) :], strict=True):
-        if grad is not None:
-            record.add(name, Dense(grad))
-
-
-def collected(record: Record, params: Tensors, size: int) -> dict[str, Factored]:
-    """The whole gradient of each parameter, from the factors of all its uses."""
-    return {name: _whole(record, name, param, size) for name, param in params.items()}
-
-
-def _whole(record: Record, name: str, param: Tensor, size: int) -> Factored:
-    parts = record.factors.get(name)
-    return combined(parts) if parts else Dense(param.new_zeros((size, *param.shape)))

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
 import dpfunc as dp
-from dpfunc.persample.whole_batch import verify
+from dpfunc.persample.whole_batch import parts, verify
 from dpfunc.persample.whole_batch.order import _PICKED
 from tests.laws.losses import each_told_apart
 
@@ -121,10 +121,12 @@ def test_mixing_of_ten_times_the_tolerance_is_refused_and_rounding_is_not(dtype)
         dp.factored_grad(dp.batched(mixing))(params, x)
 
 
-def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeypatch):
+@pytest.mark.parametrize("randomness", ["error", "different"])
+def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeypatch, randomness):
     """Three samples of a batch are taken at random: the last one no less often than others."""
     seeds = itertools.count()
-    monkeypatch.setattr(verify, "key", lambda: dp.key(next(seeds)))
+    for module in (verify, parts):
+        monkeypatch.setattr(module, "key", lambda: dp.key(next(seeds)))
     x, params, looks = numbers(2, 60, 3), {"w": numbers(1, 3)}, 120
     mark = torch.arange(60) == 59
 
@@ -133,7 +135,7 @@ def test_what_shows_in_one_sample_of_sixty_is_found_once_in_twenty_looks(monkeyp
 
     def found() -> bool:
         try:
-            dp.factored_grad(dp.batched(loss_fn))(params, x, mark)
+            dp.factored_grad(dp.batched(loss_fn), randomness=randomness)(params, x, mark)
         except RuntimeError:
             return True
         return False

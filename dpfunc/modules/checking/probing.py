@@ -23,7 +23,8 @@ from dpfunc.persample.batches.batch import as_args, batch_size, map_tensors, tak
 from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.persample.definition.loss import Batched, LossFn
 from dpfunc.persample.factored import factored_grad
-from dpfunc.persample.whole_batch.verify import FEW_SAMPLES, repeated, size_that_divides_none
+from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES
+from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none
 
 _FIRST_LOOK = 4  # so many samples show the lengths of all axes
 

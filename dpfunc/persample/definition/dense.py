@@ -122,7 +122,7 @@ def loss_and_grad(
     loss_fn: Batched, params: Tensors, sample: tuple[Any, ...]
 ) -> tuple[Tensor, Tensors]:
     """The loss and the gradient of a batch of one sample, by plain autograd."""
-    losses, grads = _losses_and_grad(loss_fn, params, sample, None)
+    losses, grads = losses_and_grad(loss_fn, params, sample, None)
     return losses.sum(), grads
 
 
@@ -130,12 +130,13 @@ def weighted_grad(
     loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], weights: Tensor
 ) -> Tensors:
     """``sum_i weights[i] * gradient[i]`` by one backward pass of plain autograd."""
-    return _losses_and_grad(loss_fn, params, batch, weights)[1]
+    return losses_and_grad(loss_fn, params, batch, weights)[1]
 
 
-def _losses_and_grad(
+def losses_and_grad(
     loss_fn: Batched, params: Tensors, batch: tuple[Any, ...], weights: Tensor | None
 ) -> tuple[Tensor, Tensors]:
+    """The losses, and the gradient of their sum with these weights, by plain autograd."""
     leaves = leaves_of(params)
     with torch.enable_grad():
         losses = checked_losses(loss_fn, batch_size(batch))(leaves, *batch)

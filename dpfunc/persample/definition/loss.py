@@ -37,11 +37,12 @@ def batched(loss_fn: LossFn) -> Batched:
     on that sample alone. This is verified at first use, after 1, 2, 4, 8, ... batches, and whenever
     the shapes or the operations change: up to three samples are run one by one, and must have the
     losses and gradients there that they have in a batch, and a random combination of the gradients
-    of the whole batch must be what plain autograd finds. BatchNorm, a mean over the tokens of the
-    whole batch, ``x - x.mean(0)`` and samples put into another order on the way are refused. What
-    the verification cannot see is a dependence that shows only in other batches than those it
-    looked at (say, a branch on a rare value): such a loss breaks the guarantee, and keeping it out
-    is up to its author.
+    of the whole batch must be what plain autograd finds. Where lengths alone are new, two samples
+    are run one by one, and the whole batch when a look is due next. BatchNorm, a mean over the
+    tokens of the whole batch, ``x - x.mean(0)``, a batch that is changed in place, and samples put
+    into another order on the way are refused. What the verification cannot see is a dependence that
+    shows only in other batches than those it looked at (say, a branch on a rare value): such a loss
+    breaks the guarantee, and keeping it out is up to its author.
 
     Samples lie on one axis of each tensor, in their order, perhaps merged with positions
     (``[B * T, d]``). An operation for which that cannot be told is refused by its name.

@@ -42,7 +42,7 @@ class Seen(NamedTuple):
     def shape_of(self, size: int) -> tuple[int, ...]:
         """The shape for so many samples."""
         shape = list(self.shape)
-        for place in _places_in(self.place):
+        for place in places_in(self.place):
             shape[place.axis] = size * place.times
         return tuple(shape)
 
@@ -198,12 +198,26 @@ def one_axis(operation: str, found: Found) -> Place | None:
     return found
 
 
-def _places_in(found: Found) -> tuple[Place, ...]:
+def places_in(found: Found) -> tuple[Place, ...]:
+    """None, one, or several that are compared."""
     if found is None:
         return ()
     return found.places if isinstance(found, Compared) else (found,)
 
 
+def is_same_way(seen: tuple[Seen, ...], other: tuple[Seen, ...]) -> bool:
+    """Whether both are of one loss in perhaps other lengths.
+
+    The same operations on tensors of as many axes, with samples on the same ones.
+    """
+    return [*map(_kind, seen)] == [*map(_kind, other)]
+
+
+def _kind(seen: Seen) -> tuple[str, int, tuple[int, ...]]:
+    axes = tuple(place.axis for place in places_in(seen.place))
+    return seen.operation, len(seen.shape), axes
+
+
 def _for_one(shape: tuple[int, ...], found: Found) -> tuple[int, ...]:
-    times = {place.axis: place.times for place in _places_in(found)}
+    times = {place.axis: place.times for place in places_in(found)}
     return tuple(times.get(axis, n) for axis, n in enumerate(shape))

@@ -2,12 +2,10 @@
 
 import math
 from collections.abc import Callable
-from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors, take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
@@ -16,40 +14,15 @@ from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
-from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places, Seen
+from dpfunc.persample.whole_batch.places import OffPlanError, Places, is_same_way
+from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
+from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none, sizes_of
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
 
-FEW_SAMPLES = 3
-"""So many samples are compared with themselves in a batch of one."""
-
 _MANY_ROWS = 1024
-
-
-class Learned(NamedTuple):
-    """``seen``: see `Places`. ``different``: from how many different samples it is.
-
-    ``rounding``: of the coarsest number in the loss. ``draws``: see `Draws`.
-    ``uses``: in how many batches it has served. It is learned anew after 1, 2, 4, 8, ... of them: a
-    dependence that did not show in one batch may show in the next, and this costs next to nothing.
-    """
-
-    seen: tuple[Seen, ...]
-    different: int
-    rounding: float
-    uses: int = 0
-    draws: tuple[Place | None, ...] = ()
-
-    def serves(self, samples: int) -> bool:
-        """Whether a batch of which ``samples`` can be compared may go without another look."""
-        return self.different >= samples and not (self.uses and is_time_to_look(self.uses))
-
-
-def is_time_to_look(times: int) -> bool:
-    """At first, and after 1, 2, 4, 8, ... times."""
-    return times & (times - 1) == 0
 
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
@@ -57,22 +30,33 @@ RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored]
 
 
 def verified_places(
-    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...], samples: int
+    loss_fn: Batched,
+    run: RunRows,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    chosen: Tensor,
+    *,
+    together: bool,
+    alone: int = FEW_SAMPLES,
+    like: Learned | None = None,
 ) -> Learned:
-    """The places of ``loss_fn``'s tensors, from ``samples`` of ``batch`` chosen at random.
+    """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
+    ``together``: whether all of ``batch`` is compared with plain autograd, beside so many of the
+    few ``alone``. Else the few are compared together, unless none is alone. ``like``: what is known
+    of the loss in other lengths; all are compared where it takes another way in these.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
     samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
     """
-    different = min(samples, batch_size(batch))
-    # Any of them, so that what the first ones hide is not hidden for ever.
-    chosen = permutation(key(), batch_size(batch))[:different]
     few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
 
     def look(params: Tensors, few: tuple[Any, ...], batch: tuple[Any, ...]) -> Learned:
-        learned = _learned_places(loss_fn, run, params, few)
-        _require_attributed(loss_fn, run, learned, params, batch)
+        learned = _learned_places(loss_fn, run, params, few, alone, like)
+        is_new = like is not None and not is_same_way(learned.seen, like.seen)
+        if alone > 0:
+            of_all = together or is_new
+            _require_attributed(loss_fn, run, learned, params, batch if of_all else few)
         return learned
 
     given = (params, few, batch)
@@ -91,35 +75,52 @@ def verified_places(
         return learned._replace(rounding=max(coarse))
 
 
+def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
+    """So many of ``size`` samples, the ``first`` ones and any others.
+
+    Any of them, so that what the first ones of a batch hide is not hidden for ever.
+    """
+    chosen = permutation(key(), size)
+    if first is not None:
+        chosen = torch.cat([first, chosen[~torch.isin(chosen, first)]])
+    return chosen[:samples]
+
+
 def _in_float64(values: Tensor) -> Tensor:
     return values.to(torch.float64) if values.is_floating_point() else values
 
 
 def _learned_places(
-    loss_fn: Batched, run: RunRows, params: Tensors, batch: tuple[Any, ...]
+    loss_fn: Batched,
+    run: RunRows,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    alone: int,
+    like: Learned | None,
 ) -> Learned:
-    """The places, from a batch of few samples, each of which is compared with itself alone."""
+    """The places, from a batch of few samples, of which some are compared with themselves alone."""
     different = batch_size(batch)
     with Chance("none"):
-        pair = repeated(batch, different, max(2, different))
-        look = _looked_at(loss_fn, params, pair)
-        size = size_that_divides_none(look.sizes - {0, 1}, different + 1)
+        sizes, rounding = sizes_of(loss_fn, params, batch, like)
+        size = size_that_divides_none(sizes - {0, 1}, different + 1)
         places = Places(size)
         samples_in_turn = repeated(batch, different, size)
         chance = key()
         with Draws(chance, torch.arange(size) % different) as draws:
             grads, losses = run(places, params, samples_in_turn)
-        _require_unchanged(samples_in_turn)
-        for sample in range(min(FEW_SAMPLES, different)):
+        require_unchanged(samples_in_turn)
+        for sample in range(min(alone, different)):
             own = map_tensors(torch.clone, take(batch, slice(sample, sample + 1)))
             here = torch.tensor([sample])
             with Draws(chance, here, draws.places) as of_one:
-                alone = loss_and_grad(loss_fn, params, own)
+                by_itself = loss_and_grad(loss_fn, params, own)
             inside = {name: grad.take(slice(sample, sample + 1)) for name, grad in grads.items()}
-            _require_equal(sample, losses[sample], inside, *alone, look.rounding)
-            _require_own_chance(draws, of_one, here, look.rounding)
+            _require_equal(sample, losses[sample], inside, *by_itself, rounding)
+            _require_own_chance(draws, of_one, here, rounding)
     seen = places.finish()
-    return Learned(seen, different, look.rounding, draws=tuple(draws.places))
+    if like is not None and not is_same_way(seen, like.seen):
+        return _learned_places(loss_fn, run, params, batch, FEW_SAMPLES, None)
+    return Learned(seen, different, rounding, draws=tuple(draws.places), sizes=sizes)
 
 
 def _require_attributed(
@@ -178,63 +179,22 @@ def _require_own_chance(whole: Draws, alone: Draws, sample: Tensor, rounding: fl
         )
 
 
-def repeated(batch: tuple[Any, ...], different: int, size: int) -> tuple[Any, ...]:
-    """A batch of ``size`` samples out of the first ``different`` ones, in turn.
+def writes(batch: Any) -> list[int]:
+    """How often each tensor in ``batch`` has been written to."""
+    return [0 if values.is_inference() else values._version for values in tensors_in(batch)]
 
-    With some of them twice, no order that depends on the data is the order of the batch by chance.
+
+def require_unchanged(batch: Any, before: list[int] | None = None) -> None:
+    """RuntimeError where the loss has written to its data, which then differs at its next look.
+
+    ``before``: its `writes` before; none of a fresh copy.
     """
-
-    def repeat(values: Tensor) -> Tensor:
-        return values[torch.arange(size, device=values.device) % different]
-
-    repeated_batch: tuple[Any, ...] = map_tensors(repeat, batch)
-    return repeated_batch
-
-
-def size_that_divides_none(sizes: set[int], at_least: int) -> int:
-    """The first prime that divides none of ``sizes``: it is in an axis by the samples alone."""
-    for size in count(max(3, at_least)):
-        prime = all(size % n for n in range(2, math.isqrt(size) + 1))
-        if prime and all(other % size for other in sizes):
-            return size
-    raise AssertionError("there are more primes than sizes")
-
-
-def _require_unchanged(fresh: tuple[Any, ...]) -> None:
-    """RuntimeError where the loss has written to its data, which then differs at its next look."""
-    if any(values._version for values in tensors_in(fresh)):
+    now = writes(batch)
+    if now != (before or [0] * len(now)):
         raise RuntimeError(
             "batched: expected the loss to leave its data as it is but it changes a tensor of the "
             "batch in place; work on a copy, for example x = x.clone()."
         )
-
-
-class _Look(TorchFunctionMode):
-    """Notes the length of every axis that it sees, and the coarsest rounding of a result."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: set[int] = set()
-        self.rounding = 0.0
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: Any = None
-    ) -> Any:
-        result = func(*args, **(kwargs or {}))
-        replace_tensors((args, kwargs, result), self._note)
-        return result
-
-    def _note(self, values: Tensor) -> None:
-        self.sizes.update(values.shape)
-        if values.is_floating_point():
-            self.rounding = max(self.rounding, torch.finfo(values.dtype).eps)
-
-
-def _looked_at(loss_fn: Batched, params: Tensors, batch: tuple[Any, ...]) -> _Look:
-    look = _Look()
-    with torch.enable_grad(), look:  # the loss may have derivatives of its own
-        loss_fn(params, *batch)
-    return look
 
 
 def _require_equal(
