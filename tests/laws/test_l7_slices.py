@@ -20,6 +20,9 @@ from tests.laws.uses import SAMPLES, USES
 CUTS = {"_CPU_SLICE", "_DEVICE_SLICE", "_BLOCK", "_SAMPLES"}
 NO_CUTS = {
     "FEW_SAMPLES": "so many samples are looked at",
+    "BRIEFLY_ALONE": "so many of them in a brief look",
+    "_CLOSELY_AFTER": "batches of one shape: L7 for looks",
+    "_LARGEST": "weight of a sample in a look",
     "_TRIES": "guesses of a microbatch size",
     "_MANY_GRAPHS": "a warning",
     "DEFAULT_SHARE": "of memory, for microbatches: L6",
