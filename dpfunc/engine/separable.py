@@ -110,8 +110,8 @@ def compare_parts(
 def _require_same_again(program: Program, params: Tensors, replay: Replay, held: Held) -> None:
     """MixedSamplesError where the whole batch has other gradients now, twice the same ones.
 
-    It is no rounding then that parts differ, and no look now tells of the model as it was. Numbers
-    from a generator of its own differ each time.
+    It is no rounding then that parts differ, and no look now tells of the model as it was. A
+    generator of its own would give the model other numbers each time.
     """
     every, scale = torch.arange(program.size), 1 if held.times == 1.0 else program.size
     one, other = (

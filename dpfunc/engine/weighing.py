@@ -16,7 +16,7 @@ def weigh_gradients(output: Tensor, place: Place, weights: Tensor) -> Tensor:
     shape = [1] * output.dim()
     shape[place.axis] = -1
     factors = weights.repeat_interleave(place.times).to(output).view(shape)
-    result: Tensor = _Weighed.apply(output, factors)  # type: ignore[no-untyped-call]  # torch's
+    result: Tensor = _Weighed.apply(output, factors)  # type: ignore[no-untyped-call]  # torch does not annotate it
     return result
 
 

@@ -301,9 +301,10 @@ def test_other_operations_in_a_new_length_are_looked_at_closely():
         return turned.sum((1, 2)).square()
 
     loss, params = dp.batched(loss_fn), {"w": numbers(1, 4)}
-    take = lambda at, length: dp.factored_grad(loss)(  # noqa: E731
-        params, numbers(at, 60, length, 4), torch.arange(60)
-    )
+
+    def take(at, length):
+        return dp.factored_grad(loss)(params, numbers(at, 60, length, 4), torch.arange(60))
+
     for number in range(6):
         take(number, 3)
     for length in (9, 10):  # also after it has gone wrong

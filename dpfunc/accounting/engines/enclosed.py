@@ -16,13 +16,12 @@ from dpfunc.accounting.pairs.allocation.gaussian_allocation import GaussianAlloc
 from dpfunc.accounting.pairs.allocation.given_allocation import GivenAllocation
 from dpfunc.accounting.pairs.allocation.normal_ratio import NormalRatio
 from dpfunc.accounting.pairs.allocation.spread import AllocationList
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss
+from dpfunc.accounting.pairs.finite_loss import NOTHING_TOLD
 from dpfunc.accounting.pairs.mixture import GaussianMixture
 from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
 
 _FEW = 24  # steps: a series takes long for fewer, and lists are as exact
 _LITTLE = 0.35  # noise, likewise
-_NOTHING = FiniteLoss(((0.0, 1.0, 1.0),))
 
 
 class Enclosed(NamedTuple):
@@ -67,7 +66,7 @@ def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
         for one in listed:
             one.nodes(2, 0.0)
     except OutOfReachError:
-        return _NOTHING, GaussianMixture(pair.noise_multiplier, above=((1.0, 1.0),))
+        return NOTHING_TOLD, GaussianMixture(pair.noise_multiplier, above=((1.0, 1.0),))
     return listed[0], listed[1]
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss, finite_loss, gather
+from dpfunc.accounting.pairs.finite_loss import NOTHING_TOLD, FiniteLoss, finite_loss, gather
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, Cells, Pair
 from dpfunc.checks import require
 
@@ -18,7 +18,7 @@ def either(parts: Sequence[tuple[float, Pair]], *, rounding: float = 0.0) -> Pai
     release nothing; ``rounding`` bounds the relative error of the weights.
     """
     left = max(0.0, 1.0 - math.fsum(weight for weight, _ in parts))
-    whole = [*parts, (left, FiniteLoss(((0.0, 1.0, 1.0),)))] if left > 0 else list(parts)
+    whole = [*parts, (left, NOTHING_TOLD)] if left > 0 else list(parts)
     if rounding == 0 and all(isinstance(pair, FiniteLoss) for _, pair in whole):
         return finite_loss(
             (loss, weight * p, weight * r)

@@ -122,4 +122,5 @@ def response_against_noise(noise_probability: float, values: int, *, is_first: b
     return finite_loss([(-high, uniform, own), (-low, rest, (values - 1) * other)])
 
 
+NOTHING_TOLD = FiniteLoss(((0.0, 1.0, 1.0),))
 NOTHING_PRIVATE = FiniteLoss(((-math.inf, 0.0, 1.0), (math.inf, 1.0, 0.0)))

@@ -17,7 +17,12 @@ from functools import lru_cache
 
 from dpfunc.accounting.pairs.allocation.given_ratio import GivenRatio
 from dpfunc.accounting.pairs.allocation.spread import AllocationList
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss, finite_loss, of_outcomes
+from dpfunc.accounting.pairs.finite_loss import (
+    NOTHING_TOLD,
+    FiniteLoss,
+    finite_loss,
+    of_outcomes,
+)
 from dpfunc.accounting.pairs.privacy_loss import Array, Cells, Pair
 
 _MOST_LISTED = 400  # sequences of outcomes, but for their order
@@ -40,7 +45,7 @@ class GivenAllocation:
             exact = _swapped(every) if self.adds else every
             return exact, exact
         if self.steps > _MOST_STEPS:
-            return _NOTHING, self.unsampled()
+            return NOTHING_TOLD, self.unsampled()
         ratio = GivenRatio(of_outcomes(self.p, self.q))
         low, high = (
             AllocationList(ratio, self.steps, self.adds, is_above) for is_above in (False, True)
@@ -59,9 +64,6 @@ class GivenAllocation:
     def cells(self, nodes: Array) -> Cells:
         """Those of the pair that dominates."""
         return self.ends()[1].cells(nodes)
-
-
-_NOTHING = FiniteLoss(((0.0, 1.0, 1.0),))
 
 
 def _swapped(pair: FiniteLoss) -> FiniteLoss:
