@@ -256,6 +256,36 @@ MUTANTS = [
         "one_path::test_a_promise_at_epsilon_0_beside_another_release",
     ),
     Mutant(
+        "nodes for what hardly ever happens",
+        "accounting/pairs/mixture.py",
+        "            if weight > (share := tail / (4 * len(self.above))):\n"
+        "                reach_of_one = _far_out(share / weight)\n"
+        "                most = max(most, shift / self.noise_multiplier + reach_of_one)",
+        "            most = max(most, shift / self.noise_multiplier + reach)",
+        "widths::test_what_hardly_ever_happens_widens_nothing",
+    ),
+    Mutant(
+        "a large grid in the place of another tilt",
+        "accounting/engines/lattice/refining.py",
+        "finer = grid.tol if is_missed else finer",
+        "finer = finer",
+        "widths::test_a_poor_estimate_is_not_paid_for_with_points",
+    ),
+    Mutant(
+        "a series that does not go far enough out",
+        "accounting/engines/enclosed.py",
+        "return not is_in_doubt and pair.goes_beyond(_TAIL)",
+        "return not is_in_doubt",
+        "widths::test_random_allocations_with_little_noise",
+    ),
+    Mutant(
+        "two places of a sum counted once",
+        "accounting/pairs/allocation/spread.py",
+        "np.where(i == j, 1.0, 2.0)",
+        "np.where(i == j, 1.0, 1.0)",
+        "one_path::test_a_random_allocation_to_few_steps_by_simulation",
+    ),
+    Mutant(
         "no cap by the largest losses",
         "accounting/engines/choice.py",
         "cap = sum_of_largest(composition) if most <= delta else math.inf",

@@ -22,7 +22,12 @@ from dpfunc.accounting.engines.bounds import Bounds, Engine
 from dpfunc.accounting.engines.chernoff import epsilon_at_most, log_delta_at_most, moments
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.contour.line import Reach
-from dpfunc.accounting.engines.enclosed import by_series, enclosed
+from dpfunc.accounting.engines.enclosed import (
+    enclosed,
+    epsilon_by_series,
+    in_lists,
+    log_delta_by_series,
+)
 from dpfunc.accounting.engines.finite import law as finite
 from dpfunc.accounting.engines.finite.binomial import two_losses
 from dpfunc.accounting.engines.finite.enumeration import listed
@@ -52,6 +57,7 @@ _FIRST = tuple(Turn(engine) for engine in _EXACT)
 _LAST = (Turn("contour", contour.THOROUGH), Turn("renyi"))
 _MANY = 4
 _ROUGH = 0.01  # width
+_WIDE = 5e-4  # width at which a random allocation is worth another look, in lists
 FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
 
 
@@ -73,8 +79,22 @@ def turns(releases: int, tol: float, pairs: int = 1) -> tuple[Turn, ...]:
 def epsilon_of(composition: Composition, delta: float, tol: float, method: Method) -> Bounds:
     """Bounds of the epsilon of one composition."""
     if (ends := enclosed(composition)) is not None:
-        below, above = (epsilon_of(each, delta, tol, method) for each in ends)
-        return Bounds(min(below.lower, above.upper), above.upper, above.engine)
+        known = _between(*(epsilon_of(each, delta, tol, method) for each in ends))
+        if method in ("auto", "single release") and (
+            found := epsilon_by_series(composition, math.log(delta), (known.lower, known.upper))
+        ):
+            return Bounds(*found, "single release")
+        return known
+    served = _epsilon_of_served(composition, delta, tol, method)
+    if served.width > _WIDE and (ends := in_lists(composition)) is not None:
+        listed = _between(*(epsilon_of(each, delta, tol, method) for each in ends))
+        return _closer(served, listed)
+    return served
+
+
+def _epsilon_of_served(
+    composition: Composition, delta: float, tol: float, method: Method
+) -> Bounds:
     parted = apart(composition)
     least, most = infinite_mass(composition)
     if least > delta:
@@ -105,10 +125,21 @@ def epsilon_of(composition: Composition, delta: float, tol: float, method: Metho
 def log_delta_of(composition: Composition, epsilon: float, tol: float, method: Method) -> Bounds:
     """Bounds of the logarithm of the delta of one composition."""
     if (ends := enclosed(composition)) is not None:
-        if method in ("auto", "single release") and (found := by_series(composition, epsilon)):
+        if method in ("auto", "single release") and (
+            found := log_delta_by_series(composition, epsilon)
+        ):
             return Bounds(*found, "single release")
-        below, above = (log_delta_of(each, epsilon, tol, method) for each in ends)
-        return Bounds(min(below.lower, above.upper), above.upper, above.engine)
+        return _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
+    served = _log_delta_of_served(composition, epsilon, tol, method)
+    if _log_width(served) > _WIDE and (ends := in_lists(composition)) is not None:
+        listed = _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
+        return _closer(served, listed)
+    return served
+
+
+def _log_delta_of_served(
+    composition: Composition, epsilon: float, tol: float, method: Method
+) -> Bounds:
     parted = apart(composition)
     least, most = infinite_mass(composition)
     if not parted.rest or epsilon >= sum_of_largest(composition):
@@ -181,15 +212,9 @@ def _log_delta_of_rest(
 
     # A relative change of epsilon by tol is one of log delta by about as much, which is what the
     # lattice refines to. Where an engine that is sharper serves, delta itself is known to tol.
-    def distance(bounds: Bounds) -> float:
-        return 0.0 if bounds.lower == bounds.upper else bounds.upper - bounds.lower
-
-    def width(bounds: Bounds) -> float:
-        return distance(bounds) / max(1.0, -bounds.upper)
-
     nothing = Bounds(-math.inf, 0.0, "renyi")
     in_turn = _in_turn(composition, tol, method)
-    return _answer(in_turn, ask, width, lambda bounds: distance(bounds) <= tol, nothing)
+    return _answer(in_turn, ask, _log_width, lambda bounds: _distance(bounds) <= tol, nothing)
 
 
 def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:
@@ -226,6 +251,26 @@ def _answer(
         if is_enough(bounds) or turn.engine in _EXACT:
             break
     return bounds
+
+
+def _between(below: Bounds, above: Bounds) -> Bounds:
+    """What holds of a composition that dominates one and is dominated by the other."""
+    return Bounds(min(below.lower, above.upper), above.upper, above.engine)
+
+
+def _closer(one: Bounds, other: Bounds) -> Bounds:
+    """What both say together; the engine is that of the upper end."""
+    upper = min((one, other), key=lambda bounds: bounds.upper)
+    return Bounds(min(max(one.lower, other.lower), upper.upper), upper.upper, upper.engine)
+
+
+def _distance(bounds: Bounds) -> float:
+    return 0.0 if bounds.lower == bounds.upper else bounds.upper - bounds.lower
+
+
+def _log_width(bounds: Bounds) -> float:
+    """Of a logarithm, relative to its size where that is above 1."""
+    return _distance(bounds) / max(1.0, -bounds.upper)
 
 
 def _or_nothing(

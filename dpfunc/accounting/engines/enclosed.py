@@ -7,7 +7,9 @@ Where noise is too little even for lists, one release without sampling dominates
 over the steps, and delta is convex in P.
 """
 
-from functools import lru_cache
+import math
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from dpfunc.accounting.domination.composition import Composition
@@ -22,6 +24,7 @@ from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
 
 _FEW = 24  # steps: a series takes long for fewer, and lists are as exact
 _LITTLE = 0.35  # noise, likewise
+_TAIL = 1e-12  # of a release: what is beyond is not worth a longer series
 
 
 class Enclosed(NamedTuple):
@@ -33,7 +36,21 @@ class Enclosed(NamedTuple):
 
 def enclosed(composition: Composition) -> Enclosed | None:
     """What encloses the composition; None where engines serve all of it."""
-    ends = [_ends(pair) for pair, _ in composition]
+    return _enclosed(composition, [_ends(pair) for pair, _ in composition])
+
+
+def in_lists(composition: Composition) -> Enclosed | None:
+    """The same where engines do serve it, but not well; None where it has no random allocation.
+
+    A series knows a tail of 1e-12 and less hardly at all.
+    """
+    ends = [_listed(p) if isinstance(p, GaussianAllocation) else None for p, _ in composition]
+    return _enclosed(composition, ends)
+
+
+def _enclosed(
+    composition: Composition, ends: Sequence[tuple[Pair, Pair] | None]
+) -> Enclosed | None:
     if all(end is None for end in ends):
         return None
     below = [(end[0] if end else p, n) for end, (p, n) in zip(ends, composition, strict=True)]
@@ -41,18 +58,36 @@ def enclosed(composition: Composition) -> Enclosed | None:
     return Enclosed(_joined(below), _joined(above))
 
 
-def by_series(composition: Composition, epsilon: float) -> tuple[float, float] | None:
+def log_delta_by_series(composition: Composition, epsilon: float) -> tuple[float, float] | None:
     """Bounds of ``log delta`` of one allocation whose series is short there; None for others.
 
     They are a rounding error apart, which two lists never are.
     """
+    pair = _alone(composition)
+    if pair is None or not pair.is_quick(epsilon):
+        return None
+    with suppress(OutOfReachError):
+        return single.log_delta_interval(pair, epsilon)
+    return None
+
+
+def epsilon_by_series(
+    composition: Composition, log_delta: float, between: tuple[float, float]
+) -> tuple[float, float] | None:
+    """The same for epsilon, which is known to lie between two values."""
+    pair = _alone(composition)
+    if pair is None or not between[1] < math.inf or not all(map(pair.is_quick, between)):
+        return None
+    with suppress(OutOfReachError):
+        return single.epsilon_interval(pair, log_delta, between)
+    return None
+
+
+def _alone(composition: Composition) -> GaussianAllocation | None:
+    """The allocation, where the composition is one and no more."""
     pair, times = composition[0]
-    if len(composition) != 1 or times != 1 or not isinstance(pair, GaussianAllocation):
-        return None
-    try:
-        return single.log_delta_interval(pair, epsilon) if pair.is_quick(epsilon) else None
-    except OutOfReachError:
-        return None
+    is_alone = len(composition) == 1 and times == 1
+    return pair if is_alone and isinstance(pair, GaussianAllocation) else None
 
 
 def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
@@ -60,6 +95,10 @@ def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
         return pair.ends()
     if not isinstance(pair, GaussianAllocation) or _is_served(pair):
         return None
+    return _listed(pair)
+
+
+def _listed(pair: GaussianAllocation) -> tuple[Pair, Pair]:
     ratio = NormalRatio(pair.noise_multiplier)
     listed = [AllocationList(ratio, pair.steps, pair.adds, is_above) for is_above in (False, True)]
     try:
@@ -70,16 +109,10 @@ def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
     return listed[0], listed[1]
 
 
-@lru_cache(maxsize=64)
 def _is_served(pair: GaussianAllocation) -> bool:
-    """Whether the series of the pair is within reach, and quick."""
-    if pair.steps <= _FEW or pair.noise_multiplier < _LITTLE:
-        return False
-    try:
-        pair.nodes(2, 1e-9)
-    except OutOfReachError:
-        return False
-    return True
+    """Whether the series of the pair goes far enough out, and is quick."""
+    is_in_doubt = pair.steps <= _FEW or pair.noise_multiplier < _LITTLE
+    return not is_in_doubt and pair.goes_beyond(_TAIL)
 
 
 def _joined(released: list[tuple[Pair, int]]) -> Composition:

@@ -70,8 +70,9 @@ class Either:
     rounding: float
 
     def nodes(self, count: int, tail: float) -> Array:
-        """Those of all the parts."""
-        each = [pair.nodes(max(2, count // len(self.parts)), tail) for _, pair in self.parts]
+        """Those of all the parts that have more than the tail."""
+        count, tail = max(2, count // len(self.parts)), tail / len(self.parts)
+        each = [pair.nodes(count, tail / w) for w, pair in self.parts if w > tail]
         return np.unique(np.concatenate(each))
 
     def cells(self, nodes: Array) -> Cells:
@@ -97,7 +98,7 @@ class Sampled:
 
     def nodes(self, count: int, tail: float) -> Array:
         """The losses that those of the sampled pair become."""
-        base = self.pair.nodes(count, tail)
+        base = self.pair.nodes(count, tail if self.adds else min(1.0, tail / self.rate))
         losses = -_log_mix(-base, self.rate) if self.adds else _log_mix(base, self.rate)
         return np.unique(losses)
 

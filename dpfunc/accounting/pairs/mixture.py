@@ -134,11 +134,18 @@ class GaussianMixture:
         return np.asarray(sum(moved, left * ndtr(y)))
 
     def nodes(self, count: int, tail: float) -> Array:
-        """Losses at equal distances of y: close where the loss is small, far apart where large."""
-        reach = -float(ndtri(max(tail, 1e-300) / 4)) + 0.5
-        most = max((s for s, _ in self.above), default=0.0) / self.noise_multiplier
-        losses = self.loss(np.linspace(-reach, most + reach, count))
-        return np.unique(losses)
+        """Losses at equal distances of y: close where the loss is small, far apart where large.
+
+        P has about ``tail`` beyond the last, so that components of less weight get no nodes: their
+        losses may be so large that no tilt would fit them and all others.
+        """
+        tail = max(tail, 1e-300)
+        reach, most = _far_out(tail / 4), 0.0
+        for shift, weight in self.above:
+            if weight > (share := tail / (4 * len(self.above))):
+                reach_of_one = _far_out(share / weight)
+                most = max(most, shift / self.noise_multiplier + reach_of_one)
+        return np.unique(self.loss(np.linspace(-reach, max(reach, most), count)))
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss is that of a node."""
@@ -179,6 +186,11 @@ class GaussianMixture:
             mass += here
             error += here * ULP * (8 + 2 * far * (far + centre))
         return mass, error
+
+
+def _far_out(tail: float) -> float:
+    """A place that a standard normal number exceeds with less than this probability."""
+    return -float(ndtri(tail)) + 0.5
 
 
 def normal_mass(ends: Array) -> Array:

@@ -52,13 +52,20 @@ def _above(pair: Pair, epsilon: float) -> tuple[float, float, float, float, floa
     return float(p[-1]), float(r[-1]), float(p_error[-1]), float(r_error[-1]), shift
 
 
-def epsilon_interval(pair: Pair, log_delta: float) -> tuple[float, float]:
-    """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``."""
-    if log_delta_interval(pair, 0.0)[1] <= log_delta:
+def epsilon_interval(
+    pair: Pair, log_delta: float, known: tuple[float, float] = (0.0, 1.0)
+) -> tuple[float, float]:
+    """Bounds of the smallest epsilon >= 0 with ``log delta <= log_delta``.
+
+    ``known``: about where it is.
+    """
+    low, high = known
+    if log_delta_interval(pair, low)[1] <= log_delta:
+        low = 0.0
+    if low == 0 and log_delta_interval(pair, 0.0)[1] <= log_delta:
         return 0.0, 0.0
-    high = 1.0
     while log_delta_interval(pair, high)[1] > log_delta:
-        high *= 2
+        high = 2 * max(high, 0.5)
         if high > 1e300:
             return 0.0, math.inf
 
@@ -66,9 +73,9 @@ def epsilon_interval(pair: Pair, log_delta: float) -> tuple[float, float]:
         lower, upper = log_delta_interval(pair, epsilon)
         return max(lower, -1e9) / 2 + max(upper, -1e9) / 2 - log_delta
 
-    found = 0.0
-    if excess(0.0) > 0 >= excess(high):
-        found = float(scipy.optimize.brentq(excess, 0.0, high, xtol=1e-15, rtol=1e-15))
+    found = low
+    if excess(low) > 0:
+        found = float(scipy.optimize.brentq(excess, low, high, xtol=1e-15, rtol=1e-15))
     lower = upper = found
     push = 1e-15 * (found + 1e-3)
     while log_delta_interval(pair, upper)[1] > log_delta:

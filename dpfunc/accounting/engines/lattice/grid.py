@@ -43,6 +43,7 @@ class Grid(NamedTuple):
     tail: float
     middle: float  # of the window
     epsilon: float  # about where the answer lies
+    log_delta: float  # the same; what is far below does not count
     bulk: float  # losses up to this in every release are no loss that an answer sees, most likely
     anchors: tuple[Anchor, ...]  # of every pair
 
@@ -120,7 +121,7 @@ def plan(
         raise OutOfReachError  # two places of the lattice would be one float
     about = max(last.epsilon, 0.0)
     bulk = floor / runs if floor > _LEAST_BULK * step * runs else -math.inf
-    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, bulk, anchors)
+    return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, smallest, bulk, anchors)
 
 
 def _of_one_release(parts: Sequence[Part], log_delta: float) -> float:

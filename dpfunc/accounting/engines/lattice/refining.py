@@ -45,6 +45,9 @@ _MOST_SHARED = 2**20  # points of the grid of all others
 _MOST_ROUNDING = 0.3  # of tol: more, and transforms are sharpened
 _LIKE_SHIFT = 1.5  # times the width that rounding of losses alone makes: not worth a finer grid
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window of cells that are not sharp
+_MISSED = 0.5  # by how much log delta falls from the epsilon a grid was made for to the answer
+_USUAL_LOG_DELTAS = (-25.0, -10.0)
+_FAR_MISSED = 15.0  # by how much the log delta a grid was made for is below the answer
 
 
 class _Laws(NamedTuple):
@@ -68,8 +71,8 @@ class _Question(Protocol):
     def grid(self, once: Composition, tol: float, known: float) -> Grid:
         """A grid for the question, if the answer is about ``known`` (NaN: nothing is known)."""
 
-    def about(self, once: Composition) -> float:
-        """An estimate of the answer; NaN where there is none."""
+    def guesses(self, once: Composition) -> Sequence[float]:
+        """What the answer may be about, likeliest first; NaN: nothing is known of it."""
 
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
         """One end of the answers, and about how far rounding moved it, in units of tol."""
@@ -79,6 +82,9 @@ class _Question(Protocol):
 
     def moved(self, shift: float, upper: Array, c: float) -> float:
         """How far apart they are, about, if every loss of the composition is off by ``shift``."""
+
+    def is_missed(self, grid: Grid, upper: Array) -> bool:
+        """Whether the grid was made for another answer, and one can be made for this."""
 
 
 class _Epsilon(NamedTuple):
@@ -97,11 +103,11 @@ class _Epsilon(NamedTuple):
             known = math.nan
         return plan(once, tol, log_delta=self.log_delta, epsilon=known, **span)
 
-    def about(self, once: Composition) -> float:
+    def guesses(self, once: Composition) -> Sequence[float]:
         if len(self.times) > 1:
-            return math.nan
+            return (math.nan,)
         found = about_epsilon(tuple((p, n * self.times[0]) for p, n in once), self.log_delta)
-        return found if 0 < found < math.inf else math.nan
+        return (found if 0 < found < math.inf else math.nan, math.nan)
 
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:
         guesses = np.minimum(known, law.grid.epsilon)[[0, -1]]
@@ -122,6 +128,11 @@ class _Epsilon(NamedTuple):
         least = float(upper.min())
         return self.times[-1] * shift / least if 0 < least < math.inf else 0.0
 
+    def is_missed(self, grid: Grid, upper: Array) -> bool:
+        if len(self.times) > 1 or not 0 < upper[0] < math.inf:
+            return False
+        return grid.c * abs(float(upper[0]) - grid.epsilon) > _MISSED
+
 
 class _LogDelta(NamedTuple):
     """The logarithm of delta at an epsilon, after the composition once over."""
@@ -140,8 +151,9 @@ class _LogDelta(NamedTuple):
         log_delta = known if -600 < known < 0 else math.nan
         return plan(once, tol, epsilon=self.epsilon, log_delta=log_delta)
 
-    def about(self, once: Composition) -> float:  # noqa: ARG002  # `_Question` has it
-        return math.nan
+    def guesses(self, once: Composition) -> Sequence[float]:  # noqa: ARG002  # `_Question` has it
+        """Unknown; or a usual one, for which losses of no weight next to it may be too large."""
+        return (math.nan, *_USUAL_LOG_DELTAS)
 
     def read(self, law: Spectrum, side: Side, known: Array) -> tuple[Array, float]:  # noqa: ARG002
         found, by_rounding = log_delta_at(law, self.epsilon, side)
@@ -155,6 +167,9 @@ class _LogDelta(NamedTuple):
 
     def moved(self, shift: float, upper: Array, c: float) -> float:
         return c * shift / max(1.0, -float(upper[0]))
+
+    def is_missed(self, grid: Grid, upper: Array) -> bool:
+        return float(upper[0]) < 0 and float(upper[0]) - grid.log_delta > _FAR_MISSED
 
 
 def log_delta_interval(composition: Composition, epsilon: float, tol: float) -> Interval:
@@ -206,17 +221,18 @@ def _fine_enough(
     Transforms by FFT alone are quick; where their rounding shows they are sharpened.
     """
     is_rough = any(isinstance(pair, GaussianAllocation) for pair, _ in once)
-    about = () if is_rough else (question.about(once), math.nan)
-    grid = _planned(once, question, tol / 4, *about)  # few come out wider
+    guesses = () if is_rough else question.guesses(once)
+    grid = _planned(once, question, tol / 4, *guesses)  # few come out wider
     grid = grid or question.grid(once, tol, math.nan)
     if grid.points > most_points:
         raise OutOfReachError
-    sharp, (lower, upper), excess = is_rough, question.widest, math.inf
+    sharp, (lower, upper), excess = is_rough, question.widest, math.nan
     for turn in range(4):
         cut = partial(spectrum, once, grid, fewest=question.times[0], most=question.times[-1])
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
-        if not sharp and by_rounding > _MOST_ROUNDING * tol:
+        is_missed = question.is_missed(grid, most)
+        if not (sharp or is_missed) and by_rounding > _MOST_ROUNDING * tol:
             sharp, above = True, cut(upper_atoms, sharp=True)
             most, _ = question.read(above, ABOVE, upper)
         if is_rough and turn < 2 and _outside_window(above) > _MOST_OUTSIDE:
@@ -227,14 +243,16 @@ def _fine_enough(
         least, _ = question.read(below, BELOW, most)
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
         before, excess = excess, float(question.widths(lower, upper).max()) / tol
-        is_stuck = excess > 0.8 * before  # some losses lie on no lattice
+        is_stuck = excess >= 0.8 * before  # some losses lie on no lattice
         shift = above.shift + below.shift  # no grid mends what losses themselves are off by
         enough = max(1.0, _LIKE_SHIFT * question.moved(shift, upper, grid.c) / tol)
         if excess <= enough or is_stuck or is_rough or grid.points >= 0.9 * most_points:
             break
-        # The number of points grows with the root of 1 / tol.
+        # The number of points grows with the root of 1 / tol. A grid for another answer is wide
+        # because of its tilt: it says nothing about the points that are needed.
         finer = grid.tol / 2 * enough / excess
         finer = max(finer, grid.tol * (grid.points / most_points) ** 2)
+        finer = grid.tol if is_missed else finer
         finer_grid = _planned(once, question, finer, float(upper[0]), math.nan)
         if finer_grid is None:
             break

@@ -33,6 +33,7 @@ _LEAST_TAIL = 1e-14  # the errors of cells are larger
 _COARSE = 400  # cells that show where the density is
 _SPARSE = 1e-9  # of the largest density: nodes are no farther apart than there
 _SHORT = 20_000  # terms of a series: half a second
+_SHORT_ALONE = 60_000  # where only a few places are asked for
 _MOST_NODES = 4000  # finer cells have errors that no longer matter less
 
 
@@ -91,7 +92,14 @@ class GaussianAllocation:
     def is_quick(self, epsilon: float) -> bool:
         """Whether a short series serves delta at ``epsilon``."""
         largest = math.exp(min(1e-6 - epsilon if self.adds else epsilon + 1e-6, 600.0))
-        return is_short(self.noise_multiplier, self.steps, _reach(largest), _SHORT)
+        return self._is_served(largest, _SHORT_ALONE)
+
+    def goes_beyond(self, tail: float) -> bool:
+        """Whether a short series leaves no more than about that much out, beyond its end."""
+        return self._is_served(_BEYOND * self._end(tail), _SHORT)
+
+    def _is_served(self, largest: float, most_terms: int) -> bool:
+        return is_short(self.noise_multiplier, self.steps, _reach(largest), most_terms)
 
     def _series(self, largest: float) -> Series:
         """The table that serves up to there, and a little on: the next question is near."""
@@ -106,14 +114,18 @@ class GaussianAllocation:
         log_moment = self.steps * log_transform(s / self.steps, self.noise_multiplier)
         return float(max(((math.log(tail) - log_moment) / s).max(), 1e-300))
 
-    def _most(self, tail: float) -> float:
+    def _end(self, tail: float) -> float:
         """An x above which about so much lies, by one large term among usual ones."""
         z, several = -float(ndtri(tail / 4)), -float(ndtri(tail / 4 / self.steps))
         sigma = self.noise_multiplier
         own = math.exp(min(600.0, z / sigma + 0.5 / sigma**2)) / self.steps
         others = math.exp(min(600.0, several / sigma - 0.5 / sigma**2)) / self.steps
         spread = math.sqrt(math.expm1(min(sigma**-2, 4.0)) / self.steps)
-        most = 1 + max(own, others) + z * spread
+        return 1 + max(own, others) + z * spread
+
+    def _most(self, tail: float) -> float:
+        """The same, or the largest x that a series serves."""
+        most = self._end(tail)
         while most > _LEAST_REACH:
             try:
                 self._series(_BEYOND * most)

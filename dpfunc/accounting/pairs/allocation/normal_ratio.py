@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from dpfunc.accounting.pairs.allocation.ratio import Ratio, centres, split
+from dpfunc.accounting.pairs.finite_loss import gather
 from dpfunc.accounting.pairs.mixture import normal_mass
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
@@ -16,6 +17,8 @@ _POINTS = 1500  # of sums on the way
 _LISTED = 12_000  # of the last sum
 _FAR = 10.0  # standard deviations of log X at which the points end
 _NEAR = 6.5  # and up to which they are close
+_SPARSE = 1e-9  # of the largest density: places are no farther apart than there
+_EVERY = 7
 _LEAST_NOISE = 0.06  # ratios overflow below
 
 
@@ -36,17 +39,34 @@ class NormalRatio:
             return Ratio(centres(plain, sized, places), plain, 0.0, 1)
         return Ratio(*split(plain[:-1], sized[:-1], places), float(sized[-1]), 1)
 
-    def places(self, _values: Array, _mass: Array, is_last: bool) -> Array:
-        """Where a sum is cut."""
-        return self._of(self._deviations(_LISTED if is_last else _POINTS))
+    def places(self, values: Array, mass: Array, is_last: bool) -> Array:
+        """Where a sum is cut: half of the places at distances like the cube root of the density.
+
+        A cell moves its mass by the square of its width: so each of them costs as much. The others
+        are where those of one release are, as what composes is the tail.
+        """
+        count = (_LISTED if is_last else _POINTS) // 2
+        values, mass = values[::_EVERY], mass[::_EVERY]  # enough to see the density
+        coarse = self._of(self._deviations(count))
+        cell = np.searchsorted(coarse, values, side="right")
+        held = gather(cell, mass + mass * values, len(coarse) + 1)  # of Q and P
+        logs = np.log(coarse)
+        density = held[1:-1] / np.diff(logs)
+        rise = np.maximum(density / density.max(), _SPARSE) ** (1 / 3) * np.diff(logs)
+        risen = np.concatenate([[0.0], np.cumsum(rise)])
+        dense = np.interp(np.linspace(0.0, risen[-1], count)[1:-1], risen, logs)
+        return np.unique(np.concatenate([np.exp(dense), coarse]))
 
     def _of(self, z: Array) -> Array:
         sigma = self.noise_multiplier
         return np.asarray(np.exp(z / sigma - 0.5 / sigma**2))
 
     def _deviations(self, count: int) -> Array:
-        """Standard deviations of log X: close around the bulk under Q and under P, few beyond."""
+        """Standard deviations of log X: close around the bulk under Q and under P, few beyond.
+
+        The ends are the same for every count: no sum is above the last place.
+        """
         mu = 1 / self.noise_multiplier
-        outer = np.linspace(0, _FAR - _NEAR, count // 20, endpoint=False)
+        outer = np.linspace(0, _FAR - _NEAR, max(1, count // 20), endpoint=False)
         inner = np.linspace(-_NEAR, mu + _NEAR, count - 2 * len(outer))
         return np.concatenate([outer - _FAR, inner, mu + _FAR - outer[::-1]])

@@ -99,7 +99,12 @@ def _sum(
     What is beyond the last place is so in each term, and no more is in their mean.
     """
     terms = one.terms + other.terms
-    means = np.add.outer(one.x * (one.terms / terms), other.x * (other.terms / terms)).ravel()
-    plain = np.multiply.outer(one.mass, other.mass).ravel()
+    if one is other:  # each two places once
+        i, j = np.triu_indices(len(one.x))
+        means = one.x[i] * (one.terms / terms) + one.x[j] * (one.terms / terms)
+        plain = one.mass[i] * one.mass[j] * np.where(i == j, 1.0, 2.0)
+    else:
+        means = np.add.outer(one.x * (one.terms / terms), other.x * (other.terms / terms)).ravel()
+        plain = np.multiply.outer(one.mass, other.mass).ravel()
     places = of_one.places(means, plain, is_last)
     return Ratio(*cut(means, plain, places, is_above), one.beyond, terms)
