@@ -279,6 +279,13 @@ MUTANTS = [
         "widths::test_random_allocations_with_little_noise",
     ),
     Mutant(
+        "the affinity of the other order",
+        "accounting/engines/affinity.py",
+        "np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])",
+        "np.multiply.outer(_TRIED, p[both]) + np.multiply.outer(1 - _TRIED, q[both])",
+        "affinity::test_never_above_the_truth",
+    ),
+    Mutant(
         "two places of a sum counted once",
         "accounting/pairs/allocation/spread.py",
         "np.where(i == j, 1.0, 2.0)",

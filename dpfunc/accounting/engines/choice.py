@@ -17,6 +17,7 @@ from collections.abc import Callable
 from typing import Literal, NamedTuple
 
 from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.engines.affinity import log_delta_at_least
 from dpfunc.accounting.engines.apart import apart, infinite_mass
 from dpfunc.accounting.engines.bounds import Bounds, Engine
 from dpfunc.accounting.engines.chernoff import epsilon_at_most, log_delta_at_most, moments
@@ -213,6 +214,10 @@ def _log_delta_of_rest(
     # A relative change of epsilon by tol is one of log delta by about as much, which is what the
     # lattice refines to. Where an engine that is sharper serves, delta itself is known to tol.
     nothing = Bounds(-math.inf, 0.0, "renyi")
+    if method == "auto" and sum(times for _, times in composition) > 1:
+        nothing = Bounds(log_delta_at_least(composition, epsilon), 0.0, "renyi")
+        if _distance(nothing) <= tol:
+            return nothing
     in_turn = _in_turn(composition, tol, method)
     return _answer(in_turn, ask, _log_width, lambda bounds: _distance(bounds) <= tol, nothing)
 

@@ -46,6 +46,8 @@ _MOST_ROUNDING = 0.3  # of tol: more, and transforms are sharpened
 _LIKE_SHIFT = 1.5  # times the width that rounding of losses alone makes: not worth a finer grid
 _MOST_OUTSIDE = 1e-9  # of tilted probability, outside the window of cells that are not sharp
 _MISSED = 0.5  # by how much log delta falls from the epsilon a grid was made for to the answer
+_LOG_NO_DELTA = -60.0  # below this nobody needs to know it better
+_MOST_FOR_NOTHING = 2**18  # points
 _USUAL_LOG_DELTAS = (-25.0, -10.0)
 _FAR_MISSED = 15.0  # by how much the log delta a grid was made for is below the answer
 
@@ -82,6 +84,9 @@ class _Question(Protocol):
 
     def moved(self, shift: float, upper: Array, c: float) -> float:
         """How far apart they are, about, if every loss of the composition is off by ``shift``."""
+
+    def points(self, upper: Array, most: int) -> int:
+        """How many of the most points the answer is worth."""
 
     def is_missed(self, grid: Grid, upper: Array) -> bool:
         """Whether the grid was made for another answer, and one can be made for this."""
@@ -128,6 +133,9 @@ class _Epsilon(NamedTuple):
         least = float(upper.min())
         return self.times[-1] * shift / least if 0 < least < math.inf else 0.0
 
+    def points(self, upper: Array, most: int) -> int:  # noqa: ARG002  # `_Question` has it
+        return most
+
     def is_missed(self, grid: Grid, upper: Array) -> bool:
         if len(self.times) > 1 or not 0 < upper[0] < math.inf:
             return False
@@ -167,6 +175,9 @@ class _LogDelta(NamedTuple):
 
     def moved(self, shift: float, upper: Array, c: float) -> float:
         return c * shift / max(1.0, -float(upper[0]))
+
+    def points(self, upper: Array, most: int) -> int:
+        return most if float(upper[0]) > _LOG_NO_DELTA else min(most, _MOST_FOR_NOTHING)
 
     def is_missed(self, grid: Grid, upper: Array) -> bool:
         return float(upper[0]) < 0 and float(upper[0]) - grid.log_delta > _FAR_MISSED
@@ -246,12 +257,13 @@ def _fine_enough(
         is_stuck = excess >= 0.8 * before  # some losses lie on no lattice
         shift = above.shift + below.shift  # no grid mends what losses themselves are off by
         enough = max(1.0, _LIKE_SHIFT * question.moved(shift, upper, grid.c) / tol)
-        if excess <= enough or is_stuck or is_rough or grid.points >= 0.9 * most_points:
+        most_worth = question.points(upper, most_points)
+        if excess <= enough or is_stuck or is_rough or grid.points >= 0.9 * most_worth:
             break
         # The number of points grows with the root of 1 / tol. A grid for another answer is wide
         # because of its tilt: it says nothing about the points that are needed.
         finer = grid.tol / 2 * enough / excess
-        finer = max(finer, grid.tol * (grid.points / most_points) ** 2)
+        finer = max(finer, grid.tol * (grid.points / most_worth) ** 2)
         finer = grid.tol if is_missed else finer
         finer_grid = _planned(once, question, finer, float(upper[0]), math.nan)
         if finer_grid is None:

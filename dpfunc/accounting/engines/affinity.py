@@ -1,0 +1,41 @@
+"""What P and Q have in common, in a composition: a lower bound of a delta near 1.
+
+``1 - delta(epsilon) = sum of min(p, exp(epsilon) q)``, and ``min(a, b) <= a**(1-s) b**s`` for s
+between 0 and 1. So
+
+    delta(epsilon) >= 1 - exp(s epsilon) A(s),   A(s) = sum of p**(1-s) q**s
+
+where A of independent releases is the product of theirs (A(1/2) is the Bhattacharyya coefficient;
+Nielsen 2014, arXiv:1401.4788, has the bound for a test's error). In a cell with masses P and Q the
+sum is at most ``P**(1-s) Q**s`` (Hoelder), so that few cells do.
+"""
+
+import math
+
+import numpy as np
+from scipy.special import logsumexp
+
+from dpfunc.accounting.domination.composition import Composition
+from dpfunc.accounting.pairs.privacy_loss import ULP
+
+_NODES = 400
+_TAIL = 1e-12
+_FROM_ENDS = np.geomspace(1e-4, 0.5, 24)
+_TRIED = np.concatenate([_FROM_ENDS, 1 - _FROM_ENDS])  # values of s
+_SLACK = 64 * ULP  # per release: of exponents, and a sum of positive terms
+
+
+def log_delta_at_least(composition: Composition, epsilon: float) -> float:
+    """A bound of ``log delta`` at ``epsilon >= 0``; minus infinity where it proves nothing."""
+    exponent = _TRIED * epsilon * (1 + 4 * ULP)
+    for pair, times in composition:
+        nodes = pair.nodes(_NODES, _TAIL)
+        cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
+        with np.errstate(divide="ignore"):
+            p, q = np.log(cells.p + cells.p_error), np.log(cells.r + cells.r_error)
+        both = (p > -math.inf) & (q > -math.inf)
+        in_common = np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])
+        size = np.abs(p[both]).max(initial=1.0) + np.abs(q[both]).max(initial=1.0) + len(cells.p)
+        exponent = exponent + times * (logsumexp(in_common, axis=1) + _SLACK * size)
+    left = float(exponent.min())
+    return math.log(-math.expm1(left)) * (1 + 8 * ULP) - 8 * ULP if left < 0 else -math.inf
