@@ -73,3 +73,13 @@ def test_random_allocations_with_little_noise(epochs, sigma, relation):
     event = RandomAllocation(1, 100, Gaussian(sigma)) * epochs
     lower, upper = epsilon_bounds(event, delta=1e-5, relation=relation)
     assert 0 < lower <= upper <= lower * 1.001
+
+
+def test_random_allocations_at_a_tiny_delta():
+    """A series knows little of a tail of 1e-12, lists do."""
+    event = RandomAllocation(1, 200, Gaussian(1.3)) * 3
+    lower, upper = epsilon_bounds(event, delta=3e-10)
+    assert 0 < lower <= upper <= lower * 1.003
+    least, most = delta_bounds(event, epsilon=upper)
+    assert least <= 3e-10
+    assert least > 0.97 * most

@@ -114,7 +114,7 @@ def plan(
     step = max(coarsest, fitted(pair, pair.nodes(_COARSE, tail), step))
     if step * c > _MOST_FALL:
         raise OutOfReachError
-    points = fft.next_fast_len(math.ceil((high - low) / step) + 16, real=True)
+    points = fft.next_fast_len(math.ceil(max(high - low, 0.0) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
     anchors = tuple(anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
     if step < _LEAST_APART * ULP * max(largest, *(abs(offset) for _, offset in anchors)):

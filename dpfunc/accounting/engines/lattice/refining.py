@@ -237,12 +237,12 @@ def _fine_enough(
     grid = grid or question.grid(once, tol, math.nan)
     if grid.points > most_points:
         raise OutOfReachError
-    sharp, (lower, upper), excess = is_rough, question.widest, math.nan
+    sharp, (lower, upper), to_beat = is_rough, question.widest, math.nan
     for turn in range(4):
         cut = partial(spectrum, once, grid, fewest=question.times[0], most=question.times[-1])
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
-        is_missed = question.is_missed(grid, most)
+        is_missed = turn == 0 and question.is_missed(grid, most)
         if not (sharp or is_missed) and by_rounding > _MOST_ROUNDING * tol:
             sharp, above = True, cut(upper_atoms, sharp=True)
             most, _ = question.read(above, ABOVE, upper)
@@ -253,18 +253,18 @@ def _fine_enough(
         below = cut(lower_atoms, sharp=sharp)
         least, _ = question.read(below, BELOW, most)
         lower, upper = np.maximum(lower, least), np.minimum(upper, most)
-        before, excess = excess, float(question.widths(lower, upper).max()) / tol
-        is_stuck = excess >= 0.8 * before  # some losses lie on no lattice
+        excess = float(question.widths(lower, upper).max()) / tol
+        is_stuck = excess >= 0.8 * to_beat  # some losses lie on no lattice
         shift = above.shift + below.shift  # no grid mends what losses themselves are off by
         enough = max(1.0, _LIKE_SHIFT * question.moved(shift, upper, grid.c) / tol)
         most_worth = question.points(upper, most_points)
         if excess <= enough or is_stuck or is_rough or grid.points >= 0.9 * most_worth:
             break
-        # The number of points grows with the root of 1 / tol. A grid for another answer is wide
-        # because of its tilt: it says nothing about the points that are needed.
-        finer = grid.tol / 2 * enough / excess
-        finer = max(finer, grid.tol * (grid.points / most_worth) ** 2)
-        finer = grid.tol if is_missed else finer
+        if is_missed:  # wide because of its tilt: it says nothing about the points that are needed
+            finer = grid.tol
+        else:  # the number of points grows with the root of 1 / tol
+            finer = grid.tol / 2 * enough / excess
+            finer, to_beat = max(finer, grid.tol * (grid.points / most_worth) ** 2), excess
         finer_grid = _planned(once, question, finer, float(upper[0]), math.nan)
         if finer_grid is None:
             break

@@ -32,7 +32,7 @@ _BEYOND = 1.2  # the lattice asks for a node or two beyond the largest
 _LEAST_TAIL = 1e-14  # the errors of cells are larger
 _COARSE = 400  # cells that show where the density is
 _SPARSE = 1e-9  # of the largest density: nodes are no farther apart than there
-_SHORT = 20_000  # terms of a series: half a second
+_SHORT = 32_000  # terms of a series: a second
 _SHORT_ALONE = 60_000  # where only a few places are asked for
 _MOST_NODES = 4000  # finer cells have errors that no longer matter less
 
