@@ -274,7 +274,7 @@ MUTANTS = [
     Mutant(
         "a series that does not go far enough out",
         "accounting/engines/choice.py",
-        "if served.width > _WIDE",
+        "if served.width > max(_WIDE, 2 * tol)",
         "if served.width > math.inf",
         "widths::test_random_allocations_at_a_tiny_delta",
     ),
@@ -284,6 +284,13 @@ MUTANTS = [
         "np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])",
         "np.multiply.outer(_TRIED, p[both]) + np.multiply.outer(1 - _TRIED, q[both])",
         "affinity::test_never_above_the_truth",
+    ),
+    Mutant(
+        "outcomes above the largest loss where it is flat",
+        "accounting/pairs/mixture.py",
+        "y[nodes >= self._largest() - rounding] = math.inf",
+        "y[nodes >= math.inf] = math.inf",
+        "mixture::test_cells_hold_all_mass_and_keep_the_loss_between_their_nodes",
     ),
     Mutant(
         "two places of a sum counted once",

@@ -32,7 +32,8 @@ def log_delta_at_least(composition: Composition, epsilon: float) -> float:
         nodes = pair.nodes(_NODES, _TAIL)
         cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
         with np.errstate(divide="ignore"):
-            p, q = np.log(cells.p + cells.p_error), np.log(cells.r + cells.r_error)
+            p = np.log(np.maximum(cells.p, 0.0) + cells.p_error)
+            q = np.log(np.maximum(cells.r, 0.0) + cells.r_error)
         both = (p > -math.inf) & (q > -math.inf)
         in_common = np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])
         size = np.abs(p[both]).max(initial=1.0) + np.abs(q[both]).max(initial=1.0) + len(cells.p)

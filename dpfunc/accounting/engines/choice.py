@@ -87,7 +87,7 @@ def epsilon_of(composition: Composition, delta: float, tol: float, method: Metho
             return Bounds(*found, "single release")
         return known
     served = _epsilon_of_served(composition, delta, tol, method)
-    if served.width > _WIDE and (ends := in_lists(composition)) is not None:
+    if served.width > max(_WIDE, 2 * tol) and (ends := in_lists(composition)) is not None:
         listed = _between(*(epsilon_of(each, delta, tol, method) for each in ends))
         return _closer(served, listed)
     return served
@@ -132,7 +132,7 @@ def log_delta_of(composition: Composition, epsilon: float, tol: float, method: M
             return Bounds(*found, "single release")
         return _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
     served = _log_delta_of_served(composition, epsilon, tol, method)
-    if _log_width(served) > _WIDE and (ends := in_lists(composition)) is not None:
+    if _log_width(served) > max(_WIDE, 2 * tol) and (ends := in_lists(composition)) is not None:
         listed = _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
         return _closer(served, listed)
     return served

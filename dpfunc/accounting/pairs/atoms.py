@@ -100,7 +100,7 @@ class _Masses(NamedTuple):
 
 def _loss_of_cells(cells: Cells) -> tuple[_Masses, Array]:
     """Masses rounded up, ``log(p / r)`` of each cell, and the relative error of p / r."""
-    with np.errstate(divide="ignore", invalid="ignore"):
+    with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
         loss = np.log(cells.p / cells.r)
         error = cells.p_error / cells.p + cells.r_error / cells.r
     known = (cells.p > 0) & (cells.r > 0)

@@ -172,7 +172,16 @@ class GaussianMixture:
                 step = at - error / self.slope(at)
             at = np.where((step > low) & (step < high), step, (low + high) / 2)
         residual = np.abs(self.loss(at) - nodes)[inside].max(initial=0.0)
-        return np.where(inside, at, y), float(residual + rounding[inside].max(initial=0.0))
+        # Where the loss is flat, rounding moves places by more than they are apart. A place that an
+        # earlier one has overtaken has nearly the same loss: it lies between both nodes.
+        y = np.maximum.accumulate(np.where(inside, at, y))
+        y[nodes >= self._largest() - rounding] = math.inf  # nothing is above it
+        return y, float(residual + rounding[inside].max(initial=0.0))
+
+    def _largest(self) -> float:
+        """The loss that all others stay below."""
+        left = 1.0 - math.fsum(w for _, w in self.below)
+        return math.inf if self.above or left <= 0 else -math.log(left)
 
     def _masses(self, ends: Array, components: tuple[Component, ...]) -> tuple[Array, Array]:
         """Probability and rounding error between the increasing ``ends`` under a mixture."""

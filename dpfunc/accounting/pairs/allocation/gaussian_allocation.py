@@ -110,7 +110,7 @@ class GaussianAllocation:
 
     def _least(self, tail: float) -> float:
         """An x below which about so much lies: Chernoff's inequality, at its best place."""
-        s = self.steps * np.geomspace(1e-4, 1e8, 200)
+        s = self.steps * np.geomspace(1e-4, 1e8, 80)
         log_moment = self.steps * log_transform(s / self.steps, self.noise_multiplier)
         return float(max(((math.log(tail) - log_moment) / s).max(), 1e-300))
 

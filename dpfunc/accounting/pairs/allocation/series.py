@@ -13,6 +13,7 @@ integration turned (`lognormal`), where the bound falls like a power.
 """
 
 import math
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,7 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
     )
 
 
+@lru_cache(maxsize=256)
 def is_short(noise_multiplier: float, steps: int, largest: float, most_terms: int) -> bool:
     """Whether the series that serves up to ``largest`` has no more terms than that."""
     c, _, spacing = _line(largest)
