@@ -281,8 +281,8 @@ MUTANTS = [
     Mutant(
         "the affinity of the other order",
         "accounting/engines/affinity.py",
-        "np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])",
-        "np.multiply.outer(_TRIED, p[both]) + np.multiply.outer(1 - _TRIED, q[both])",
+        "np.multiply.outer(1 - _TRIED, p) + np.multiply.outer(_TRIED, q)",
+        "np.multiply.outer(_TRIED, p) + np.multiply.outer(1 - _TRIED, q)",
         "affinity::test_never_above_the_truth",
     ),
     Mutant(
@@ -291,6 +291,13 @@ MUTANTS = [
         "y[nodes >= self._largest() - rounding] = math.inf",
         "y[nodes >= math.inf] = math.inf",
         "mixture::test_cells_hold_all_mass_and_keep_the_loss_between_their_nodes",
+    ),
+    Mutant(
+        "masses too small for a float taken for none",
+        "accounting/engines/affinity.py",
+        "_LEAST = 1e-300",
+        "_LEAST = 1e-300**2",
+        "affinity::test_masses_that_are_too_small_for_a_float",
     ),
     Mutant(
         "two places of a sum counted once",

@@ -22,6 +22,7 @@ _NODES = 400
 _TAIL = 1e-12
 _FROM_ENDS = np.geomspace(1e-4, 0.5, 24)
 _TRIED = np.concatenate([_FROM_ENDS, 1 - _FROM_ENDS])  # values of s
+_LEAST = 1e-300  # a mass that is 0 may be as much, and too small for a float
 _SLACK = 64 * ULP  # per release: of exponents, and a sum of positive terms
 
 
@@ -31,12 +32,10 @@ def log_delta_at_least(composition: Composition, epsilon: float) -> float:
     for pair, times in composition:
         nodes = pair.nodes(_NODES, _TAIL)
         cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
-        with np.errstate(divide="ignore"):
-            p = np.log(np.maximum(cells.p, 0.0) + cells.p_error)
-            q = np.log(np.maximum(cells.r, 0.0) + cells.r_error)
-        both = (p > -math.inf) & (q > -math.inf)
-        in_common = np.multiply.outer(1 - _TRIED, p[both]) + np.multiply.outer(_TRIED, q[both])
-        size = np.abs(p[both]).max(initial=1.0) + np.abs(q[both]).max(initial=1.0) + len(cells.p)
+        p = np.log(np.maximum(cells.p + cells.p_error, _LEAST))
+        q = np.log(np.maximum(cells.r + cells.r_error, _LEAST))
+        in_common = np.multiply.outer(1 - _TRIED, p) + np.multiply.outer(_TRIED, q)
+        size = np.abs(p).max() + np.abs(q).max() + len(p)
         exponent = exponent + times * (logsumexp(in_common, axis=1) + _SLACK * size)
     left = float(exponent.min())
     return math.log(-math.expm1(left)) * (1 + 8 * ULP) - 8 * ULP if left < 0 else -math.inf

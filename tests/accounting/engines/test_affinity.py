@@ -60,6 +60,17 @@ def test_of_normal_outcomes(times, epsilon):
         assert found > truth - 1e-5
 
 
+@pytest.mark.parametrize("sigma", [0.4, 0.1, 0.02])
+def test_masses_that_are_too_small_for_a_float(sigma):
+    """A large epsilon makes much of them."""
+    (once,) = pairs(Gaussian(sigma), "remove")
+    mu = math.sqrt(20) / sigma
+    for z in (-7.0, 0.0, 3.0, 7.0):
+        epsilon = mu * mu / 2 + z * mu
+        truth = gaussian_log_delta(mu, epsilon)[1]
+        assert log_delta_at_least(((once[0][0], 20),), epsilon) <= truth
+
+
 @pytest.mark.parametrize(
     "event",
     [
