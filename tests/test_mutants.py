@@ -37,3 +37,18 @@ def test_what_notices_it_is_there(mutant, pattern):
 def test_every_list_is_run():
     for part in (correlated_mutants, step_mutants):
         assert (part.MUTANTS, part.PATTERN) in LISTS
+
+
+def test_every_law_is_tried_by_the_gate():
+    """A mutant is left for the night only where another one of its file of tests is not."""
+    files = {
+        is_nightly: {
+            name.split("::")[0]
+            for of, _ in LISTS
+            for mutant in of
+            if mutant.nightly == is_nightly
+            for name in names_of(mutant)
+        }
+        for is_nightly in (False, True)
+    }
+    assert files[True] <= files[False]

@@ -273,7 +273,7 @@ MUTANTS = [
     ),
     Mutant(
         "a series that does not go far enough out",
-        "accounting/engines/choice.py",
+        "accounting/engines/answer.py",
         "if served.width > max(_WIDE, 2 * tol)",
         "if served.width > math.inf",
         "widths::test_random_allocations_at_a_tiny_delta",

@@ -332,6 +332,7 @@ MUTANTS = [
         "beyond += 0 if abs(mine) <= most else 1",
         "beyond += 0 if abs(mine) <= most else 0",
         "correlated_kernels::test_noise_beyond_its_range_is_refused",
+        nightly=True,
     ),
     Mutant(
         "every number decided by single precision, compiled",
@@ -339,6 +340,7 @@ MUTANTS = [
         "> errors[b] + slack)",
         "> errors[b] * _f32(0.0))",
         "correlated_kernels::test_compiled_sums_of_normals_are_those_of_torch",
+        nightly=True,
     ),
     Mutant(
         "a radius of zero decided by single precision",
@@ -360,6 +362,7 @@ MUTANTS = [
         "            for pair, side in listed.tolist():",
         "            for pair, side in listed[:0].tolist():",
         "correlated_kernels::test_what_cells_leave_open_is_decided",
+        nightly=True,
     ),
     Mutant(
         "a group of records that take turns accounted as one",

@@ -21,6 +21,7 @@ MUTANTS = [
         "",
         "l15c_sharded::test_rows_on_other_processes_than_the_records_are_refused "
         "l15e_fully_sharded::test_rows_on_other_processes_than_the_records_are_refused",
+        nightly=True,
     ),
     Mutant(
         "rank 0 alone adds noise",
@@ -30,6 +31,7 @@ MUTANTS = [
         f"    {_RELEASE}\n"
         "    grads = sums if processes.own > 0 else grads",
         "l15_processes::test_the_noise_is_that_of_one_release",
+        nightly=True,
     ),
     Mutant(
         "every rank adds noise of its own",
@@ -54,6 +56,7 @@ MUTANTS = [
         _ADDED,
         "pass",
         _ANY_NUMBER,
+        nightly=True,
     ),
     Mutant(
         "records split by position",
@@ -124,6 +127,7 @@ MUTANTS = [
         'if state["clip"]:',
         "if not norms:",
         _ANY_NUMBER,
+        nightly=True,
     ),
     Mutant(
         "norms in the order of the processes",
@@ -131,6 +135,7 @@ MUTANTS = [
         "everyone.transpose(0, 1).flatten(0, 1)",
         "everyone.flatten(0, 1)",
         _ANY_NUMBER,
+        nightly=True,
     ),
     Mutant(
         "a shard's filler counted among its samples",
@@ -159,6 +164,7 @@ MUTANTS = [
         "if error is not None and self._gathering.is_under_way:",
         "if error is None and self._gathering.is_under_way:",
         "l15b_engine::test_an_error_of_the_loop_itself_is_one_on_all_processes",
+        nightly=True,
     ),
     Mutant(
         "the divisor is who answered",
@@ -187,6 +193,7 @@ MUTANTS = [
         "return min(each * mesh.get_local_rank(), param.shape[axis])",
         "return min(each * 0, param.shape[axis])",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
+        nightly=True,
     ),
     Mutant(
         "what is whole on all processes counted by each",
@@ -194,6 +201,7 @@ MUTANTS = [
         "params[name]).mul_(total.grid)",
         "params[name]).mul_(total.grid * (2 if params[name].dim() == 0 else 1))",
         "l15c_sharded::test_rows_on_many_processes_are_the_whole_release",
+        nightly=True,
     ),
     Mutant(
         "a collective that depends on the data",
@@ -208,6 +216,7 @@ MUTANTS = [
         "            add_(self._total, own)",
         "            self._total = own",
         _FULLY,
+        nightly=True,
     ),
     Mutant(
         "rows of fully_shard on the grid of one shard",
@@ -215,6 +224,7 @@ MUTANTS = [
         "parts=self._shards)",
         "parts=1)",
         _FULLY,
+        nightly=True,
     ),
     Mutant(
         "rows of one process alone",
@@ -229,6 +239,7 @@ MUTANTS = [
         "            tell_failure(self._processes, self._device, error)\n            raise",
         "            error._dpfunc_is_known_to_all = True\n            raise",
         "l15e_fully_sharded::test_what_each_wrong_use_says_on_all_processes",
+        nightly=True,
     ),
     Mutant(
         "what is whole counted on every process of a sample",
@@ -243,6 +254,7 @@ MUTANTS = [
         "    off = (found - expected).abs() >",
         "    off = 0 * (found - expected).abs() >",
         "l15f_tensor_parallel::test_what_each_wrong_use_says",
+        nightly=True,
     ),
     Mutant(
         "the norm of a process's own part",
@@ -250,6 +262,7 @@ MUTANTS = [
         "    tensor.add_up_([squares, first, alike])",
         "    tensor.add_up_([squares.clone(), first, alike])",
         _SHARED,
+        nightly=True,
     ),
     Mutant(
         "the gradient of one process's part of the work",
@@ -257,6 +270,7 @@ MUTANTS = [
         "return _FanIn.apply(grad, ctx.group), None",
         "return _FanOut.apply(grad, ctx.group), None",
         _SHARED,
+        nightly=True,
     ),
     Mutant(
         "columns with the noise of the first columns",
@@ -271,6 +285,7 @@ MUTANTS = [
         "contribution(_SUBJECT, map(part, batches), params, self.shards)",
         "contribution(_SUBJECT, map(part, batches), local, self.shards)",
         "l15f_tensor_parallel::test_the_grid_is_that_of_all_parameters_together",
+        nightly=True,
     ),
     Mutant(
         "a count of users that nobody pays for",

@@ -145,6 +145,7 @@ MUTANTS = [
         "sure &= gap1 + gap2 <= _ONE",
         "sure &= gap1 + _f32(0) <= _ONE",
         "l8_floats::test_all_kernels_release_the_same_numbers",
+        nightly=True,
     ),
     Mutant(
         "the sign of a zero released by torch operations",
@@ -159,6 +160,7 @@ MUTANTS = [
         "ones[b] = (k1 + kind(w1) + zero) * grid if sure else ones[b]",
         "ones[b] = (k1 + kind(w1)) * grid if sure else ones[b]",
         "l8",
+        nightly=True,
     ),
     Mutant(
         "a compiled release whose halves have the same noise",
@@ -166,6 +168,7 @@ MUTANTS = [
         "fused(sine, reach, _f32(v2 - k2))",
         "fused(cosine, reach, _f32(v2 - k2))",
         "l8",
+        nightly=True,
     ),
     Mutant(
         "the release not rounded at all",
@@ -1022,10 +1025,11 @@ def run() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.laws.mutants")
     parser.add_argument("--file", type=Path, help="mutants from outside, Python or JSON")
     parser.add_argument("--workers", type=int, default=1, help="mutants at a time, of a file")
+    parser.add_argument("--nightly", action="store_true", help="those too slow for the gate")
     options = parser.parse_args()
     if options.file is not None:
         return outside.main(options.file, workers=options.workers)
-    return main(LISTS)
+    return main(LISTS, ["--nightly"] * options.nightly)
 
 
 if __name__ == "__main__":

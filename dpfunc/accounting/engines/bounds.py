@@ -44,3 +44,24 @@ class Bounds:
         if self.lower == self.upper:
             return 0.0
         return 1.0 if self.upper == math.inf else (self.upper - self.lower) / self.upper
+
+
+def between(below: Bounds, above: Bounds) -> Bounds:
+    """What holds of a composition that dominates one and is dominated by the other."""
+    return Bounds(min(below.lower, above.upper), above.upper, above.engine)
+
+
+def closer(one: Bounds, other: Bounds) -> Bounds:
+    """What both say together; the engine is that of the upper end."""
+    upper = min((one, other), key=lambda bounds: bounds.upper)
+    return Bounds(min(max(one.lower, other.lower), upper.upper), upper.upper, upper.engine)
+
+
+def distance(bounds: Bounds) -> float:
+    """How far the ends of a logarithm are apart."""
+    return 0.0 if bounds.lower == bounds.upper else bounds.upper - bounds.lower
+
+
+def log_width(bounds: Bounds) -> float:
+    """Of a logarithm, relative to its size where that is above 1."""
+    return distance(bounds) / max(1.0, -bounds.upper)

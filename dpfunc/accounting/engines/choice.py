@@ -19,16 +19,15 @@ from typing import Literal, NamedTuple
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.affinity import log_delta_at_least
 from dpfunc.accounting.engines.apart import apart, infinite_mass
-from dpfunc.accounting.engines.bounds import Bounds, Engine
+from dpfunc.accounting.engines.bounds import (
+    Bounds,
+    Engine,
+    distance,
+    log_width,
+)
 from dpfunc.accounting.engines.chernoff import epsilon_at_most, log_delta_at_most, moments
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.contour.line import Reach
-from dpfunc.accounting.engines.enclosed import (
-    enclosed,
-    epsilon_by_series,
-    in_lists,
-    log_delta_by_series,
-)
 from dpfunc.accounting.engines.finite import law as finite
 from dpfunc.accounting.engines.finite.binomial import two_losses
 from dpfunc.accounting.engines.finite.enumeration import listed
@@ -58,7 +57,6 @@ _FIRST = tuple(Turn(engine) for engine in _EXACT)
 _LAST = (Turn("contour", contour.THOROUGH), Turn("renyi"))
 _MANY = 4
 _ROUGH = 0.01  # width
-_WIDE = 5e-4  # width at which a random allocation is worth another look, in lists
 FEW = 60  # the characteristic function of few releases falls slowly, while their lattice is small
 
 
@@ -77,25 +75,8 @@ def turns(releases: int, tol: float, pairs: int = 1) -> tuple[Turn, ...]:
     return (*_FIRST, *by_contour, Turn("lattice"), *_LAST)
 
 
-def epsilon_of(composition: Composition, delta: float, tol: float, method: Method) -> Bounds:
-    """Bounds of the epsilon of one composition."""
-    if (ends := enclosed(composition)) is not None:
-        known = _between(*(epsilon_of(each, delta, tol, method) for each in ends))
-        if method in ("auto", "single release") and (
-            found := epsilon_by_series(composition, math.log(delta), (known.lower, known.upper))
-        ):
-            return Bounds(*found, "single release")
-        return known
-    served = _epsilon_of_served(composition, delta, tol, method)
-    if served.width > max(_WIDE, 2 * tol) and (ends := in_lists(composition)) is not None:
-        listed = _between(*(epsilon_of(each, delta, tol, method) for each in ends))
-        return _closer(served, listed)
-    return served
-
-
-def _epsilon_of_served(
-    composition: Composition, delta: float, tol: float, method: Method
-) -> Bounds:
+def epsilon_of_served(composition: Composition, delta: float, tol: float, method: Method) -> Bounds:
+    """Bounds of the epsilon of one composition that engines serve."""
     parted = apart(composition)
     least, most = infinite_mass(composition)
     if least > delta:
@@ -123,24 +104,10 @@ def _epsilon_of_served(
     )
 
 
-def log_delta_of(composition: Composition, epsilon: float, tol: float, method: Method) -> Bounds:
-    """Bounds of the logarithm of the delta of one composition."""
-    if (ends := enclosed(composition)) is not None:
-        if method in ("auto", "single release") and (
-            found := log_delta_by_series(composition, epsilon)
-        ):
-            return Bounds(*found, "single release")
-        return _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
-    served = _log_delta_of_served(composition, epsilon, tol, method)
-    if _log_width(served) > max(_WIDE, 2 * tol) and (ends := in_lists(composition)) is not None:
-        listed = _between(*(log_delta_of(each, epsilon, tol, method) for each in ends))
-        return _closer(served, listed)
-    return served
-
-
-def _log_delta_of_served(
+def log_delta_of_served(
     composition: Composition, epsilon: float, tol: float, method: Method
 ) -> Bounds:
+    """Bounds of the logarithm of the delta of one composition that engines serve."""
     parted = apart(composition)
     least, most = infinite_mass(composition)
     if not parted.rest or epsilon >= sum_of_largest(composition):
@@ -216,10 +183,10 @@ def _log_delta_of_rest(
     nothing = Bounds(-math.inf, 0.0, "renyi")
     if method == "auto" and sum(times for _, times in composition) > 1:
         nothing = Bounds(log_delta_at_least(composition, epsilon), 0.0, "renyi")
-        if _distance(nothing) <= tol:
+        if distance(nothing) <= tol:
             return nothing
     in_turn = _in_turn(composition, tol, method)
-    return _answer(in_turn, ask, _log_width, lambda bounds: _distance(bounds) <= tol, nothing)
+    return _answer(in_turn, ask, log_width, lambda bounds: distance(bounds) <= tol, nothing)
 
 
 def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:
@@ -256,26 +223,6 @@ def _answer(
         if is_enough(bounds) or turn.engine in _EXACT:
             break
     return bounds
-
-
-def _between(below: Bounds, above: Bounds) -> Bounds:
-    """What holds of a composition that dominates one and is dominated by the other."""
-    return Bounds(min(below.lower, above.upper), above.upper, above.engine)
-
-
-def _closer(one: Bounds, other: Bounds) -> Bounds:
-    """What both say together; the engine is that of the upper end."""
-    upper = min((one, other), key=lambda bounds: bounds.upper)
-    return Bounds(min(max(one.lower, other.lower), upper.upper), upper.upper, upper.engine)
-
-
-def _distance(bounds: Bounds) -> float:
-    return 0.0 if bounds.lower == bounds.upper else bounds.upper - bounds.lower
-
-
-def _log_width(bounds: Bounds) -> float:
-    """Of a logarithm, relative to its size where that is above 1."""
-    return _distance(bounds) / max(1.0, -bounds.upper)
 
 
 def _or_nothing(

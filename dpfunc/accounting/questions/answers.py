@@ -4,8 +4,9 @@ import math
 
 from dpfunc.accounting.domination.composition import Composition, is_attained, pairs
 from dpfunc.accounting.domination.release import Relation
+from dpfunc.accounting.engines.answer import epsilon_of, log_delta_of
 from dpfunc.accounting.engines.bounds import Bounds
-from dpfunc.accounting.engines.choice import Method, epsilon_of, log_delta_of
+from dpfunc.accounting.engines.choice import Method
 from dpfunc.accounting.engines.contour.integral import log_delta_at_most
 from dpfunc.accounting.engines.renyi.divergence import renyi_epsilon, renyi_log_delta
 from dpfunc.accounting.engines.renyi.subsampled_gaussian import rdp_epsilon, rdp_log_delta
