@@ -17,7 +17,7 @@ _WIDE = 5e-4  # width at which a random allocation is worth another look, in lis
 
 def epsilon_of(composition: Composition, delta: float, tol: float, method: Method) -> Bounds:
     """Bounds of the epsilon of one composition."""
-    if (ends := enclosed(composition)) is not None:
+    if (ends := enclosed(composition, delta)) is not None:
         known = between(*(epsilon_of(each, delta, tol, method) for each in ends))
         if method in ("auto", "single release") and (
             found := epsilon_by_series(composition, math.log(delta), (known.lower, known.upper))

@@ -24,7 +24,8 @@ from dpfunc.accounting.pairs.privacy_loss import OutOfReachError, Pair
 
 _FEW = 24  # steps: a series takes long for fewer, and lists are as exact
 _LITTLE = 0.35  # noise, likewise
-_TAIL = 1e-12  # of a release: what is beyond is not worth a longer series
+_TAIL = 1e-12  # of a release: what is beyond is not worth a longer series, which errs by as much
+_OF_DELTA = 1e-3  # what a release may have in its tail, all together
 
 
 class Enclosed(NamedTuple):
@@ -34,9 +35,14 @@ class Enclosed(NamedTuple):
     above: Composition
 
 
-def enclosed(composition: Composition) -> Enclosed | None:
-    """What encloses the composition; None where engines serve all of it."""
-    return _enclosed(composition, [_ends(pair) for pair, _ in composition])
+def enclosed(composition: Composition, delta: float = math.inf) -> Enclosed | None:
+    """What encloses the composition; None where engines serve all of it.
+
+    ``delta`` that is asked about, if it is known: far below it no series is exact.
+    """
+    releases = sum(times for _, times in composition)
+    is_exact = releases == 1 or delta * _OF_DELTA / releases >= _TAIL
+    return _enclosed(composition, [_ends(pair, is_exact) for pair, _ in composition])
 
 
 def in_lists(composition: Composition) -> Enclosed | None:
@@ -90,10 +96,10 @@ def _alone(composition: Composition) -> GaussianAllocation | None:
     return pair if is_alone and isinstance(pair, GaussianAllocation) else None
 
 
-def _ends(pair: Pair) -> tuple[Pair, Pair] | None:
+def _ends(pair: Pair, is_exact: bool) -> tuple[Pair, Pair] | None:
     if isinstance(pair, GivenAllocation):
         return pair.ends()
-    if not isinstance(pair, GaussianAllocation) or _is_served(pair):
+    if not isinstance(pair, GaussianAllocation) or (is_exact and _is_served(pair)):
         return None
     return _listed(pair)
 

@@ -137,8 +137,8 @@ def _errors(law: Series, factor: Array, x: Array) -> Array:
 def _summed(law: Series, coefficients: list[Complex], x: Array) -> Array:
     """``Re sum of coefficient_k exp(s_k x)`` for every list of coefficients and every x.
 
-    ``exp(s_k x)`` is a product of two factors from short tables, k being a multiple of ``short``
-    and a rest: a matrix product over the rests, and a sum in pairs over the multiples. Turns are
+    ``exp(s_k x)`` is a product of factors from short tables, k being a multiple of ``short`` and a
+    rest: a matrix product over the rests, and a sum in pairs over the multiples. Turns are
     counted in integers that wrap around: ``k x / w`` modulo 1 is rounded as ``x / w`` is, no more,
     which moves x by its last digit.
     """
@@ -151,10 +151,20 @@ def _summed(law: Series, coefficients: list[Complex], x: Array) -> Array:
     found = np.empty((len(coefficients), len(x)))
     for rows in np.array_split(np.arange(len(x)), max(1, len(x) * long // 1_000_000)):
         rests = _unit(np.multiply.outer(turns[rows], np.arange(short, dtype=np.uint64)))
-        jumps = _unit(np.multiply.outer(turns[rows], short * np.arange(long, dtype=np.uint64)))
+        jumps = _jumps(turns[rows], short, long)
         for one, block in enumerate(blocks):
             found[one, rows] = ((rests @ block.T) * jumps).sum(axis=1).real
     return found * np.exp(law.c * x)
+
+
+def _jumps(turns: NDArray[np.uint64], each: int, count: int) -> Complex:
+    """``exp(2 pi i k each turns / 2**64)``, k below the count: products, as cosines are slow."""
+    width = math.isqrt(count) + 1
+    steps = each * np.arange(width, dtype=np.uint64)
+    fine = _unit(np.multiply.outer(turns, steps))
+    coarse = _unit(np.multiply.outer(turns, width * steps))
+    both = coarse[:, :, None] * fine[:, None, :]
+    return np.asarray(both.reshape(len(turns), -1)[:, :count])
 
 
 def _unit(turns: NDArray[np.uint64]) -> Complex:
