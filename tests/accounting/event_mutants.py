@@ -300,6 +300,20 @@ MUTANTS = [
         "affinity::test_masses_that_are_too_small_for_a_float",
     ),
     Mutant(
+        "a mass that is 0 as a float taken for none",
+        "accounting/pairs/single.py",
+        "    if r < _BARELY and p > 0",
+        "    if 0 < r < _BARELY and p > 0",
+        "widths::test_one_release_where_masses_are_too_small_for_a_float",
+    ),
+    Mutant(
+        "a series in the place of lists that know more",
+        "accounting/engines/answer.py",
+        "return by_series if is_enough else closer(by_series, _inside(ends, tol, ask))",
+        "return by_series",
+        "widths::test_a_series_does_not_replace_what_lists_know_better",
+    ),
+    Mutant(
         "two places of a sum counted once",
         "accounting/pairs/allocation/spread.py",
         "np.where(i == j, 1.0, 2.0)",

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.special import logsumexp
 
 from dpfunc.accounting.domination.composition import Composition
-from dpfunc.accounting.pairs.privacy_loss import ULP
+from dpfunc.accounting.pairs.privacy_loss import ULP, OutOfReachError
 
 _NODES = 400
 _TAIL = 1e-12
@@ -30,12 +30,16 @@ def log_delta_at_least(composition: Composition, epsilon: float) -> float:
     """A bound of ``log delta`` at ``epsilon >= 0``; minus infinity where it proves nothing."""
     exponent = _TRIED * epsilon * (1 + 4 * ULP)
     for pair, times in composition:
-        nodes = pair.nodes(_NODES, _TAIL)
-        cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
+        try:
+            nodes = pair.nodes(_NODES, _TAIL)
+            cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
+        except OutOfReachError:
+            return -math.inf
         p = np.log(np.maximum(cells.p + cells.p_error, _LEAST))
         q = np.log(np.maximum(cells.r + cells.r_error, _LEAST))
         in_common = np.multiply.outer(1 - _TRIED, p) + np.multiply.outer(_TRIED, q)
         size = np.abs(p).max() + np.abs(q).max() + len(p)
         exponent = exponent + times * (logsumexp(in_common, axis=1) + _SLACK * size)
+        exponent += 2 * ULP * np.abs(exponent)
     left = float(exponent.min())
     return math.log(-math.expm1(left)) * (1 + 8 * ULP) - 8 * ULP if left < 0 else -math.inf

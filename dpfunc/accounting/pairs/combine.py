@@ -98,7 +98,7 @@ class Sampled:
 
     def nodes(self, count: int, tail: float) -> Array:
         """The losses that those of the sampled pair become."""
-        base = self.pair.nodes(count, tail if self.adds else min(1.0, tail / self.rate))
+        base = self.pair.nodes(count, tail)
         losses = -_log_mix(-base, self.rate) if self.adds else _log_mix(base, self.rate)
         return np.unique(losses)
 

@@ -168,7 +168,7 @@ class GaussianMixture:
             if np.all(np.abs(error) <= rounding):
                 break
             low, high = np.where(error < 0, at, low), np.where(error < 0, high, at)
-            with np.errstate(divide="ignore", invalid="ignore"):
+            with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
                 step = at - error / self.slope(at)
             at = np.where((step > low) & (step < high), step, (low + high) / 2)
         residual = np.abs(self.loss(at) - nodes)[inside].max(initial=0.0)

@@ -9,10 +9,12 @@ import math
 import numpy as np
 import scipy
 
+from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.privacy_loss import ULP, OutOfReachError, Pair, log_rounding
 
 _LARGE = 700.0  # exp(710) has no float
 _BARELY = 1e-290  # below this floats lose digits
+_LOST = 1e-322  # by a few roundings there
 
 
 def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
@@ -24,6 +26,8 @@ def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
         wider, _, wider_error, _, other_shift = _above(pair, epsilon - 4 * shift)
     if 0 < r < _BARELY or epsilon > _LARGE:
         r_error += 5e-324  # a float that small is off by as much
+    if r < _BARELY and p > 0 and not isinstance(pair, FiniteLoss):
+        r_error += _LOST  # by distribution functions; and 0 may be one
     scaled = _scaled(epsilon, r)
     value = p - scaled
     error = p_error + _scaled(epsilon, r_error) + 4e-16 * (p + scaled)
@@ -31,7 +35,8 @@ def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
         error += 4 * ULP * epsilon * scaled
     # Any set bounds delta from below. From above, the best set differs from this one by losses
     # within `shift` of epsilon, all above epsilon - 4 shift, and each counts little.
-    lower, upper = value - error, value + error + math.expm1(shift) * (wider + wider_error)
+    lower, upper = value - error, min(value + error, p * (1 + 4e-16) + p_error)
+    upper += math.expm1(shift) * (wider + wider_error)
     least = math.log(lower) if lower > 0 else -math.inf
     most = math.log(min(1.0, upper)) if upper > 0 else -math.inf
     return least - log_rounding(least), min(0.0, most + log_rounding(most))
@@ -64,6 +69,8 @@ def epsilon_interval(
         low = 0.0
     if low == 0 and log_delta_interval(pair, 0.0)[1] <= log_delta:
         return 0.0, 0.0
+    if log_delta_interval(pair, high)[1] > log_delta:  # perhaps by a rounding of what is known
+        high = high * (1 + 1e-6) + 1e-12
     while log_delta_interval(pair, high)[1] > log_delta:
         high = 2 * max(high, 0.5)
         if high > 1e300:

@@ -75,7 +75,7 @@ def test_masses_that_are_too_small_for_a_float(sigma):
     "event",
     [
         Laplace(3.8) * 10_000,
-        RandomAllocation(1, 50, Gaussian(0.5)) * 200,
+        RandomAllocation(1, 50, Gaussian(0.5)) * 1000,
         Poisson(0.3, Gaussian(0.3)) * 1000,
         dp_sgd(noise_multiplier=0.5, sample_rate=0.9, steps=1000),
     ],

@@ -1,9 +1,11 @@
 """Answers are as narrow as was asked for, also where a first estimate of them is poor."""
 
+import mpmath
 import pytest
 
 from dpfunc.accounting import (
     Gaussian,
+    Poisson,
     RandomAllocation,
     WithReplacement,
     delta_bounds,
@@ -65,6 +67,12 @@ def test_nor_does_it_where_it_is_known_what_happened(delta):
     assert removed < replaced < 1.25 * removed
 
 
+def test_rounding_is_not_taken_for_a_poor_estimate():
+    """Its first transform knows a tiny epsilon a thousand times worse than sums do."""
+    tiny = WithReplacement(2, 10**9, Gaussian(100.0)) * 1000
+    assert epsilon_bounds(tiny, delta=1e-12, relation="replace_one").upper < 3.7e-9
+
+
 @pytest.mark.parametrize("relation", ["remove", "add"])
 @pytest.mark.parametrize("sigma", [0.8, 0.6, 0.36])
 @pytest.mark.parametrize("epochs", [20, 1])
@@ -83,3 +91,33 @@ def test_random_allocations_at_a_tiny_delta():
     least, most = delta_bounds(event, epsilon=upper)
     assert least <= 3e-10
     assert least > 0.97 * most
+
+
+@pytest.mark.parametrize(("steps", "lower", "upper"), [(5, 6.5e-13, 6.6e-13), (20, 0.0, 1e-41)])
+def test_a_series_does_not_replace_what_lists_know_better(steps, lower, upper):
+    found = delta_bounds(RandomAllocation(1, steps, Gaussian(3.0)), epsilon=1.0, relation="add")
+    assert lower <= found.lower <= found.upper <= upper
+
+
+@pytest.mark.parametrize("sigma", [1e-3, 0.03, 0.05])
+def test_random_allocations_with_hardly_any_noise(sigma):
+    found = epsilon_bounds(RandomAllocation(1, 10, Gaussian(sigma)), delta=1e-5)
+    assert 0 < found.upper < 0.51 / sigma**2 + 5 / sigma
+
+
+@pytest.mark.parametrize(("sigma", "epsilon"), [(0.034, 699.0), (0.04, 690.0), (0.1, 350.0)])
+def test_one_release_where_masses_are_too_small_for_a_float(sigma, epsilon):
+    """``exp(epsilon)`` makes much of a mass that is 0 as a float."""
+    rate = 0.5
+    with mpmath.workdps(60):
+        noise = mpmath.mpf(sigma)
+        ratio = (
+            mpmath.exp(epsilon) - (1 - rate)
+        ) / rate  # of the densities, where the loss is that
+        place = noise * mpmath.log(ratio) + 1 / (2 * noise)
+        below, moved = mpmath.ncdf(-place), mpmath.ncdf(1 / noise - place)
+        truth = (1 - rate) * below + rate * moved - mpmath.exp(epsilon) * below
+        lower, upper = delta_bounds(
+            Poisson(rate, Gaussian(sigma)), epsilon=epsilon, relation="remove"
+        )
+        assert lower <= truth <= upper <= 10 * truth

@@ -242,10 +242,10 @@ def _fine_enough(
         cut = partial(spectrum, once, grid, fewest=question.times[0], most=question.times[-1])
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
-        is_missed = turn == 0 and question.is_missed(grid, most)
-        if not (sharp or is_missed) and by_rounding > _MOST_ROUNDING * tol:
+        if not sharp and by_rounding > _MOST_ROUNDING * tol:
             sharp, above = True, cut(upper_atoms, sharp=True)
             most, _ = question.read(above, ABOVE, upper)
+        is_missed = turn == 0 and question.is_missed(grid, most)
         if is_rough and turn < 2 and _outside_window(above) > _MOST_OUTSIDE:
             upper = np.minimum(upper, most)
             grid = question.grid(once, grid.tol, float(upper[0]))

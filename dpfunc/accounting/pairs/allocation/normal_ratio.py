@@ -64,7 +64,7 @@ class NormalRatio:
     def _deviations(self, count: int) -> Array:
         """Standard deviations of log X: close around the bulk under Q and under P, few beyond.
 
-        The ends are the same for every count: no sum is above the last place.
+        The ends are the same for every count: from above no sum is beyond the last place.
         """
         mu = 1 / self.noise_multiplier
         outer = np.linspace(0, _FAR - _NEAR, max(1, count // 20), endpoint=False)

@@ -22,7 +22,10 @@ class Ratio(NamedTuple):
 
 
 def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Array, Array]:
-    """A list of ``values``, none above the last of ``places``, cut there: places and masses."""
+    """A list of ``values`` cut at ``places``: where its cells are, and their masses.
+
+    From above no value may be beyond the last place.
+    """
     cell = np.searchsorted(places, values, side="right")
     if is_above:
         cell = np.minimum(cell, len(places) - 1)

@@ -85,12 +85,14 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
 @lru_cache(maxsize=256)
 def is_short(noise_multiplier: float, steps: int, largest: float, most_terms: int) -> bool:
     """Whether the series that serves up to ``largest`` has no more terms than that."""
+    if noise_multiplier < _LEAST_NOISE:
+        return False
     c, _, spacing = _line(largest)
     try:
         _ends(noise_multiplier, steps, c, most_terms * spacing)
     except OutOfReachError:
         return False
-    return noise_multiplier >= _LEAST_NOISE
+    return True
 
 
 def _line(largest: float) -> tuple[float, float, float]:
