@@ -57,6 +57,7 @@ def test_both_steps_release_the_same_of_input_canaries():
     assert np.abs(one.std() - other.std()) < 0.15
 
 
+@pytest.mark.nightly
 def test_a_line_says_what_was_seen():
     values, run = projections("PrivateGrad", "own", noise=0.5)
     line = audits.audited(torch.from_numpy(values), run, "own", EVENT)

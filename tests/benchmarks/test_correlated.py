@@ -43,6 +43,7 @@ def idx(path, values, shape):
         file.write(head + values.to(torch.uint8).numpy().tobytes())
 
 
+@pytest.mark.nightly
 def test_clipping_norms_are_compared(tmp_path, monkeypatch):
     for name, size in (("train", 800), ("t10k", 100)):
         x, y = images(size, 3)

@@ -10,6 +10,7 @@ from benchmarks.membership import KEY, Size
 TINY = Size(records=100, models=16, private_models=8, steps=300, private_steps=6, targets=8)
 
 
+@pytest.mark.nightly
 def test_wrong_labels_are_exposed_without_privacy():
     found = membership.attacked(None, TINY)
     assert found.train > found.test + 0.1

@@ -168,6 +168,7 @@ def test_a_probe_learns_and_leaves_the_encoder_alone():
         assert F.cross_entropy(model(texts.ids, texts.mask), texts.labels) < 1.0
 
 
+@pytest.mark.nightly
 def test_the_noise_of_the_second_phase_meets_the_target_with_the_first_counted():
     phase = Phase(100, 100, max_norm=1.0, head_rate=0.1)
     budget = {"target_epsilon": 1.0, "delta": 1e-5}
@@ -231,7 +232,7 @@ def test_kept_features_are_those_of_the_same_texts(folder, split, tmp_path):
         prepare(Split(split.train[::-1], split.test), "tuning", folder, cache)
 
 
-@pytest.mark.parametrize("method", ["probe", "full"])
+@pytest.mark.parametrize("method", ["probe", pytest.param("full", marks=pytest.mark.nightly)])
 def test_a_run_learns_within_its_budget(method, folder, split):
     head = Phase(20, 200, max_norm=2.0, head_rate=0.1)
     tuning = Phase(5, 200, max_norm=1.0, head_rate=0.05, body_rate=0.01)

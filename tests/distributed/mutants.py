@@ -113,6 +113,7 @@ MUTANTS = [
         '        "key, noise multiplier and state of the noise": state["noise"],\n',
         "",
         "l15_processes::test_what_is_wrong_on_one_process_is_an_error_on_all_before_anything_is_released",
+        nightly=True,
     ),
     Mutant(
         "an error that stays on its process",

@@ -138,6 +138,7 @@ MUTANTS = [
         "open_pairs[b] = 0 if sure else 1",
         "sure = room == room\n        open_pairs[b] = 0 if sure else 1",
         "l8_floats::test_all_kernels_release_the_same_numbers",
+        nightly=True,
     ),
     Mutant(
         "infinite sums by a sine lost in a maximum",

@@ -109,7 +109,7 @@ print("; ".join(said))
 """
 
 
-@pytest.mark.parametrize("world", [1, 2])
+@pytest.mark.parametrize("world", [pytest.param(1, marks=pytest.mark.nightly), 2])
 def test_real_processes(world):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))

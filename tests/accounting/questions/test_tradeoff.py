@@ -57,6 +57,7 @@ def test_the_curve_of_mu_is_nowhere_above_and_touches(event):
     assert 0.9 * mu < needed.max() <= mu * (1 + 1e-9)
 
 
+@pytest.mark.nightly
 def test_the_mu_of_one_order_is_that_of_both():
     event = Repeat(Poisson(0.02, Gaussian(1.0)), 500)
     assert gdp_mu(event, relation="add") == gdp_mu(event) == gdp_mu(event, relation="zero_out")
@@ -70,7 +71,7 @@ def test_mu_at_the_edges():
         gdp_mu(Gaussian(1.0), least_alpha=0.0)
 
 
-@pytest.mark.parametrize("alpha", [0.05, 0.6])
+@pytest.mark.parametrize("alpha", [pytest.param(0.05, marks=pytest.mark.nightly), 0.6])
 def test_one_order_lies_above_both_and_one_of_them_on_it(alpha):
     event = Repeat(Poisson(0.1, Gaussian(1.0)), 100)
     both = tradeoff(event, alpha=alpha)

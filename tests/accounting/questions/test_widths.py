@@ -57,7 +57,7 @@ def test_what_hardly_ever_happens_widens_nothing(delta, relation):
     assert of_delta <= 26 * TOL
 
 
-@pytest.mark.parametrize("delta", [1.3e-11, 1e-5])
+@pytest.mark.parametrize("delta", [pytest.param(1.3e-11, marks=pytest.mark.nightly), 1e-5])
 def test_nor_does_it_where_it_is_known_what_happened(delta):
     """A record that is replaced costs little more here than one that is removed."""
     removed, replaced = (
