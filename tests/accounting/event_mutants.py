@@ -258,10 +258,8 @@ MUTANTS = [
     Mutant(
         "nodes for what hardly ever happens",
         "accounting/pairs/mixture.py",
-        "            if weight > (share := tail / (4 * len(self.above))):\n"
-        "                reach_of_one = _far_out(share / weight)\n"
-        "                most = max(most, shift / self.noise_multiplier + reach_of_one)",
-        "            most = max(most, shift / self.noise_multiplier + reach)",
+        "_far_out(share / w) for s, w in self.above if w > share]",
+        "reach for s, _ in self.above]",
         "widths::test_what_hardly_ever_happens_widens_nothing",
     ),
     Mutant(

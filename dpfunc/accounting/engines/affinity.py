@@ -32,7 +32,8 @@ def log_delta_at_least(composition: Composition, epsilon: float) -> float:
     for pair, times in composition:
         try:
             nodes = pair.nodes(_NODES, _TAIL)
-            cells = pair.cells(np.append(nodes[0] - 1, nodes))  # apart from the least: what P lacks
+            # A node below the least loss: what P does not have stays apart from it.
+            cells = pair.cells(np.append(nodes[0] - 1e-9 * (1 + abs(nodes[0])), nodes))
         except OutOfReachError:
             return -math.inf
         p = np.log(np.maximum(cells.p + cells.p_error, _LEAST))

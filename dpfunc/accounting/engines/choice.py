@@ -19,12 +19,7 @@ from typing import Literal, NamedTuple
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.affinity import log_delta_at_least
 from dpfunc.accounting.engines.apart import apart, infinite_mass
-from dpfunc.accounting.engines.bounds import (
-    Bounds,
-    Engine,
-    distance,
-    log_width,
-)
+from dpfunc.accounting.engines.bounds import Bounds, Engine, distance, log_width
 from dpfunc.accounting.engines.chernoff import epsilon_at_most, log_delta_at_most, moments
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.contour.line import Reach
@@ -180,13 +175,16 @@ def _log_delta_of_rest(
 
     # A relative change of epsilon by tol is one of log delta by about as much, which is what the
     # lattice refines to. Where an engine that is sharper serves, delta itself is known to tol.
-    nothing = Bounds(-math.inf, 0.0, "renyi")
-    if method == "auto" and sum(times for _, times in composition) > 1:
-        nothing = Bounds(log_delta_at_least(composition, epsilon), 0.0, "renyi")
-        if distance(nothing) <= tol:
-            return nothing
-    in_turn = _in_turn(composition, tol, method)
-    return _answer(in_turn, ask, log_width, lambda bounds: distance(bounds) <= tol, nothing)
+    def first_of(in_turn: tuple[Turn, ...], known: Bounds) -> Bounds:
+        return _answer(in_turn, ask, log_width, lambda bounds: distance(bounds) <= tol, known)
+
+    in_turn, nothing = _in_turn(composition, tol, method), Bounds(-math.inf, 0.0, "renyi")
+    if method != "auto":
+        return first_of(in_turn, nothing)
+    if (exact := first_of(_FIRST, nothing)) != nothing:
+        return exact
+    near_1 = Bounds(log_delta_at_least(composition, epsilon), 0.0, "renyi")
+    return near_1 if distance(near_1) <= tol else first_of(in_turn[len(_FIRST) :], near_1)
 
 
 def _in_turn(composition: Composition, tol: float, method: Method) -> tuple[Turn, ...]:

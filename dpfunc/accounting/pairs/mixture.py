@@ -140,12 +140,9 @@ class GaussianMixture:
         losses may be so large that no tilt would fit them and all others.
         """
         tail = max(tail, 1e-300)
-        reach, most = _far_out(tail / 4), 0.0
-        for shift, weight in self.above:
-            if weight > (share := tail / (4 * len(self.above))):
-                reach_of_one = _far_out(share / weight)
-                most = max(most, shift / self.noise_multiplier + reach_of_one)
-        return np.unique(self.loss(np.linspace(-reach, max(reach, most), count)))
+        reach, share = _far_out(tail / 4), tail / (4 * max(1, len(self.above)))
+        ends = [s / self.noise_multiplier + _far_out(share / w) for s, w in self.above if w > share]
+        return np.unique(self.loss(np.linspace(-reach, max([reach, *ends]), count)))
 
     def cells(self, nodes: Array) -> Cells:
         """The cells between the places on the line where the loss is that of a node."""

@@ -65,7 +65,7 @@ def epsilon_interval(
     ``known``: about where it is.
     """
     low, high = known
-    if log_delta_interval(pair, low)[1] <= log_delta:
+    if low > 0 and log_delta_interval(pair, low)[1] <= log_delta:
         low = 0.0
     if low == 0 and log_delta_interval(pair, 0.0)[1] <= log_delta:
         return 0.0, 0.0

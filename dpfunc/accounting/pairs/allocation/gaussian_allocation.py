@@ -15,6 +15,7 @@ from functools import lru_cache
 import numpy as np
 from scipy.special import ndtri
 
+from dpfunc.accounting.pairs.allocation.equal_cost import at_equal_cost
 from dpfunc.accounting.pairs.allocation.lognormal import log_transform
 from dpfunc.accounting.pairs.allocation.series import (
     Series,
@@ -31,7 +32,6 @@ _LEAST_REACH = 1.5
 _BEYOND = 1.2  # the lattice asks for a node or two beyond the largest
 _LEAST_TAIL = 1e-14  # the errors of cells are larger
 _COARSE = 400  # cells that show where the density is
-_SPARSE = 1e-9  # of the largest density: nodes are no farther apart than there
 _SHORT = 32_000  # terms of a series: a second
 _SHORT_ALONE = 60_000  # where only a few places are asked for
 _MOST_NODES = 4000  # finer cells have errors that no longer matter less
@@ -46,7 +46,7 @@ class GaussianAllocation:
     adds: bool
 
     def nodes(self, count: int, tail: float) -> Array:
-        """Losses at distances like the cube root of the density under P: each costs as much."""
+        """Losses between which cells under P cost as much."""
         tail = max(tail, _LEAST_TAIL)
         low_tail, high_tail = (tail, _OTHER_TAIL) if self.adds else (_OTHER_TAIL, tail)
         least, most = math.log(self._least(low_tail)), math.log(self._most(high_tail))
@@ -54,11 +54,7 @@ class GaussianAllocation:
         low, high = math.asinh(least / bulk), math.asinh(most / bulk)
         coarse = bulk * np.sinh(np.linspace(low, high, _COARSE))
         coarse = -coarse[::-1] if self.adds else coarse
-        density = self.cells(coarse).p[1:-1] / np.diff(coarse)
-        rise = (np.maximum(density / density.max(), _SPARSE)) ** (1 / 3) * np.diff(coarse)
-        risen = np.concatenate([[0.0], np.cumsum(rise)])
-        nodes = np.interp(np.linspace(0.0, risen[-1], min(count, _MOST_NODES)), risen, coarse)
-        return np.asarray(nodes, dtype=np.float64)
+        return at_equal_cost(coarse, self.cells(coarse).p[1:-1], min(count, _MOST_NODES))
 
     def cells(self, nodes: Array) -> Cells:
         """The cells of A between the exponentials of the nodes."""

@@ -97,6 +97,4 @@ def log_transform(s: Array, noise_multiplier: float) -> Array:
     weights = -((u * noise_multiplier) ** 2) / 2
     weights -= logsumexp(weights)
     x = np.exp(np.minimum(u - 0.5 / noise_multiplier**2, 700.0))
-    exponents = weights - np.multiply.outer(s, x)
-    top = exponents.max(axis=1)
-    return np.asarray(top + np.log(np.exp(exponents - top[:, None]).sum(axis=1)))
+    return np.asarray(logsumexp(weights - np.multiply.outer(s, x), axis=1))

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dpfunc.accounting.pairs.allocation.equal_cost import at_equal_cost
 from dpfunc.accounting.pairs.allocation.ratio import Ratio, centres, split
 from dpfunc.accounting.pairs.finite_loss import gather
 from dpfunc.accounting.pairs.mixture import normal_mass
@@ -17,8 +18,7 @@ _POINTS = 1500  # of sums on the way
 _LISTED = 12_000  # of the last sum
 _FAR = 10.0  # standard deviations of log X at which the points end
 _NEAR = 6.5  # and up to which they are close
-_SPARSE = 1e-9  # of the largest density: places are no farther apart than there
-_EVERY = 7
+_EVERY = 7  # one mean in so many is enough to see the density
 _LEAST_NOISE = 0.06  # ratios overflow below
 
 
@@ -40,21 +40,16 @@ class NormalRatio:
         return Ratio(*split(plain[:-1], sized[:-1], places), float(sized[-1]), 1)
 
     def places(self, values: Array, mass: Array, is_last: bool) -> Array:
-        """Where a sum is cut: half of the places at distances like the cube root of the density.
+        """Where a sum is cut: half of the places at equal cost.
 
-        A cell moves its mass by the square of its width: so each of them costs as much. The others
-        are where those of one release are, as what composes is the tail.
+        The others are where those of one release are, as what composes is the tail.
         """
         count = (_LISTED if is_last else _POINTS) // 2
-        values, mass = values[::_EVERY], mass[::_EVERY]  # enough to see the density
+        values, mass = values[::_EVERY], mass[::_EVERY]
         coarse = self._of(self._deviations(count))
         cell = np.searchsorted(coarse, values, side="right")
         held = gather(cell, mass + mass * values, len(coarse) + 1)  # of Q and P
-        logs = np.log(coarse)
-        density = held[1:-1] / np.diff(logs)
-        rise = np.maximum(density / density.max(), _SPARSE) ** (1 / 3) * np.diff(logs)
-        risen = np.concatenate([[0.0], np.cumsum(rise)])
-        dense = np.interp(np.linspace(0.0, risen[-1], count)[1:-1], risen, logs)
+        dense = at_equal_cost(np.log(coarse), held[1:-1], count)[1:-1]
         return np.unique(np.concatenate([np.exp(dense), coarse]))
 
     def _of(self, z: Array) -> Array:
