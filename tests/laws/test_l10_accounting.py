@@ -14,12 +14,14 @@ from scipy.stats import norm
 from dpfunc.accounting import (
     Gaussian,
     Poisson,
+    RandomAllocation,
     Repeat,
     delta_bounds,
     epsilon_bounds,
     epsilon_curve_bounds,
 )
 from dpfunc.accounting.domination.composition import pairs
+from dpfunc.accounting.engines.affinity import log_delta_at_least
 from dpfunc.accounting.engines.contour import integral as contour
 from dpfunc.accounting.engines.lattice import refining as lattice
 from dpfunc.accounting.pairs import single
@@ -101,3 +103,34 @@ def test_releases_that_hardly_ever_read_a_record_against_an_integral(epsilon):
     assert lower <= truth * (1 + 1e-8)
     assert upper >= truth * (1 - 1e-8)
     assert upper - lower <= 1e-4 * truth
+
+
+@pytest.mark.parametrize("epsilon", [0.4, 1.5, 3.0])
+@pytest.mark.parametrize("sigma", [0.3, 0.7])
+def test_a_record_in_one_of_two_steps_against_an_integral(sigma, epsilon):
+    """The mean of two log-normals is above K: the price of an option on one, given the other."""
+
+    def option(strike):
+        if strike <= 0:
+            return 1 - strike
+        d = sigma * -math.log(strike) + 0.5 / sigma
+        return norm.cdf(d) - strike * norm.cdf(d - 1 / sigma)
+
+    def given(z):
+        ratio = math.exp(z / sigma - 0.5 / sigma**2)
+        return norm.pdf(z) * option(2 * math.exp(epsilon) - ratio) / 2
+
+    far = 12 + 1 / sigma
+    truth = quad(given, -12, far, points=[0, 1 / sigma], limit=500, epsabs=0, epsrel=1e-11)[0]
+    event = RandomAllocation(1, 2, Gaussian(sigma))
+    lower, upper = delta_bounds(event, epsilon=epsilon, relation="remove")
+    assert lower <= truth * (1 + 1e-9)
+    assert truth * (1 - 1e-9) <= upper <= lower * 1.01
+
+
+@pytest.mark.parametrize("epsilon", [0.5, 2.0, 4.0])
+@pytest.mark.parametrize("order", ["remove", "add"])
+def test_what_p_and_q_have_in_common_is_never_too_little(order, epsilon):
+    """Each order favours one of them, and takes a large epsilon or none at all."""
+    (pair, _) = pairs(Poisson(0.99, Gaussian(0.15)), order)[0][0]
+    assert log_delta_at_least(((pair, 1),), epsilon) <= single.log_delta_interval(pair, epsilon)[1]
