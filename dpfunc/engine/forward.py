@@ -48,7 +48,7 @@ from dpfunc.persample.whole_batch.schedule import (
     known_places,
 )
 from dpfunc.persample.whole_batch.sizes import repeated
-from dpfunc.persample.whole_batch.verify import writes
+from dpfunc.persample.whole_batch.verify import in_float64, writes
 from dpfunc.types import Tensors
 
 
@@ -170,6 +170,19 @@ class WatchedForward:
                 yield whole
             finally:
                 self._whole = None
+
+    @contextmanager
+    def in_float64(self) -> Iterator[Tensors]:
+        """The parameters as leaves of float64; inside, the module runs with these numbers."""
+        before, own = self._whole, self._whole or self._params
+        every = dict(self._module.named_parameters()) | dict(self._module.named_buffers()) | own
+        wide = {name: in_float64(tensor.detach()) for name, tensor in every.items()}
+        leaves = {name: wide[name].requires_grad_() for name in own}
+        self._whole = wide
+        try:
+            yield leaves
+        finally:
+            self._whole = before
 
     @contextmanager
     def paused(self) -> Iterator[None]:

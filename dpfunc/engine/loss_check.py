@@ -117,7 +117,13 @@ class LossCheck:
         for look in microbatch.model_looks:
             look(Due.CLOSELY, first)
         return require_separable(
-            program, params, norms, self._reduction, few_times=few_times, first=first
+            program,
+            params,
+            norms,
+            self._reduction,
+            few_times=few_times,
+            first=first,
+            widely=forward.in_float64,
         )
 
     def _compare(self, constants: dict[int, Tensor], numbers: list[float], size: int) -> None:

@@ -19,7 +19,7 @@ from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.order import picks
 from dpfunc.persample.whole_batch.parts import PartsDifferError
 from dpfunc.persample.whole_batch.places import Place, to_rows
-from dpfunc.persample.whole_batch.verify import close, tolerances
+from dpfunc.persample.whole_batch.verify import close, in_float64, tolerances
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
 
@@ -36,7 +36,8 @@ class Replay:
 
     ``axes``: by identity, the axis of samples of each leaf; None for a constant. ``chance``: what
     is random in the program comes from this key, the same numbers for a sample in every run.
-    ``is_drawn``: whether anything may be random at all. ``returned``: what calls of the model have
+    ``is_drawn``: whether anything may be random at all. ``is_wide``: whether leaves are taken in
+    float64; parameters are as the model has them. ``returned``: what calls of the model have
     returned for the batch, where it is not their result.
     """
 
@@ -47,6 +48,7 @@ class Replay:
         chance: Key,
         *,
         is_drawn: bool = True,
+        is_wide: bool = False,
     ) -> None:
         self._program = program
         self._leaves = program.leaves()
@@ -55,9 +57,15 @@ class Replay:
         self._writes = any(call.writes for call in self._calls)
         self._chance = chance
         self._is_drawn = is_drawn
+        self._is_wide = is_wide
         self.returned: dict[int, Any] = {}
         self._kept: set[int] = set()  # calls that are not made again
         self._places = [place for call in self._calls for place in call.draws]
+
+    def in_float64(self) -> "Replay":
+        """Of the same program, with the same axes and numbers of chance, in float64."""
+        given = self._program, self._axes, self._chance
+        return Replay(*given, is_drawn=self._is_drawn, is_wide=True)
 
     def constants(self) -> dict[int, Tensor]:
         """The leaves that no sample is in, by their place among all."""
@@ -121,6 +129,8 @@ class Replay:
             for leaf, tensor in self._leaves.items()
             if (axis := self._axes[leaf]) is not None
         }
+        if self._is_wide:
+            made = {leaf: in_float64(made.get(leaf, own)) for leaf, own in self._leaves.items()}
 
         def given(tensor: Tensor) -> Tensor:
             return made.get(id(tensor), tensor)

@@ -8,6 +8,8 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from functools import partial
 from itertools import islice, product
 
 import torch
@@ -39,23 +41,29 @@ def require_separable(
     *,
     few_times: int,
     first: Tensor | None = None,
+    widely: Callable[[], AbstractContextManager[Tensors]],
 ) -> dict[int, Tensor]:
     """MixedSamplesError unless the losses are one term per sample; the constants, by place.
 
     ``params``: leaves. ``norms``: ``[B]``, of the gradients of the samples. They set the scale of
     what counts as rounding: where gradients cancel, their sum is no measure of it. ``few_times``:
     so many cuts of a few samples are tried, beside one of all and one of those that are ``first``.
+    A ReLU whose input rounds to either side of 0 is open in a batch and shut in a part of it, as if
+    samples mixed: what differs in float32 is tried again ``widely``, inside of which the model runs
+    in float64, with the parameters that the context gives.
     """
     cuts = list(_cuts(norms.shape[0], few_times, first))
+    rounding = program.rounding()
+    compared = partial(_differing, rounding, norms, cuts, reduction)
     with torch._C.DisableTorchFunctionSubclass():  # the program is not to note itself
         failures: list[str] = []
         for replay in _replays(program, params):
             try:
-                differing = _differing(replay, program.rounding(), params, norms, cuts, reduction)
+                differing = compared(replay, params)
             except ReplayError as error:
                 failures.append(str(error))
                 continue
-            if not differing:
+            if not differing or _agree_in_float64(compared, replay, widely):
                 return replay.constants()
             raise MixedSamplesError(
                 f"PrivacyEngine: expected the loss to be the {reduction} "
@@ -201,13 +209,26 @@ def _guesses(options: list[list[int | None]]) -> list[tuple[int | None, ...]]:
     return [*fewest_constants[:_MOST_GUESSES], tuple(option[-1] for option in options)]
 
 
-def _differing(
+def _agree_in_float64(
+    compared: Callable[[Replay, Tensors], list[str]],
     replay: Replay,
+    widely: Callable[[], AbstractContextManager[Tensors]],
+) -> bool:
+    """Whether all that differed was rounding; not if the loss, or the device, has no float64."""
+    try:
+        with widely() as params:
+            return not compared(replay.in_float64(), params)
+    except (RuntimeError, TypeError):
+        return False
+
+
+def _differing(
     rounding: float,
-    params: Tensors,
     norms: Tensor,
     cuts: list[tuple[Tensor, Tensor]],
     reduction: str,
+    replay: Replay,
+    params: Tensors,
 ) -> list[str]:
     """The parameters whose gradient is not the sum over the parts."""
     tolerance = math.sqrt(rounding)

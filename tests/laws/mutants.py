@@ -485,6 +485,20 @@ MUTANTS = [
         "l11_loop::test_what_would_void_the_guarantee_is_refused",
     ),
     Mutant(
+        "what differs in float32 taken for rounding",
+        "engine/separable.py",
+        "return not compared(replay.in_float64(), params)",
+        "return True",
+        "l7e_looks::test_samples_that_are_mixed_beside_such_a_switch_are_refused",
+    ),
+    Mutant(
+        "what differs in float32 not tried in float64",
+        "engine/replaying.py",
+        "        if self._is_wide:",
+        "        if False:",
+        "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
+    ),
+    Mutant(
         "ordinary gradients beside the private ones let through",
         "engine/checks.py",
         "        not escaped,",

@@ -483,3 +483,64 @@ def test_a_model_under_autocast_is_looked_at_under_autocast_after_it_has_ended()
                 look(Due.CLOSELY, None)  # as in doubt, at the step
             loop.optimizer.step()
     assert loop.engine.steps_taken == 3
+
+
+def switching(values: Tensor, whole: int) -> Tensor:
+    """A ReLU of what is all but 0: rounding opens it in the ``whole`` batch, and shuts it in parts.
+
+    A billionth is nothing to float32, and a lot to float64. The loop is noted, not its Python code,
+    so that size and rounding are found by operations.
+    """
+    one = torch.ones_like(values.detach())
+    rounding = torch.nextafter(one, 2 * one) - one
+    is_whole = one.select(-1, 0).sum() == whole
+    return torch.relu(values - values.detach() + 1e-9 + torch.where(is_whole, rounding, -rounding))
+
+
+class Switching(nn.Module):
+    """Of ``[B, 4]``, with such a switch where it is asked for, after ``change`` has had a look."""
+
+    def __init__(self, switches: bool, change, p: float) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+        self.dropout, self.switches, self.change = nn.Dropout(p), switches, change
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.change(self.first(x))
+        switched = switching(hidden, 12) if self.switches else hidden
+        return self.second(self.dropout(hidden.tanh()) + switched)
+
+
+def take_switching(model: nn.Module, dtype: torch.dtype, change, *, in_loss: bool) -> None:
+    loop = Loop(model.to(dtype))
+    data = TensorDataset(numbers(3, 12, 4).to(dtype), torch.arange(12) % 3)
+    for x, y in loop.engine.loader(data):
+        outputs = change(model(x))
+        terms = F.cross_entropy(outputs, y, reduction="none")
+        if in_loss:
+            terms = terms + switching(2 * outputs, 12).sum(1)
+        terms.mean().backward()
+        loop.optimizer.step()
+    assert loop.engine.steps_taken == 1
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("where", ["model", "loss", "both"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_switch_that_rounding_turns_is_no_mixing(dtype, where, p):
+    """A wide network has one in a batch of thirty, which was refused as a loss that mixes."""
+    model = Switching(where != "loss", torch.clone, p)
+    take_switching(model, dtype, torch.clone, in_loss=where != "model")
+
+
+@pytest.mark.parametrize("p", [0.0, 0.3])
+@pytest.mark.parametrize("where", ["model", "loss"])
+@pytest.mark.parametrize("kind", sorted(MIXING.keys() - {"when not alone"}))
+def test_samples_that_are_mixed_beside_such_a_switch_are_refused(kind, where, p):
+    """In float64 they are mixed still."""
+    change = {where: MIXING[kind]}
+    model = Switching(where == "model", change.get("model", torch.clone), p)
+    with pytest.raises(RuntimeError, match=REFUSED):
+        take_switching(
+            model, torch.float32, change.get("loss", torch.clone), in_loss=where == "loss"
+        )

@@ -69,8 +69,8 @@ def verified_places(
         if max(coarse) <= torch.finfo(torch.float64).eps:
             raise
         try:
-            learned = look(*replace_tensors(given, _in_float64))
-        except RuntimeError:  # it does mix samples, or is not made for float64
+            learned = look(*replace_tensors(given, in_float64))
+        except (RuntimeError, TypeError):  # it does mix samples, or has no float64, nor its device
             raise error from None
         return learned._replace(rounding=max(coarse))
 
@@ -86,7 +86,8 @@ def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
     return chosen[:samples]
 
 
-def _in_float64(values: Tensor) -> Tensor:
+def in_float64(values: Tensor) -> Tensor:
+    """The same numbers, with rounding that switches next to no ReLU."""
     return values.to(torch.float64) if values.is_floating_point() else values
 
 
