@@ -18,12 +18,14 @@ from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.own_forward import (
+    all_in_float64,
     any_watched,
     buffers_of,
     derivative,
     in_modes,
     refuse_unseen,
     require_untouched,
+    told_as_of_a_model,
     undisturbed,
     unwatched,
 )
@@ -34,7 +36,7 @@ from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.looks import learned_places, places_to_try
 from dpfunc.persample.rules import RULES
-from dpfunc.persample.watching.capture import Tape, UnfactoredError
+from dpfunc.persample.watching.capture import Tape
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
@@ -48,7 +50,7 @@ from dpfunc.persample.whole_batch.schedule import (
     known_places,
 )
 from dpfunc.persample.whole_batch.sizes import repeated
-from dpfunc.persample.whole_batch.verify import in_float64, writes
+from dpfunc.persample.whole_batch.verify import writes
 from dpfunc.types import Tensors
 
 
@@ -175,12 +177,9 @@ class WatchedForward:
     def in_float64(self) -> Iterator[Tensors]:
         """The parameters as leaves of float64; inside, the module runs with these numbers."""
         before, own = self._whole, self._whole or self._params
-        every = dict(self._module.named_parameters()) | dict(self._module.named_buffers()) | own
-        wide = {name: in_float64(tensor.detach()) for name, tensor in every.items()}
-        leaves = {name: wide[name].requires_grad_() for name in own}
-        self._whole = wide
+        self._whole = wide = all_in_float64(self._module, own)
         try:
-            yield leaves
+            yield {name: wide[name].requires_grad_() for name in own}
         finally:
             self._whole = before
 
@@ -255,19 +254,8 @@ class WatchedForward:
     @contextmanager
     def _looking(self) -> Iterator[None]:
         """Runs of the module, whose errors are told as those of a loop."""
-        with self.undisturbed():
-            try:
-                with in_own_words("batched"):
-                    yield
-            except UnfactoredError as error:
-                raise derivative("one in its forward pass") from error
-            except OffPlanError:
-                raise
-            except RuntimeError as error:
-                raise RuntimeError(
-                    "PrivacyEngine: expected a model that keeps its samples apart but, where "
-                    f"its outputs with fixed weights are taken for a loss, {error}"
-                ) from error
+        with self.undisturbed(), told_as_of_a_model():
+            yield
 
     def _as_loss(
         self, call: Any, size: int

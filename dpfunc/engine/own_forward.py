@@ -11,7 +11,10 @@ from torch import Tensor, nn
 from dpfunc.checks import require
 from dpfunc.engine.program import Program, Watched
 from dpfunc.persample.batches.nested import tensors_in
-from dpfunc.persample.whole_batch.verify import writes
+from dpfunc.persample.definition.own_words import in_own_words
+from dpfunc.persample.watching.capture import UnfactoredError
+from dpfunc.persample.whole_batch.places import OffPlanError
+from dpfunc.persample.whole_batch.verify import in_float64, writes
 from dpfunc.types import Tensors
 
 _MODES = bool | str | float
@@ -22,6 +25,23 @@ def derivative(what: str) -> RuntimeError:
         f"PrivacyEngine: expected a model without derivatives of its own but got {what}; use "
         "PrivateGrad, whose loss of one sample may contain torch.func.grad."
     )
+
+
+@contextmanager
+def told_as_of_a_model() -> Iterator[None]:
+    """Inside, a model is taken for a loss; what is refused of it is told in words of the engine."""
+    try:
+        with in_own_words("batched"):
+            yield
+    except UnfactoredError as error:
+        raise derivative("one in its forward pass") from error
+    except OffPlanError:
+        raise
+    except RuntimeError as error:
+        raise RuntimeError(
+            "PrivacyEngine: expected a model that keeps its samples apart but, where its outputs "
+            f"with fixed weights are taken for a loss, {error}"
+        ) from error
 
 
 def refuse_unseen(program: Program) -> Callable[[Tensor], None]:
@@ -66,6 +86,12 @@ def require_untouched(
             f"changes the buffers {changed[:5]}: what they remember of the data becomes part "
             "of the model without any noise. Do not update them in training mode."
         )
+
+
+def all_in_float64(module: nn.Module, params: Tensors) -> Tensors:
+    """By name, copies of ``params`` and of all that ``module`` has beside them."""
+    every = dict(module.named_parameters()) | dict(module.named_buffers()) | params
+    return {name: in_float64(tensor.detach().clone()) for name, tensor in every.items()}
 
 
 @contextmanager

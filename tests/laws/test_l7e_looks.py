@@ -313,7 +313,10 @@ def test_other_operations_in_a_new_length_are_looked_at_closely():
 
 
 def test_two_of_many_samples_that_are_alike_are_found_where_they_are_held_for_each_other():
-    """The gradients of all are one, but for a tenth; those of a large batch would hide two."""
+    """The gradients of all are one, but for a tenth; those of a large batch would hide two.
+
+    With random weights of either sign they are found in 86 looks of 100, of one sign in none.
+    """
     grads = 1 + 0.1 * numbers(1, 4096, 3)
     held = grads.clone()
     held[[0, 1]] = grads[[1, 0]]
@@ -321,10 +324,13 @@ def test_two_of_many_samples_that_are_alike_are_found_where_they_are_held_for_ea
     def of_part(samples: Tensor, weights: Tensor) -> dict[str, Tensor]:
         return {"w": (weights[:, None] * grads[samples]).sum(0)}
 
-    for rows, agrees in ((grads, True), (held, False)):
+    def times_found(rows: Tensor) -> int:
         of_batch = parts.Held({"w": Dense(rows)}, rows.norm(dim=1), 1.2e-7)
-        found = parts.disagreeing(of_batch, of_part, Due.CLOSELY, together=0)
-        assert (found is None) is agrees
+        looks = (parts.disagreeing(of_batch, of_part, Due.CLOSELY, together=0) for _ in range(20))
+        return sum(found is not None for found in looks)
+
+    assert times_found(grads) == 0
+    assert times_found(held) >= 9  # less often once in 10**5 runs
 
 
 def test_a_batch_of_one_sample_is_looked_at_twice_over():
