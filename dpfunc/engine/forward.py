@@ -91,8 +91,7 @@ class WatchedForward:
         self._current = current
         self._sharded = sharded
         self._whole: Tensors | None = None
-        self.draws, self.costs = False, LookCosts()
-        self._paused = False
+        self.draws, self._paused, self.costs = False, False, LookCosts()
         self._open: list[_Open] = []
         self._outputs: dict[str, list[Place | None]] = {}
         self._verified: dict[str, dict[Any, Any]] = {}
