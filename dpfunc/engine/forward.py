@@ -18,11 +18,11 @@ from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.own_forward import (
-    all_in_float64,
+    AsNow,
     any_watched,
     buffers_of,
     derivative,
-    in_modes,
+    in_modes_of,
     refuse_unseen,
     require_untouched,
     told_as_of_a_model,
@@ -51,6 +51,7 @@ from dpfunc.persample.whole_batch.schedule import (
 )
 from dpfunc.persample.whole_batch.sizes import repeated
 from dpfunc.persample.whole_batch.verify import writes
+from dpfunc.persample.whole_batch.widened import Widened, in_float64
 from dpfunc.types import Tensors
 
 
@@ -63,12 +64,13 @@ class _Open(NamedTuple):
     tape: Tape
     places: Places
     microbatch: Microbatch
-    call: Any
+    call: tuple[tuple[Any, ...], dict[str, Any]]
     buffers: dict[str, tuple[int, int]]
     draws: tuple[Place | None, ...]
     outputs: tuple[Place | None, ...]
     stance: Any
     inputs: tuple[list[Tensor], list[int]]
+    as_now: AsNow
 
 
 class WatchedForward:
@@ -109,8 +111,9 @@ class WatchedForward:
             for param in self._params.values():
                 param.grad = None  # so that what ordinary autograd adds is seen
         stance = torch.compiler.set_stance("force_eager")  # taps are not seen in what is compiled
+        as_now = in_modes_of(self._module)  # the loop may call eval() before its step
         with stance, in_own_words("PrivacyEngine"):
-            places, draws, outputs = self._places(plain, microbatch)
+            places, draws, outputs = self._places(plain, microbatch, as_now)
         probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
@@ -118,7 +121,7 @@ class WatchedForward:
         inputs = [t for t in tensors_in(plain) if t.dim() > 0 and t.shape[0] == microbatch.size]
         own, buffers, before = (args, kwargs), buffers_of(self._module), (inputs, writes(inputs))
         self._open.append(
-            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before)
+            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before, as_now)
         )
         stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -129,16 +132,14 @@ class WatchedForward:
         if self._paused or not self._open:
             return
         opened = self._open.pop()
-        tape, places, microbatch, (own_args, own_kwargs), buffers, *_, stance, _ = opened
+        tape, places, microbatch, call, buffers, draws, outputs, stance, _, as_now = opened
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
         stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
         require_untouched(*opened.inputs, buffers, buffers_of(self._module))
-        note, draws, outputs = microbatch.program.note, opened.draws, opened.outputs
-        again = in_modes(self._module, self.plain)  # the loop may call eval() before its step
-        note(again, own_args, own_kwargs, output, draws=draws, outputs=outputs)
+        microbatch.program.note(as_now(self.plain), *call, output, draws=draws, outputs=outputs)
         with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
             for tensor in tensors_in(output):
                 if tensor.requires_grad:
@@ -176,9 +177,10 @@ class WatchedForward:
     def in_float64(self) -> Iterator[Tensors]:
         """The parameters as leaves of float64; inside, the module runs with these numbers."""
         before, own = self._whole, self._whole or self._params
-        self._whole = wide = all_in_float64(self._module, own)
+        self._whole = {n: in_float64(param.detach()).requires_grad_() for n, param in own.items()}
         try:
-            yield {name: wide[name].requires_grad_() for name in own}
+            with Widened():
+                yield self._whole
         finally:
             self._whole = before
 
@@ -196,7 +198,7 @@ class WatchedForward:
         return undisturbed(self._module, self._params, self.paused())
 
     def _places(
-        self, call: Any, microbatch: Microbatch
+        self, call: Any, microbatch: Microbatch, as_now: AsNow
     ) -> tuple[Places, tuple[Place | None, ...], tuple[Place | None, ...]]:
         """The places of this call, those of its draws, and those of its outputs.
 
@@ -204,13 +206,13 @@ class WatchedForward:
         parameters are sharded. A few samples of a model that draws are looked at at once: later, no
         run is like this one, and the model may have changed.
         """
-        loss, batch, outputs, key = self._as_loss(call, microbatch.size)
+        loss, batch, outputs, key = self._as_loss(call, microbatch.size, as_now)
         params = {name: param.detach() for name, param in self._params.items()}
 
         def look(due: Due, first: Tensor | None = None, *, whole: bool = False) -> Learned:
             learn = partial(learned_places, loss, "different", params, batch)
             of_all = partial(learn, samples=microbatch.size, together=True)
-            with self._looking():
+            with self.undisturbed(), told_as_of_a_model():
                 if whole:
                     return of_all()
                 try:
@@ -233,7 +235,7 @@ class WatchedForward:
                     learned = look(Due.BRIEFLY)
                     self.costs.count(Due.BRIEFLY if is_brief else Due.NOTHING)
                 elif learned is None:
-                    with self._looking():
+                    with self.undisturbed(), told_as_of_a_model():
                         learned = places_to_try(loss, "different", params, batch, known)
                     known = known._replace(due=due_on_way(loss.verified, known, learned))
         if learned is None:
@@ -250,14 +252,8 @@ class WatchedForward:
         places = Places(microbatch.size, learned.seen, again)
         return places, learned.draws, tuple(self._outputs[key])
 
-    @contextmanager
-    def _looking(self) -> Iterator[None]:
-        """Runs of the module, whose errors are told as those of a loop."""
-        with self.undisturbed(), told_as_of_a_model():
-            yield
-
     def _as_loss(
-        self, call: Any, size: int
+        self, call: Any, size: int, as_now: AsNow
     ) -> tuple[Batched, tuple[Tensor, ...], Callable[..., list[Tensor]], str]:
         """The module as a loss of the tensors in ``call`` that have samples on axis 0.
 
@@ -282,8 +278,7 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
-        loss_fn = in_modes(self._module, loss_fn)
-        return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
+        return Batched(as_now(loss_fn), self._verified.setdefault(key, {})), batch, outputs, key
 
     def _learn_outputs(
         self,

@@ -14,7 +14,7 @@ from dpfunc.persample.batches.nested import tensors_in
 from dpfunc.persample.definition.own_words import in_own_words
 from dpfunc.persample.watching.capture import UnfactoredError
 from dpfunc.persample.whole_batch.places import OffPlanError
-from dpfunc.persample.whole_batch.verify import in_float64, writes
+from dpfunc.persample.whole_batch.verify import writes
 from dpfunc.types import Tensors
 
 _MODES = bool | str | float
@@ -88,12 +88,6 @@ def require_untouched(
         )
 
 
-def all_in_float64(module: nn.Module, params: Tensors) -> Tensors:
-    """By name, copies of ``params`` and of all that ``module`` has beside them."""
-    every = dict(module.named_parameters()) | dict(module.named_buffers()) | params
-    return {name: in_float64(tensor.detach().clone()) for name, tensor in every.items()}
-
-
 @contextmanager
 def undisturbed(
     module: nn.Module, params: Tensors, paused: AbstractContextManager[None]
@@ -112,8 +106,12 @@ def undisturbed(
                     buffer.copy_(buffers[name])
 
 
-def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
-    """``run`` with ``module`` and its parts in the modes that they are in now: training, or not.
+AsNow = Callable[[Callable[..., Any]], Callable[..., Any]]
+"""Makes a function one that runs in the modes of a certain moment."""
+
+
+def in_modes_of(module: nn.Module) -> AsNow:
+    """For functions that shall find ``module`` in the modes that it is in now: training, or not.
 
     Whatever is true or false, a word, or a fraction is taken for a mode, such as a dropout's p. The
     autocast of now is one, too.
@@ -122,8 +120,16 @@ def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
     is_cast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     modes = [(vars(part), _modes_of(part)) for part in module.modules()]
 
-    @wraps(run)
-    def run_so(*args: Any, **kwargs: Any) -> Any:
+    def as_now(run: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(run)
+        def run_so(*args: Any, **kwargs: Any) -> Any:
+            with set_back(), torch.autocast(device, dtype=dtype, enabled=is_cast):
+                return run(*args, **kwargs)
+
+        return run_so
+
+    @contextmanager
+    def set_back() -> Iterator[None]:
         others = [
             (own, {name: own[name] for name in mode if name in own and own[name] is not mode[name]})
             for own, mode in modes
@@ -131,13 +137,12 @@ def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
         try:
             for (own, other), (_, mode) in zip(others, modes, strict=True):
                 own.update({name: mode[name] for name in other})
-            with torch.autocast(device, dtype=dtype, enabled=is_cast):
-                return run(*args, **kwargs)
+            yield
         finally:
             for own, other in others:
                 own.update(other)
 
-    return run_so
+    return as_now
 
 
 def _modes_of(part: nn.Module) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.order import picks
 from dpfunc.persample.whole_batch.parts import PartsDifferError
 from dpfunc.persample.whole_batch.places import Place, to_rows
-from dpfunc.persample.whole_batch.verify import close, in_float64, tolerances
+from dpfunc.persample.whole_batch.verify import close, tolerances
+from dpfunc.persample.whole_batch.widened import in_float64
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
 

@@ -493,10 +493,24 @@ MUTANTS = [
     ),
     Mutant(
         "what differs in float32 not tried in float64",
+        "engine/separable.py",
+        "if not differing or _agree_in_float64(compared, replay, widely):",
+        "if not differing:",
+        "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
+    ),
+    Mutant(
+        "the data left in float32 beside float64",
         "engine/replaying.py",
         "        if self._is_wide:",
         "        if False:",
-        "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
+        "l7e_looks::test_a_model_with_numbers_of_its_own_is_tried_in_float64_too",
+    ),
+    Mutant(
+        "a model's own numbers left in float32 beside float64",
+        "persample/whole_batch/widened.py",
+        "if any(tensor.dtype == torch.float64",
+        "if False and any(tensor.dtype == torch.float64",
+        "l7e_looks::test_a_model_with_numbers_of_its_own_is_tried_in_float64_too",
     ),
     Mutant(
         "ordinary gradients beside the private ones let through",

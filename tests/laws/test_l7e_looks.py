@@ -504,16 +504,31 @@ def switching(values: Tensor, whole: int) -> Tensor:
 
 
 class Switching(nn.Module):
-    """Of ``[B, 4]``, with such a switch where it is asked for, after ``change`` has had a look."""
+    """Of ``[B, 4]``, with such a switch where it is asked for, after ``change`` has had a look.
 
-    def __init__(self, switches: bool, change, p: float) -> None:
+    ``beside``: what of its own, in the dtype that it has, the model computes with.
+    """
+
+    def __init__(self, switches: bool, change, p: float, beside: str = "") -> None:
         super().__init__()
         self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
         self.dropout, self.switches, self.change = nn.Dropout(p), switches, change
+        self.beside, self.frozen = beside, nn.Linear(5, 5).requires_grad_(False)
+        self.register_buffer("turn", torch.eye(5).roll(1, 0))
 
     def forward(self, x: Tensor) -> Tensor:
         hidden = self.change(self.first(x))
         switched = switching(hidden, 12) if self.switches else hidden
+        if self.beside == "a buffer":
+            hidden = hidden @ self.turn
+        if self.beside == "frozen weights":
+            hidden = self.frozen(hidden)
+        if self.beside == "a mask":
+            mask = torch.zeros(1, 1, dtype=self.turn.dtype)
+            heads = hidden[:, None, None]
+            hidden = F.scaled_dot_product_attention(heads, heads, heads, mask)[:, 0, 0]
+        if self.beside == "a step of the data":
+            hidden = hidden * (1 + (switching(x, 12) > 0).to(hidden.dtype)[:, :1])
         return self.second(self.dropout(hidden.tanh()) + switched)
 
 
@@ -537,6 +552,26 @@ def test_a_switch_that_rounding_turns_is_no_mixing(dtype, where, p):
     """A wide network has one in a batch of thirty, which was refused as a loss that mixes."""
     model = Switching(where != "loss", torch.clone, p)
     take_switching(model, dtype, torch.clone, in_loss=where != "model")
+
+
+@pytest.mark.parametrize("beside", ["a buffer", "frozen weights", "a mask", "a step of the data"])
+@pytest.mark.parametrize("way", ["engine", "engine, with dropout", "batched"])
+def test_a_model_with_numbers_of_its_own_is_tried_in_float64_too(way, beside):
+    """Float32 beside float64: of a transformer with a mask, one batch in twenty was refused."""
+    model = Switching(True, torch.clone, 0.3 if "dropout" in way else 0.0, beside)
+    if way != "batched":
+        take_switching(model, torch.float32, torch.clone, in_loss=False)
+        return
+
+    def losses(params: dict[str, Tensor], x: Tensor) -> Tensor:
+        return each_told_apart(torch.func.functional_call(model, params, (x,)))
+
+    params = {name: p.detach() for name, p in model.named_parameters() if p.requires_grad}
+    x = numbers(3, 12, 4).float()
+    grads, _ = dp.factored_grad(dp.batched(losses))(params, x)
+    expected = torch.func.grad(lambda params: losses(params, x).sum())(params)
+    for name, grad in expected.items():
+        torch.testing.assert_close(grads[name].weighted_sum(torch.ones(12)), grad)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])

@@ -86,11 +86,15 @@ def steps_at_once(step_numbers: int, device: torch.device) -> int:
     return max(1, numbers // max(1, step_numbers))
 
 
+def slices_of(of: Tensor, numbers: int) -> list[slice]:
+    """Slices of the samples of ``of``, at least one; a sample takes so many ``numbers``."""
+    in_cache = of.device.type == "cpu" and have_numbers(of)  # a graph is not to be unrolled
+    return slices(len(of), max(1, (_CPU_SLICE if in_cache else _DEVICE_SLICE) // max(1, numbers)))
+
+
 def form_in_slices(form: Callable[[slice], Tensor], of: Tensor, numbers: int) -> Tensor:
     """``form`` over slices of the samples of ``of``, joined; a sample takes so many ``numbers``."""
-    in_cache = of.device.type == "cpu" and have_numbers(of)  # a graph is not to be unrolled
-    step = max(1, (_CPU_SLICE if in_cache else _DEVICE_SLICE) // max(1, numbers))
-    first, *others = slices(len(of), step)
+    first, *others = slices_of(of, numbers)
     part = form(first)
     if not others:
         return part

@@ -71,7 +71,7 @@ def keep(values: Tensor, weights: Tensor) -> Tensor:
     Zero times NaN is NaN: a dropped sample has to be replaced, not multiplied away. The result may
     be ``values`` itself.
     """
-    _require_one_each(values, weights)
+    require_one_each(values, weights)
     values = accumulable(values)
     if drops_nothing(weights):
         return values
@@ -145,7 +145,7 @@ class Dense:
         return self.norm_sq().sqrt()
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        _require_one_each(self.values, weights)
+        require_one_each(self.values, weights)
         axes = axes_in_memory_order(self.values)
         values = self.values.permute(0, *axes)
         if drops_nothing(weights):
@@ -161,7 +161,7 @@ class Dense:
         return Dense(self.values[where])
 
 
-def _require_one_each(values: Tensor, weights: Tensor) -> None:
+def require_one_each(values: Tensor, weights: Tensor) -> None:
     require(
         weights.shape == values.shape[:1],
         "weighted_sum",

@@ -7,8 +7,14 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from dpfunc.persample.batches.shapes import have_numbers
-from dpfunc.persample.factors.cost import form_in_slices
-from dpfunc.persample.factors.forms import accumulable, at_least_rounding, row_norm_sq, weigh
+from dpfunc.persample.factors.cost import form_in_slices, slices_of
+from dpfunc.persample.factors.forms import (
+    accumulable,
+    at_least_rounding,
+    require_one_each,
+    row_norm_sq,
+    weigh,
+)
 
 
 @dataclass(frozen=True)
@@ -55,9 +61,13 @@ class Scatter:
         return row_norm_sq(rows).sqrt().view(self.rows.shape[:2]).sum(1)
 
     def weighted_sum(self, weights: Tensor) -> Tensor:
-        rows = weigh(self.rows, weights).flatten(0, 1)
-        table = rows.new_zeros((self.table_rows, rows.shape[1]))
-        return table.index_add_(0, self.index.flatten(), rows)
+        require_one_each(self.rows, weights)
+        _, positions, width = self.rows.shape
+        table = accumulable(self.rows[:0]).new_zeros((self.table_rows, width))
+        for where in slices_of(self.index, positions * width):
+            rows = weigh(self.rows[where], weights[where]).flatten(0, 1)
+            table.index_add_(0, self.index[where].flatten(), rows)
+        return table
 
     def dense(self) -> Tensor:
         size, _, width = self.rows.shape

@@ -17,6 +17,7 @@ from dpfunc.persample.whole_batch.draws import Draws, draws_differ
 from dpfunc.persample.whole_batch.places import OffPlanError, Places, is_same_way
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
 from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none, sizes_of
+from dpfunc.persample.whole_batch.widened import Widened, in_float64
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
@@ -69,7 +70,8 @@ def verified_places(
         if max(coarse) <= torch.finfo(torch.float64).eps:
             raise
         try:
-            learned = look(*replace_tensors(given, in_float64))
+            with Widened():
+                learned = look(*replace_tensors(given, in_float64))
         except (RuntimeError, TypeError):  # it does mix samples, or has no float64, nor its device
             raise error from None
         return learned._replace(rounding=max(coarse))
@@ -84,11 +86,6 @@ def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
     if first is not None:
         chosen = torch.cat([first, chosen[~torch.isin(chosen, first)]])
     return chosen[:samples]
-
-
-def in_float64(values: Tensor) -> Tensor:
-    """The same numbers, with rounding that switches next to no ReLU."""
-    return values.to(torch.float64) if values.is_floating_point() else values
 
 
 def _learned_places(
