@@ -102,15 +102,24 @@ class LossCheck:
         if microbatch.looks_later:
             times = float(microbatch.size) if self._reduction == "mean" else 1.0
 
+            def run_again(replay: Replay) -> tuple[dict[str, Factored], Draws]:
+                return factored_without_chance(replay, microbatch, params)
+
             def held_for(replay: Replay) -> tuple[Held, Draws | None]:
                 if not is_drawn:
                     return Held(grads, norms, program.rounding(), times), None
-                again, draws = factored_without_chance(replay, microbatch, params)
-                own_norms = times * global_norm(leaf_norms(again))
-                return Held(again, own_norms, program.rounding(), times), draws
+                own, draws = run_again(replay)
+                own_norms = times * global_norm(leaf_norms(own))
+                return Held(own, own_norms, program.rounding(), times), draws
 
             constants, first = compare_parts(
-                program, params, held_for, due, together=together, is_drawn=is_drawn
+                program,
+                params,
+                held_for,
+                lambda replay: run_again(replay)[0],
+                due,
+                together=together,
+                is_drawn=is_drawn,
             )
             if first is None:
                 return constants

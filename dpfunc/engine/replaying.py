@@ -1,7 +1,7 @@
 """The program of a batch, run again on some of its samples."""
 
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -85,12 +85,12 @@ class Replay:
         total, draws = self.total(samples, weights)
         return self._gradient_of(total, params), draws
 
-    def gradient_again(self, params: Tensors) -> Tensors:
-        """Of the whole batch, with what no gradient comes to as it was.
+    @contextmanager
+    def as_it_was(self) -> Iterator[None]:
+        """Inside, a run of the whole batch has what no gradient comes to as it was.
 
         Parameters of another network may have moved since; its operations are those of the batch.
         """
-        every = torch.arange(self._program.size)
         reached = self._program.with_gradient()
         if not self._writes:  # what a call has returned may be something else by now
             self._kept = {
@@ -99,7 +99,7 @@ class Replay:
                 if not any(t.requires_grad and id(t) in reached for t in tensors_in(call.result))
             }
         try:
-            return self._gradient_of(self.total(every)[0], params)
+            yield
         finally:
             self._kept = set()
 

@@ -7,8 +7,9 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 """
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import replace
 from functools import partial
 from itertools import islice, product
 
@@ -17,6 +18,7 @@ from torch import Tensor, nn
 
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
+from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
 from dpfunc.persample.whole_batch.parts import Held, PartGradient, PartsDifferError, disagreeing
 from dpfunc.persample.whole_batch.schedule import Due
@@ -88,6 +90,7 @@ def compare_parts(
     program: Program,
     params: Tensors,
     held_for: HeldFor,
+    again: Callable[[Replay], Mapping[str, Factored]],
     due: Due,
     *,
     together: int,
@@ -96,7 +99,8 @@ def compare_parts(
     """The constants, by place, and the samples of a part that disagrees; see `disagreeing`.
 
     Each part of the batch goes through the model and the loss by itself. ``held_for``: the
-    gradients of the sum of the terms of the samples. ``is_drawn``: see `Replay`.
+    gradients of the sum of the terms of the samples; ``again``: those of the batch, run once more
+    as it ran. ``is_drawn``: see `Replay`.
     """
     unknown = torch.zeros(0, dtype=torch.int64)
     with torch._C.DisableTorchFunctionSubclass():
@@ -106,7 +110,7 @@ def compare_parts(
                 of_part = _part_gradient(program, params, replay, held, drawn)
                 found = disagreeing(held, of_part, due, together=together)
                 if found is not None and drawn is None:
-                    _require_same_again(program, params, replay, held)
+                    _require_same_again(held, replay, again)
             except PartsDifferError:
                 return {}, unknown
             except ReplayError:
@@ -115,20 +119,25 @@ def compare_parts(
     return {}, unknown
 
 
-def _require_same_again(program: Program, params: Tensors, replay: Replay, held: Held) -> None:
+def _require_same_again(
+    held: Held, replay: Replay, again: Callable[[Replay], Mapping[str, Factored]]
+) -> None:
     """MixedSamplesError where the whole batch has other gradients now, twice the same ones.
 
-    It is no rounding then that parts differ, and no look now tells of the model as it was. A
-    generator of its own would give the model other numbers each time.
+    It is no rounding then that parts differ, and no look now tells of the model as it was. It runs
+    under the same tape as the batch did, so that it rounds as the batch did. A generator of its own
+    would give the model other numbers each time.
     """
-    every, scale = torch.arange(program.size), 1 if held.times == 1.0 else program.size
-    one, other = (
-        {name: scale * grad for name, grad in replay.gradient_again(params).items()}
-        for _ in range(2)
-    )
+    every = torch.arange(len(held.norms))
     ones = torch.ones(len(every), dtype=torch.float64)
-    is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
-    if is_known and not held.equal(held.of_all(ones), one, every, ones):
+    try:
+        with replay.as_it_was():
+            one, other = (replace(held, grads=again(replay)).of_all(ones) for _ in range(2))
+        is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
+        has_changed = is_known and not held.equal(held.of_all(ones), one, every, ones)
+    except PartsDifferError:  # it takes another way now
+        has_changed = True
+    if has_changed:
         raise MixedSamplesError(
             "PrivacyEngine: expected a model that gives a batch the same gradients again but they "
             "are others before the step than they were in backward: a switch, or something that "

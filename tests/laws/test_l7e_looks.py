@@ -12,10 +12,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.overrides import _get_current_function_mode_stack
 from torch.utils.data import TensorDataset
 
 import dpfunc as dp
 from dpfunc.persample.factors.forms import Dense
+from dpfunc.persample.watching.capture import Tape
 from dpfunc.persample.whole_batch import parts
 from dpfunc.persample.whole_batch.schedule import Due
 from dpfunc.random.subsets import permutation
@@ -572,6 +574,25 @@ def test_a_model_with_numbers_of_its_own_is_tried_in_float64_too(way, beside):
     expected = torch.func.grad(lambda params: losses(params, x).sum())(params)
     for name, grad in expected.items():
         torch.testing.assert_close(grads[name].weighted_sum(torch.ones(12)), grad)
+
+
+class RoundingByTape(nn.Module):
+    """Of ``[B, 4]``, with a switch that is open in what runs under a tape: kernels may differ."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = self.first(x)
+        is_taped = any(isinstance(mode, Tape) for mode in _get_current_function_mode_stack())
+        rounding = torch.finfo(hidden.dtype).eps * (1 if is_taped else -1)
+        return self.second(hidden.tanh() + torch.relu(hidden - hidden.detach() + 1e-9 + rounding))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_a_batch_that_rounds_otherwise_without_a_tape_has_not_changed(dtype):
+    take_switching(RoundingByTape(), dtype, torch.clone, in_loss=False)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.3])
