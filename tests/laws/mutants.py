@@ -513,6 +513,13 @@ MUTANTS = [
         "l7e_looks::test_a_model_with_numbers_of_its_own_is_tried_in_float64_too",
     ),
     Mutant(
+        "a model that has changed since backward let through",
+        "engine/separable.py",
+        "    if has_changed:",
+        "    if False:",
+        "l7e_looks::test_a_model_that_has_changed_before_the_step_is_refused",
+    ),
+    Mutant(
         "ordinary gradients beside the private ones let through",
         "engine/checks.py",
         "        not escaped,",
