@@ -17,6 +17,7 @@ from dpfunc.checks import require
 
 _FORMAT = "dpfunc.accounting.event"
 _VERSION = 1
+_DEEPEST = 100  # events in events; Python recurses a thousand calls deep, or as far as it was told
 _EVENTS = (*get_args(Mechanism), *get_args(Scheme), PrivateSelection, OneRecord, Repeat, Compose)
 _KINDS: dict[str, type[Event]] = {kind.__name__: kind for kind in _EVENTS}
 _REMEDY = "read text that to_json wrote, with a version of dpfunc that knows every kind in it"
@@ -25,7 +26,7 @@ _REMEDY = "read text that to_json wrote, with a version of dpfunc that knows eve
 def to_json(event: Event) -> str:
     """The event as one line of JSON text; floats keep every bit, an infinity is ``"inf"``.
 
-    TypeError for what is not an event.
+    TypeError for what is not an event, ValueError for one that holds events more than 100 deep.
 
     >>> from dpfunc.accounting import Gaussian
     >>> print(to_json(Gaussian(2.0)))  # doctest: +NORMALIZE_WHITESPACE
@@ -33,7 +34,7 @@ def to_json(event: Event) -> str:
      "event": {"kind": "Gaussian", "noise_multiplier": 2.0}}
     """
     require_event("to_json", event)
-    return json.dumps({"format": _FORMAT, "version": _VERSION, "event": _encode(event)})
+    return json.dumps({"format": _FORMAT, "version": _VERSION, "event": _encode(event, 1)})
 
 
 def from_json(text: str) -> Event:
@@ -49,7 +50,7 @@ def from_json(text: str) -> Event:
     try:
         return _read(text)
     except RecursionError as error:
-        raise ValueError("from_json: the text is nested too deep to be an event.") from error
+        raise _too_deep("from_json") from error
 
 
 def _read(text: str) -> Event:
@@ -64,19 +65,31 @@ def _read(text: str) -> Event:
         got = document[name]
         same = type(got) is type(expected) and got == expected
         require(same, "from_json", f"{name} {expected!r}", got, _REMEDY)
-    return _decode(document["event"])
+    return _decode(document["event"], 1)
 
 
-def _encode(value: Any) -> Any:
+def _too_deep(called: str) -> ValueError:
+    return ValueError(
+        f"{called}: expected events at most {_DEEPEST} deep in each other but got some nested too "
+        "deep; add up compositions side by side."
+    )
+
+
+def _encode(value: Any, depth: int) -> Any:
     if isinstance(value, Event):
+        if depth > _DEEPEST:
+            raise _too_deep("to_json")
         names = [field.name for field in fields(value)]  # type: ignore[arg-type]  # all dataclasses
-        return {"kind": type(value).__name__} | {n: _encode(getattr(value, n)) for n in names}
+        content = {name: _encode(getattr(value, name), depth + 1) for name in names}
+        return {"kind": type(value).__name__} | content
     if isinstance(value, tuple):
-        return [_encode(part) for part in value]
+        return [_encode(part, depth) for part in value]
     return "inf" if value == math.inf else value
 
 
-def _decode(value: Any) -> Event:
+def _decode(value: Any, depth: int) -> Event:
+    if depth > _DEEPEST:
+        raise _too_deep("from_json")
     name: Any = value.get("kind") if isinstance(value, dict) else value
     known = isinstance(value, dict) and isinstance(name, str) and name in _KINDS
     require(known, "from_json", "an event of a known kind", name, _REMEDY)
@@ -84,16 +97,16 @@ def _decode(value: Any) -> Event:
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]  # all are dataclasses
     _require_fields(name, content, names)
     try:
-        return kind(**{key: _decode_field(part) for key, part in content.items()})
+        return kind(**{key: _decode_field(part, depth) for key, part in content.items()})
     except TypeError as error:
         raise ValueError(f"from_json: {error}") from error
 
 
-def _decode_field(value: Any) -> Any:
+def _decode_field(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
-        return _decode(value)
+        return _decode(value, depth + 1)
     if isinstance(value, list):
-        return tuple(map(_decode_field, value))
+        return tuple(_decode_field(part, depth) for part in value)
     return math.inf if value == "inf" else value
 
 

@@ -101,12 +101,23 @@ def test_anything_else_is_refused_with_the_reason(text, message):
         from_json(text)
 
 
-@pytest.mark.parametrize("depth", [400, 100_000])
-def test_text_nested_too_deep_is_refused(depth):
+def nested(depth):
     head, tail = '{"kind": "Repeat", "times": 1, "event": ', "}"
-    text = document(head * depth + '{"kind": "NonPrivate"}' + tail * depth)
-    with pytest.raises(ValueError, match="nested too deep"):
-        from_json(text)
+    return document(head * (depth - 1) + '{"kind": "NonPrivate"}' + tail * (depth - 1))
+
+
+@pytest.mark.parametrize("depth", [101, 400, 100_000])
+def test_text_nested_too_deep_is_refused(depth):
+    """However deep Python may recurse: what compiles graphs lets it go deeper."""
+    with pytest.raises(ValueError, match=r"from_json: .* nested too deep"):
+        from_json(nested(depth))
+
+
+def test_an_event_as_deep_as_allowed_is_written_and_read_and_a_deeper_one_is_not_written():
+    deepest = from_json(nested(100))
+    assert from_json(to_json(deepest)) == deepest
+    with pytest.raises(ValueError, match=r"to_json: .* nested too deep"):
+        to_json(Repeat(deepest, 2))
 
 
 def test_only_events_are_written():
