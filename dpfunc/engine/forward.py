@@ -18,7 +18,6 @@ from dpfunc.engine.fully_sharded import FullySharded
 from dpfunc.engine.look_costs import LookCosts
 from dpfunc.engine.outputs import combined_outputs, output_places, structure_of
 from dpfunc.engine.own_forward import (
-    AsNow,
     any_watched,
     buffers_of,
     derivative,
@@ -39,6 +38,7 @@ from dpfunc.persample.rules import RULES
 from dpfunc.persample.watching.capture import Tape
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.under_vmap import transforms_above
+from dpfunc.persample.watching.widened import Widened, in_float64
 from dpfunc.persample.whole_batch.places import OffPlanError, Place, Places
 from dpfunc.persample.whole_batch.rows import Rows
 from dpfunc.persample.whole_batch.schedule import (
@@ -51,7 +51,6 @@ from dpfunc.persample.whole_batch.schedule import (
 )
 from dpfunc.persample.whole_batch.sizes import repeated
 from dpfunc.persample.whole_batch.verify import writes
-from dpfunc.persample.whole_batch.widened import Widened, in_float64
 from dpfunc.types import Tensors
 
 
@@ -70,7 +69,6 @@ class _Open(NamedTuple):
     outputs: tuple[Place | None, ...]
     stance: Any
     inputs: tuple[list[Tensor], list[int]]
-    as_now: AsNow
 
 
 class WatchedForward:
@@ -111,9 +109,8 @@ class WatchedForward:
             for param in self._params.values():
                 param.grad = None  # so that what ordinary autograd adds is seen
         stance = torch.compiler.set_stance("force_eager")  # taps are not seen in what is compiled
-        as_now = in_modes_of(self._module)  # the loop may call eval() before its step
         with stance, in_own_words("PrivacyEngine"):
-            places, draws, outputs = self._places(plain, microbatch, as_now)
+            places, draws, outputs = self._places(plain, microbatch)
         probe = torch.zeros((), device=microbatch.mask.device, requires_grad=True)
         rows = Rows(places, probe, "different")
         tape = Tape(RULES, dict(self._params), microbatch.record, rows)
@@ -121,7 +118,7 @@ class WatchedForward:
         inputs = [t for t in tensors_in(plain) if t.dim() > 0 and t.shape[0] == microbatch.size]
         own, buffers, before = (args, kwargs), buffers_of(self._module), (inputs, writes(inputs))
         self._open.append(
-            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before, as_now)
+            _Open(tape, places, microbatch, own, buffers, draws, outputs, stance, before)
         )
         stance.__enter__()
         tape.__enter__()  # type: ignore[no-untyped-call]  # torch does not annotate it
@@ -132,14 +129,15 @@ class WatchedForward:
         if self._paused or not self._open:
             return
         opened = self._open.pop()
-        tape, places, microbatch, call, buffers, draws, outputs, stance, _, as_now = opened
+        tape, places, microbatch, call, buffers, draws, outputs, stance, _ = opened
         tape.__exit__(None, None, None)  # type: ignore[no-untyped-call]  # as above
         stance.__exit__(None, None, None)
         if output is None:  # the forward pass has raised
             return
         places.finish()
         require_untouched(*opened.inputs, buffers, buffers_of(self._module))
-        microbatch.program.note(as_now(self.plain), *call, output, draws=draws, outputs=outputs)
+        again = in_modes_of(self._module)(self.plain)  # as forward left it: what it remembers shows
+        microbatch.program.note(again, *call, output, draws=draws, outputs=outputs)
         with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
             for tensor in tensors_in(output):
                 if tensor.requires_grad:
@@ -198,7 +196,7 @@ class WatchedForward:
         return undisturbed(self._module, self._params, self.paused())
 
     def _places(
-        self, call: Any, microbatch: Microbatch, as_now: AsNow
+        self, call: Any, microbatch: Microbatch
     ) -> tuple[Places, tuple[Place | None, ...], tuple[Place | None, ...]]:
         """The places of this call, those of its draws, and those of its outputs.
 
@@ -206,7 +204,7 @@ class WatchedForward:
         parameters are sharded. A few samples of a model that draws are looked at at once: later, no
         run is like this one, and the model may have changed.
         """
-        loss, batch, outputs, key = self._as_loss(call, microbatch.size, as_now)
+        loss, batch, outputs, key = self._as_loss(call, microbatch.size)
         params = {name: param.detach() for name, param in self._params.items()}
 
         def look(due: Due, first: Tensor | None = None, *, whole: bool = False) -> Learned:
@@ -253,7 +251,7 @@ class WatchedForward:
         return places, learned.draws, tuple(self._outputs[key])
 
     def _as_loss(
-        self, call: Any, size: int, as_now: AsNow
+        self, call: Any, size: int
     ) -> tuple[Batched, tuple[Tensor, ...], Callable[..., list[Tensor]], str]:
         """The module as a loss of the tensors in ``call`` that have samples on axis 0.
 
@@ -278,7 +276,8 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
-        return Batched(as_now(loss_fn), self._verified.setdefault(key, {})), batch, outputs, key
+        loss_fn = in_modes_of(self._module)(loss_fn)  # the loop may call eval() before its step
+        return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
 
     def _learn_outputs(
         self,

@@ -99,16 +99,17 @@ class LossCheck:
             look(due if is_coarse else Due.BRIEFLY, None)  # at what it draws with, too
         if is_drawn and due < Due.CLOSELY:
             return {}
+
+        def again(replay: Replay, samples: Tensor | None) -> dict[str, Factored]:
+            return factored_without_chance(replay, microbatch, params, samples)[0]
+
         if microbatch.looks_later:
             times = float(microbatch.size) if self._reduction == "mean" else 1.0
-
-            def run_again(replay: Replay) -> tuple[dict[str, Factored], Draws]:
-                return factored_without_chance(replay, microbatch, params)
 
             def held_for(replay: Replay) -> tuple[Held, Draws | None]:
                 if not is_drawn:
                     return Held(grads, norms, program.rounding(), times), None
-                own, draws = run_again(replay)
+                own, draws = factored_without_chance(replay, microbatch, params)
                 own_norms = times * global_norm(leaf_norms(own))
                 return Held(own, own_norms, program.rounding(), times), draws
 
@@ -116,7 +117,7 @@ class LossCheck:
                 program,
                 params,
                 held_for,
-                lambda replay: run_again(replay)[0],
+                again,
                 due,
                 together=together,
                 is_drawn=is_drawn,
@@ -132,6 +133,7 @@ class LossCheck:
             self._reduction,
             few_times=few_times,
             first=first,
+            again=again if microbatch.looks_later else None,
             widely=forward.in_float64,
         )
 

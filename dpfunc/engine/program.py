@@ -122,6 +122,11 @@ class Program:
                 "called on what the model returned: no check sees what a hook does to gradients. "
                 "Multiply by what the hook multiplies with, or leave it out."
             )
+        if function == Tensor.data.__set__:  # type: ignore[attr-defined]  # a property
+            raise RuntimeError(
+                "PrivacyEngine: expected a loop that computes with tensors but a tensor's .data is "
+                "assigned: no look sees it. Use the tensor itself, or detach()."
+            )
         name = getattr(function, "__name__", "")
         writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))
         self._keep(args[:1] if writes or name.startswith("__i") else (), kwargs.get("out"))

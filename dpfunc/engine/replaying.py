@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.graph import get_gradient_edge
 
 from dpfunc.engine.own_forward import unwatched
 from dpfunc.engine.program import Call, Program
@@ -14,13 +15,13 @@ from dpfunc.engine.resizing import called_on_part
 from dpfunc.engine.weighing import weigh_gradients
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.dense import in_full
+from dpfunc.persample.factors.closeness import close, tolerances
 from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watching.widened import in_float64
 from dpfunc.persample.whole_batch.draws import Draws
 from dpfunc.persample.whole_batch.order import picks
 from dpfunc.persample.whole_batch.parts import PartsDifferError
 from dpfunc.persample.whole_batch.places import Place, to_rows
-from dpfunc.persample.whole_batch.verify import close, tolerances
-from dpfunc.persample.whole_batch.widened import in_float64
 from dpfunc.random.keys import Key
 from dpfunc.types import Tensors
 
@@ -104,7 +105,9 @@ class Replay:
             self._kept = set()
 
     def _gradient_of(self, total: Tensor, params: Tensors) -> Tensors:
-        grads = torch.autograd.grad(total, list(params.values()), allow_unused=True)
+        # Of edges: modes of torch functions are off while a function of tensors runs.
+        ends = [get_gradient_edge(param) for param in params.values()]
+        grads = torch.autograd.grad(get_gradient_edge(total), ends, allow_unused=True)
         return {
             name: torch.zeros_like(param) if (whole := in_full(grad)) is None else whole.detach()
             for (name, param), grad in zip(params.items(), grads, strict=True)
@@ -126,7 +129,7 @@ class Replay:
     ) -> list[Tensor]:
         originals = self._program.originals
         made = {
-            leaf: originals.get(leaf, tensor).index_select(axis, samples.to(tensor.device))
+            leaf: _selected(originals.get(leaf, tensor), axis, samples)
             for leaf, tensor in self._leaves.items()
             if (axis := self._axes[leaf]) is not None
         }
@@ -184,6 +187,14 @@ class Replay:
         )
         with autocast, torch.set_grad_enabled(call.has_gradient):
             return called_on_part(function, args, kwargs, self._program.size, part)
+
+
+def _selected(tensor: Tensor, axis: int, samples: Tensor) -> Tensor:
+    """These samples; as many as there are in the memory order that they are in: for its kernels."""
+    selected = tensor.index_select(axis, samples.to(tensor.device))
+    if selected.shape == tensor.shape and selected.stride() != tensor.stride():
+        return torch.empty_like(tensor).copy_(selected)
+    return selected
 
 
 def _require_equal(

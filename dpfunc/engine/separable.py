@@ -7,7 +7,7 @@ is cut in two at random; the program of the loop runs on both parts, and on the 
 """
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import replace
 from functools import partial
@@ -16,13 +16,14 @@ from itertools import islice, product
 import torch
 from torch import Tensor, nn
 
+from dpfunc.engine.in_doubt import Again, agree_in_float64, gradients_stay
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
-from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.closeness import close, used_rows
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
 from dpfunc.persample.whole_batch.parts import Held, PartGradient, PartsDifferError, disagreeing
 from dpfunc.persample.whole_batch.schedule import Due
-from dpfunc.persample.whole_batch.verify import choose, close, used_rows
+from dpfunc.persample.whole_batch.verify import choose
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
@@ -43,6 +44,7 @@ def require_separable(
     *,
     few_times: int,
     first: Tensor | None = None,
+    again: Again | None,
     widely: Callable[[], AbstractContextManager[Tensors]],
 ) -> dict[int, Tensor]:
     """MixedSamplesError unless the losses are one term per sample; the constants, by place.
@@ -51,8 +53,10 @@ def require_separable(
     what counts as rounding: where gradients cancel, their sum is no measure of it. ``few_times``:
     so many cuts of a few samples are tried, beside one of all and one of those that are ``first``.
     A ReLU whose input rounds to either side of 0 is open in a batch and shut in a part of it, as if
-    samples mixed: what differs in float32 is tried again ``widely``, inside of which the model runs
-    in float64, with the parameters that the context gives.
+    samples mixed. So where parts differ in float32, two things have to hold: they agree ``widely``,
+    inside of which the model runs in float64, with the parameters that the context gives; and, run
+    ``again`` in the same shape, no sample's gradient changes with the others. The second is wanted
+    in any case; float64 alone would hide what mixes by rounding, by overflow or by NaN.
     """
     cuts = list(_cuts(norms.shape[0], few_times, first))
     rounding = program.rounding()
@@ -65,7 +69,15 @@ def require_separable(
             except ReplayError as error:
                 failures.append(str(error))
                 continue
-            if not differing or _agree_in_float64(compared, replay, widely):
+            stays = again and gradients_stay(again, replay, rounding, reduction, first)
+            if stays is False:
+                raise MixedSamplesError(
+                    f"PrivacyEngine: expected the loss to be the {reduction} of one term for each "
+                    "sample but gradients of some samples change where the other samples are "
+                    "replaced: the model or the loss mixes samples, or puts them into another "
+                    "order. Compute each sample on its own."
+                )
+            if not differing or (stays and agree_in_float64(compared, replay, widely)):
                 return replay.constants()
             raise MixedSamplesError(
                 f"PrivacyEngine: expected the loss to be the {reduction} "
@@ -90,7 +102,7 @@ def compare_parts(
     program: Program,
     params: Tensors,
     held_for: HeldFor,
-    again: Callable[[Replay], Mapping[str, Factored]],
+    again: Again,
     due: Due,
     *,
     together: int,
@@ -99,8 +111,7 @@ def compare_parts(
     """The constants, by place, and the samples of a part that disagrees; see `disagreeing`.
 
     Each part of the batch goes through the model and the loss by itself. ``held_for``: the
-    gradients of the sum of the terms of the samples; ``again``: those of the batch, run once more
-    as it ran. ``is_drawn``: see `Replay`.
+    gradients of the sum of the terms of the samples. ``is_drawn``: see `Replay`.
     """
     unknown = torch.zeros(0, dtype=torch.int64)
     with torch._C.DisableTorchFunctionSubclass():
@@ -119,9 +130,7 @@ def compare_parts(
     return {}, unknown
 
 
-def _require_same_again(
-    held: Held, replay: Replay, again: Callable[[Replay], Mapping[str, Factored]]
-) -> None:
+def _require_same_again(held: Held, replay: Replay, again: Again) -> None:
     """MixedSamplesError where the whole batch has other gradients now, twice the same ones.
 
     It is no rounding then that parts differ, and no look now tells of the model as it was. It runs
@@ -132,7 +141,7 @@ def _require_same_again(
     ones = torch.ones(len(every), dtype=torch.float64)
     try:
         with replay.as_it_was():
-            one, other = (replace(held, grads=again(replay)).of_all(ones) for _ in range(2))
+            one, other = (replace(held, grads=again(replay, None)).of_all(ones) for _ in range(2))
         is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
         has_changed = is_known and not held.equal(held.of_all(ones), one, every, ones)
     except PartsDifferError:  # it takes another way now
@@ -216,19 +225,6 @@ def _guesses(options: list[list[int | None]]) -> list[tuple[int | None, ...]]:
     several = list(islice(product(*options), _MOST_LISTED))
     fewest_constants = sorted(several, key=lambda axes: sum(axis is None for axis in axes))
     return [*fewest_constants[:_MOST_GUESSES], tuple(option[-1] for option in options)]
-
-
-def _agree_in_float64(
-    compared: Callable[[Replay, Tensors], list[str]],
-    replay: Replay,
-    widely: Callable[[], AbstractContextManager[Tensors]],
-) -> bool:
-    """Whether all that differed was rounding; not if the loss, or the device, has no float64."""
-    try:
-        with widely() as params:
-            return not compared(replay.in_float64(), params)
-    except (RuntimeError, TypeError):
-        return False
 
 
 def _differing(

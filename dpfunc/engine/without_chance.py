@@ -28,11 +28,12 @@ from dpfunc.types import Tensors
 
 
 def factored_without_chance(
-    replay: Replay, microbatch: Microbatch, params: Tensors
+    replay: Replay, microbatch: Microbatch, params: Tensors, samples: Tensor | None = None
 ) -> tuple[dict[str, Factored], Draws]:
     """The gradients of the sum of the losses, by sample, and what was drawn with.
 
-    PartsDifferError where the model takes another way without chance.
+    ``samples [B]``: which sample is in each place, if not its own. PartsDifferError where the model
+    takes another way without chance, or with these samples.
     """
     again = replace(microbatch, record=Record(), passes=[])
     before = dict(zip(map(id, microbatch.program.calls_of_model()), microbatch.passes, strict=True))
@@ -49,7 +50,8 @@ def factored_without_chance(
         return result
 
     try:
-        total, draws = replay.total(torch.arange(microbatch.size), run_model=watched)
+        own = torch.arange(microbatch.size) if samples is None else samples
+        total, draws = replay.total(own, run_model=watched)
     except OffPlanError as error:
         raise PartsDifferError from error
     if total.requires_grad:

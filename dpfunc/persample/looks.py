@@ -13,6 +13,7 @@ from torch import Tensor
 from dpfunc.persample.batches.batch import batch_size, map_tensors
 from dpfunc.persample.definition.dense import losses_and_grad
 from dpfunc.persample.definition.loss import Batched, Randomness
+from dpfunc.persample.factors.closeness import close, tolerances
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.factors.precision import full_precision
 from dpfunc.persample.watched_rows import run_rows, way_of
@@ -33,9 +34,8 @@ from dpfunc.persample.whole_batch.schedule import (
 )
 from dpfunc.persample.whole_batch.verify import (
     choose,
-    close,
+    gradients_stay,
     require_unchanged,
-    tolerances,
     verified_places,
     writes,
 )
@@ -57,9 +57,10 @@ def learned_places(
     """Where the samples are in the tensors of ``loss_fn``, learned and verified.
 
     ``alone``, ``like``: see `verified_places`.
-    ``first``: samples that are suspected. ``together``: also on all of ``batch`` at once. Raises
-    OffPlanError where they take another way than the few that it was learned from: then give all
-    as ``samples``.
+    ``first``: samples that are suspected, as the batch disagrees with its parts; then it is tried,
+    too, whether gradients change with other samples. ``together``: also on all of ``batch`` at
+    once. Raises OffPlanError where they take another way than the few that it was learned from:
+    then give all as ``samples``.
     """
     record = Record()
 
@@ -73,6 +74,12 @@ def learned_places(
     learned = verified_places(
         loss_fn, run, params, batch, chosen, together=together, alone=alone, like=like
     )
+    if first is not None and gradients_stay(run, learned, params, batch) is False:
+        raise RuntimeError(
+            "batched: expected each sample to have the same gradient alone as in a batch but "
+            "gradients change where the other samples are replaced: samples are mixed. Reduce "
+            "every sample on its own."
+        )
     keep(loss_fn, params, batch, learned)
     return learned
 

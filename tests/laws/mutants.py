@@ -486,15 +486,15 @@ MUTANTS = [
     ),
     Mutant(
         "what differs in float32 taken for rounding",
-        "engine/separable.py",
+        "engine/in_doubt.py",
         "return not compared(replay.in_float64(), params)",
         "return True",
-        "l7e_looks::test_samples_that_are_mixed_beside_such_a_switch_are_refused",
+        "l7f_doubt::test_what_depends_on_the_number_of_samples_is_refused_in_doubt",
     ),
     Mutant(
         "what differs in float32 not tried in float64",
         "engine/separable.py",
-        "if not differing or _agree_in_float64(compared, replay, widely):",
+        "if not differing or (stays and agree_in_float64(compared, replay, widely)):",
         "if not differing:",
         "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
     ),
@@ -507,7 +507,7 @@ MUTANTS = [
     ),
     Mutant(
         "a model's own numbers left in float32 beside float64",
-        "persample/whole_batch/widened.py",
+        "persample/watching/widened.py",
         "if any(tensor.dtype == torch.float64",
         "if False and any(tensor.dtype == torch.float64",
         "l7e_looks::test_a_model_with_numbers_of_its_own_is_tried_in_float64_too",
@@ -518,6 +518,27 @@ MUTANTS = [
         "    if has_changed:",
         "    if False:",
         "l7e_looks::test_a_model_that_has_changed_before_the_step_is_refused",
+    ),
+    Mutant(
+        "other samples not replaced in doubt",
+        "persample/whole_batch/replaced.py",
+        "samples = kept[permutation(key(), size) % len(kept)]",
+        "samples = torch.arange(size)",
+        "l7f_doubt::test_what_float64_would_hide_is_refused_of_a_batched_loss",
+    ),
+    Mutant(
+        "samples that others make infinite let through",
+        "persample/whole_batch/replaced.py",
+        "if not torch.equal(norms.isfinite().cpu()[kept], finite[kept]):",
+        "if False:",
+        "l7f_doubt::test_what_float64_would_hide_is_refused",
+    ),
+    Mutant(
+        "a loss that mixes by order alone let through",
+        "engine/separable.py",
+        "            if stays is False:",
+        "            if False:",
+        "l7f_doubt::test_what_float64_would_hide_is_refused",
     ),
     Mutant(
         "ordinary gradients beside the private ones let through",
@@ -635,8 +656,8 @@ MUTANTS = [
     Mutant(
         "a look at a batch that has been mixed already",
         "engine/replaying.py",
-        "originals.get(leaf, tensor).index_select",
-        "tensor.index_select",
+        "_selected(originals.get(leaf, tensor), axis, samples)",
+        "_selected(tensor, axis, samples)",
         "l11b::test_a_batch_that_the_loop_mixes_in_place_is_refused",
     ),
     Mutant(
@@ -844,7 +865,7 @@ MUTANTS = [
     ),
     Mutant(
         "mixing a hundred times as large taken for rounding",
-        "persample/whole_batch/verify.py",
+        "persample/factors/closeness.py",
         "return math.sqrt(rounding), min(100",
         "return rounding**0.15, min(100",
         "l7_looks",
@@ -921,7 +942,7 @@ MUTANTS = [
     ),
     Mutant(
         "a row that one of two tables has not used left out of a look",
-        "persample/whole_batch/verify.py",
+        "persample/factors/closeness.py",
         "(table.amin(1) != 0) for table in tables]).any(0)",
         "(table.amin(1) != 0) for table in tables]).all(0)",
         "l7d::test_a_row_that_is_zero_in_one_of_two_tables_counts",

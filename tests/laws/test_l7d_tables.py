@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 import dpfunc as dp
-from dpfunc.persample.whole_batch.verify import close, used_rows
+from dpfunc.persample.factors.closeness import close, used_rows
 
 ROWS = 3000
 IDS = torch.arange(6 * 2).reshape(6, 2) * 37

@@ -17,10 +17,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from dpfunc.persample.factors.closeness import tolerances
 from dpfunc.persample.factors.forms import Factored, accumulable
 from dpfunc.persample.factors.precision import full_precision
 from dpfunc.persample.whole_batch.schedule import BRIEFLY_ALONE, FEW_SAMPLES, Due
-from dpfunc.persample.whole_batch.verify import tolerances
 from dpfunc.random.continuous import uniform
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
@@ -90,7 +90,7 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
     if not bool(held.norms.isfinite().all()) or not bool(held.norms.any()):
         return unknown
     for few in _few(size, due, together):
-        weights = _weights(len(few))
+        weights = random_weights(len(few))
         try:
             agree = held.equal(held.of_few(few, weights), of_part(few, weights), few, weights)
         except PartsDifferError:
@@ -99,7 +99,7 @@ def disagreeing(held: Held, of_part: PartGradient, due: Due, *, together: int) -
             return few
     if due < Due.CLOSELY:
         return None
-    order, weights = permutation(key(), size), _weights(size)
+    order, weights = permutation(key(), size), random_weights(size)
     cut = max(1, size // 3)
     try:
         left, right = (of_part(part, weights[part]) for part in (order[:cut], order[cut:]))
@@ -118,7 +118,7 @@ def _few(size: int, due: Due, together: int) -> Iterator[Tensor]:
         yield permutation(key(), size)[:FEW_SAMPLES]
 
 
-def _weights(size: int) -> Tensor:
+def random_weights(size: int) -> Tensor:
     """Random numbers between 1/3 and 3, in float64, of either sign: their logarithms are uniform.
 
     With one sign, gradients that are alike would add up, and hide two that are held for each other.

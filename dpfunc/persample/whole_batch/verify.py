@@ -11,20 +11,20 @@ from dpfunc.persample.batches.batch import batch_size, map_tensors, take
 from dpfunc.persample.batches.nested import replace_tensors, tensors_in
 from dpfunc.persample.definition.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.definition.loss import Batched
+from dpfunc.persample.factors.closeness import MANY_ROWS, close, tolerances
 from dpfunc.persample.factors.forms import Factored
 from dpfunc.persample.watching.chance import Chance
+from dpfunc.persample.watching.widened import Widened, in_float64
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
+from dpfunc.persample.whole_batch.parts import Held
 from dpfunc.persample.whole_batch.places import OffPlanError, Places, is_same_way
+from dpfunc.persample.whole_batch.replaced import stay_where_others_are_replaced
 from dpfunc.persample.whole_batch.schedule import FEW_SAMPLES, Learned
 from dpfunc.persample.whole_batch.sizes import repeated, size_that_divides_none, sizes_of
-from dpfunc.persample.whole_batch.widened import Widened, in_float64
 from dpfunc.random.continuous import normal
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 from dpfunc.types import Tensors
-
-_MANY_ROWS = 1024
-
 
 RunRows = Callable[[Places, Tensors, tuple[Any, ...]], tuple[dict[str, Factored], Tensor]]
 """The factored gradients and losses of a batch whose places are given, or learned on the way."""
@@ -72,9 +72,12 @@ def verified_places(
         try:
             with Widened():
                 learned = look(*replace_tensors(given, in_float64))
-        except (RuntimeError, TypeError):  # it does mix samples, or has no float64, nor its device
+        except Exception:  # it does mix samples, or is not made for float64, or has another way
             raise error from None
-        return learned._replace(rounding=max(coarse))
+        learned = learned._replace(rounding=max(coarse))
+        if not gradients_stay(run, learned, params, batch):  # samples are apart in float64 alone
+            raise
+        return learned
 
 
 def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
@@ -167,6 +170,28 @@ def _require_attributed(
         )
 
 
+def gradients_stay(
+    run: RunRows, learned: Learned, params: Tensors, batch: tuple[Any, ...]
+) -> bool | None:
+    """Whether no sample's gradient changes with the others, in the numbers of the batch itself.
+
+    None where the loss takes another way then.
+    """
+    chance, size = key(), batch_size(batch)
+
+    def gradients(samples: Tensor) -> dict[str, Factored]:
+        chosen = map_tensors(lambda values: values[samples.to(values.device)], batch)
+        with Chance("none"), Draws(chance, samples, learned.draws):
+            return run(Places(size, learned.seen), params, chosen)[0]
+
+    try:
+        own = gradients(torch.arange(size))
+        norms = torch.stack([grad.norm_sq() for grad in own.values()]).sum(0).sqrt()
+        return stay_where_others_are_replaced(Held(own, norms, learned.rounding), gradients)
+    except OffPlanError:
+        return None
+
+
 def _require_own_chance(whole: Draws, alone: Draws, sample: Tensor, rounding: float) -> None:
     """RuntimeError where what a sample draws with depends on the others."""
     if draws_differ(whole, alone, sample, math.sqrt(rounding)):
@@ -230,29 +255,5 @@ def _norm(grads: Tensors) -> float:
 
 def _norms_of_rows(grad: Tensor) -> Tensor:
     """A large table by the norms of its rows, in one pass; all else as it is."""
-    large = grad.dim() == 2 and len(grad) >= _MANY_ROWS
+    large = grad.dim() == 2 and len(grad) >= MANY_ROWS
     return torch.linalg.vector_norm(grad, dim=1) if large else grad
-
-
-def tolerances(rounding: float) -> tuple[float, float]:
-    """How far gradients may be apart: relative to their own norm, and to that of all together."""
-    return math.sqrt(rounding), min(100 * rounding, 0.02)
-
-
-def used_rows(*tables: Tensor) -> tuple[Tensor, ...]:
-    """Tensors of one shape without the rows that are zero in all: of a table, those looked up.
-
-    Whatever is compared is the same with them and without; a large table costs a pass, not ten.
-    """
-    if tables[0].dim() != 2 or len(tables[0]) < _MANY_ROWS:
-        return tables
-    used = torch.stack([(table.amax(1) != 0) | (table.amin(1) != 0) for table in tables]).any(0)
-    return tuple(table[used] for table in tables)
-
-
-def close(actual: Tensor, expected: Tensor, relative: float, *, floor: float) -> bool:
-    """Equal in L2 norm, NaN to NaN."""
-    actual, expected = (values.double() for values in used_rows(actual, expected))
-    if not bool(expected.isfinite().all()):
-        return torch.equal(actual.isfinite(), expected.isfinite())
-    return float((actual - expected).norm()) <= relative * float(expected.norm()) + floor

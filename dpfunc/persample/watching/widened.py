@@ -37,4 +37,4 @@ class Widened(TorchFunctionMode):
 
 def _writes(name: str) -> bool:
     in_place = name.endswith("_") and not name.endswith("__")
-    return in_place or name.startswith("__i") or name == "__setitem__"
+    return in_place or name.startswith("__i") or name in ("__setitem__", "__set__")

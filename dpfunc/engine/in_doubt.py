@@ -1,0 +1,43 @@
+"""What decides where parts of a batch disagree in the numbers of the step: mixing or rounding."""
+
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+
+from torch import Tensor
+
+from dpfunc.engine.replaying import Replay, ReplayError
+from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.reduce import global_norm, leaf_norms
+from dpfunc.persample.whole_batch.parts import Held, PartsDifferError
+from dpfunc.persample.whole_batch.replaced import stay_where_others_are_replaced
+from dpfunc.types import Tensors
+
+Again = Callable[[Replay, Tensor | None], Mapping[str, Factored]]
+"""The gradients of the batch, run as it ran, with ``samples[i]`` in place i if some are given."""
+
+
+def gradients_stay(
+    again: Again, replay: Replay, rounding: float, reduction: str, first: Tensor | None
+) -> bool | None:
+    """Whether no sample's gradient changes with the others; None where it takes another way."""
+    try:
+        own = again(replay, None)
+        norms = global_norm(leaf_norms(own))
+        times = float(len(norms)) if reduction == "mean" else 1.0
+        held = Held(own, times * norms, rounding, times)
+        return stay_where_others_are_replaced(held, lambda of: again(replay, of), first)
+    except (PartsDifferError, ReplayError):
+        return None
+
+
+def agree_in_float64(
+    compared: Callable[[Replay, Tensors], list[str]],
+    replay: Replay,
+    widely: Callable[[], AbstractContextManager[Tensors]],
+) -> bool:
+    """Whether all that differed was rounding; not if the loss, or the device, has no float64."""
+    try:
+        with widely() as params:
+            return not compared(replay.in_float64(), params)
+    except Exception:  # of any kind: a loop that was not written for float64 runs here
+        return False
