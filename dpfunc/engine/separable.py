@@ -70,12 +70,12 @@ def require_separable(
                 failures.append(str(error))
                 continue
             stays = again and gradients_stay(again, replay, rounding, reduction, first)
-            if stays is False:
+            if not differing and stays is False:
                 raise MixedSamplesError(
                     f"PrivacyEngine: expected the loss to be the {reduction} of one term for each "
-                    "sample but gradients of some samples change where the other samples are "
-                    "replaced: the model or the loss mixes samples, or puts them into another "
-                    "order. Compute each sample on its own."
+                    "sample but gradients of some samples change where other samples are replaced: "
+                    "the model or the loss mixes samples, or puts them into another order. Compute "
+                    "each sample on its own, in the order of the batch."
                 )
             if not differing or (stays and agree_in_float64(compared, replay, widely)):
                 return replay.constants()

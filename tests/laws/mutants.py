@@ -482,7 +482,7 @@ MUTANTS = [
         "engine/separable.py",
         "if not close(added, grad, tolerance, floor=tolerance * scale):",
         "if False:",
-        "l11_loop::test_what_would_void_the_guarantee_is_refused",
+        "l7f_doubt::test_what_depends_on_the_number_of_samples_is_refused_in_doubt",
     ),
     Mutant(
         "what differs in float32 taken for rounding",
@@ -536,7 +536,7 @@ MUTANTS = [
     Mutant(
         "a loss that mixes by order alone let through",
         "engine/separable.py",
-        "            if stays is False:",
+        "            if not differing and stays is False:",
         "            if False:",
         "l7f_doubt::test_what_float64_would_hide_is_refused",
     ),
