@@ -125,7 +125,7 @@ class Program:
         if function == Tensor.data.__set__:  # type: ignore[attr-defined]  # a property
             raise RuntimeError(
                 "PrivacyEngine: expected a loop that computes with tensors but a tensor's .data is "
-                "assigned: no look sees it. Use the tensor itself, or detach()."
+                "assigned, which no look sees; use the tensor itself, or detach()."
             )
         name = getattr(function, "__name__", "")
         writes = name == "__setitem__" or (name.endswith("_") and not name.endswith("__"))

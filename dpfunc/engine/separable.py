@@ -74,7 +74,7 @@ def require_separable(
                 raise MixedSamplesError(
                     f"PrivacyEngine: expected the loss to be the {reduction} of one term for each "
                     "sample but gradients of some samples change where other samples are replaced: "
-                    "the model or the loss mixes samples, or puts them into another order. Compute "
+                    "the model or the loss mixes samples, or puts them into another order; compute "
                     "each sample on its own, in the order of the batch."
                 )
             if not differing or (stays and agree_in_float64(compared, replay, widely)):

@@ -77,7 +77,7 @@ def learned_places(
     if first is not None and gradients_stay(run, learned, params, batch) is False:
         raise RuntimeError(
             "batched: expected each sample to have the same gradient alone as in a batch but "
-            "gradients change where the other samples are replaced: samples are mixed. Reduce "
+            "gradients change where the other samples are replaced: samples are mixed; reduce "
             "every sample on its own."
         )
     keep(loss_fn, params, batch, learned)
