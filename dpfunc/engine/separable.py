@@ -137,13 +137,14 @@ def _require_same_again(held: Held, replay: Replay, again: Again) -> None:
     under the same tape as the batch did, so that it rounds as the batch did. A generator of its own
     would give the model other numbers each time.
     """
-    every = torch.arange(len(held.norms))
-    ones = torch.ones(len(every), dtype=torch.float64)
+    counts = held.norms.isfinite().cpu()  # those that are not are dropped, from the sum and here
+    finite, weights = counts.nonzero().squeeze(1), counts.to(torch.float64)
+    ones = weights[finite]
     try:
         with replay.as_it_was():
-            one, other = (replace(held, grads=again(replay, None)).of_all(ones) for _ in range(2))
-        is_known = bool(held.norms.isfinite().all()) and held.equal(one, other, every, ones)
-        has_changed = is_known and not held.equal(held.of_all(ones), one, every, ones)
+            one, other = (replace(held, grads=again(replay, None)).of_all(weights) for _ in "ab")
+        is_known = held.equal(one, other, finite, ones)
+        has_changed = is_known and not held.equal(held.of_all(weights), one, finite, ones)
     except PartsDifferError:  # it takes another way now
         has_changed = True
     if has_changed:

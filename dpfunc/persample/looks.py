@@ -74,7 +74,7 @@ def learned_places(
     learned = verified_places(
         loss_fn, run, params, batch, chosen, together=together, alone=alone, like=like
     )
-    if first is not None and gradients_stay(run, learned, params, batch) is False:
+    if first is not None and gradients_stay(run, learned, params, batch, first) is False:
         raise RuntimeError(
             "batched: expected each sample to have the same gradient alone as in a batch but "
             "gradients change where the other samples are replaced: samples are mixed; reduce "

@@ -26,6 +26,7 @@ NO_CUTS = {
     "_TRIES": "guesses of a microbatch size",
     "_MANY_GRAPHS": "a warning",
     "DEFAULT_SHARE": "of memory, for microbatches: L6",
+    "_ROUNDS": "so many cuts are tried in doubt",
     "MANY_ROWS": "from so many on, looks compare the rows that are used: L7 for looks",
     "_KEPT": "the share of layers that a look keeps",
     "_DEPTH": "of functions that are searched for modules of other processes",

@@ -400,10 +400,14 @@ def test_a_model_in_another_mode_before_the_step_is_looked_at_as_it_was_trained(
     assert loop.engine.steps_taken == 1
 
 
-@pytest.mark.parametrize("kind", ["gradients", "both"])
-def test_a_model_that_has_changed_before_the_step_is_refused(kind):
+@pytest.mark.parametrize(
+    ("kind", "is_nan"), [("gradients", False), ("both", False), ("the neighbour", True)]
+)
+def test_a_model_that_has_changed_before_the_step_is_refused(kind, is_nan):
+    """Beside a sample whose gradient is not finite, too."""
     on = False
     loop, x = Loop(Words(lambda x: MIXING[kind](x) if on else x)), numbers(1, 12, 3, 4)
+    x[5] = float("nan") if is_nan else x[5]
     loop.step(x)  # the first batch is looked at in its forward pass
     for batch, y in loop.engine.loader(TensorDataset(x, torch.arange(12) % 3)):
         on = True

@@ -6,7 +6,7 @@ the gradient of a sample stays to the last bits. That is what clipping needs, in
 that are clipped. What depends on the number of samples alone does not show here.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -17,6 +17,8 @@ from dpfunc.persample.whole_batch.parts import Held, random_weights
 from dpfunc.random.keys import key
 from dpfunc.random.subsets import permutation
 
+_ROUNDS = 3
+
 GradientsOf = Callable[[Tensor], Mapping[str, Factored]]
 """``samples [B]``: the gradients of a batch with ``samples[i]`` of the batch in place i."""
 
@@ -24,16 +26,14 @@ GradientsOf = Callable[[Tensor], Mapping[str, Factored]]
 def stay_where_others_are_replaced(
     held: Held, gradients: GradientsOf, first: Tensor | None = None
 ) -> bool:
-    """Whether no sample's gradient changes: of two parts, together all, and of the ``first``.
+    """Whether no sample's gradient changes: of single ones, of parts, and of the ``first``.
 
+    One that mixes with few others stays with them in 5 of 9 cuts: so there are several.
     Others become copies of the samples that stay. A gradient that is not finite, whose sample is
     dropped, has to stay so, and no other may become so.
     """
     size, finite = len(held.norms), held.norms.isfinite().cpu()
-    order = permutation(key(), size)
-    cut = max(1, size // 3)
-    suspects = order[torch.isin(order, first)] if first is not None else order[:0]
-    for kept in (order[:cut], order[cut:], suspects):
+    for kept in _kept(size, first):
         if len(kept) == 0 or len(kept) == size:
             continue
         samples = kept[permutation(key(), size) % len(kept)]
@@ -49,3 +49,11 @@ def stay_where_others_are_replaced(
         if not held.equal(*sums, compared, own):
             return False
     return True
+
+
+def _kept(size: int, first: Tensor | None) -> Iterator[Tensor]:
+    if first is not None:
+        yield torch.arange(size)[torch.isin(torch.arange(size), first)]
+    for _ in range(_ROUNDS):
+        order, cut = permutation(key(), size), max(1, size // 3)
+        yield from (order[:1], order[:cut], order[cut:])

@@ -171,7 +171,11 @@ def _require_attributed(
 
 
 def gradients_stay(
-    run: RunRows, learned: Learned, params: Tensors, batch: tuple[Any, ...]
+    run: RunRows,
+    learned: Learned,
+    params: Tensors,
+    batch: tuple[Any, ...],
+    first: Tensor | None = None,
 ) -> bool | None:
     """Whether no sample's gradient changes with the others, in the numbers of the batch itself.
 
@@ -187,7 +191,7 @@ def gradients_stay(
     try:
         own = gradients(torch.arange(size))
         norms = torch.stack([grad.norm_sq() for grad in own.values()]).sum(0).sqrt()
-        return stay_where_others_are_replaced(Held(own, norms, learned.rounding), gradients)
+        return stay_where_others_are_replaced(Held(own, norms, learned.rounding), gradients, first)
     except OffPlanError:
         return None
 
