@@ -21,7 +21,7 @@ from dpfunc.engine.own_forward import (
     any_watched,
     buffers_of,
     derivative,
-    in_modes_of,
+    in_modes,
     refuse_unseen,
     require_untouched,
     told_as_of_a_model,
@@ -136,7 +136,7 @@ class WatchedForward:
             return
         places.finish()
         require_untouched(*opened.inputs, buffers, buffers_of(self._module))
-        again = in_modes_of(self._module)(self.plain)  # as forward left it: what it remembers shows
+        again = in_modes(self._module, self.plain)  # as forward left it: what it remembers shows
         microbatch.program.note(again, *call, output, draws=draws, outputs=outputs)
         with torch._C.DisableTorchFunctionSubclass():  # the loop itself may register none
             for tensor in tensors_in(output):
@@ -276,7 +276,7 @@ class WatchedForward:
         def loss_fn(params: Tensors, *batch: Tensor) -> Tensor:
             return combined_outputs(outputs(params, batch), self._outputs[key], batch[0].shape[0])
 
-        loss_fn = in_modes_of(self._module)(loss_fn)  # the loop may call eval() before its step
+        loss_fn = in_modes(self._module, loss_fn)  # the loop may call eval() before its step
         return Batched(loss_fn, self._verified.setdefault(key, {})), batch, outputs, key
 
     def _learn_outputs(

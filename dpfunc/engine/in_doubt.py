@@ -1,4 +1,8 @@
-"""What decides where parts of a batch disagree in the numbers of the step: mixing or rounding."""
+"""Is it mixing or rounding where parts of a batch disagree? A replay goes in, an answer comes out.
+
+Rounding leaves a sample's gradient where it is when other samples are replaced in the same shape,
+and parts agree in float64.
+"""
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager

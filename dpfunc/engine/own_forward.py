@@ -106,12 +106,8 @@ def undisturbed(
                     buffer.copy_(buffers[name])
 
 
-AsNow = Callable[[Callable[..., Any]], Callable[..., Any]]
-"""Makes a function one that runs in the modes of a certain moment."""
-
-
-def in_modes_of(module: nn.Module) -> AsNow:
-    """For functions that shall find ``module`` in the modes that it is in now: training, or not.
+def in_modes(module: nn.Module, run: Callable[..., Any]) -> Callable[..., Any]:
+    """``run`` with ``module`` and its parts in the modes that they are in now: training, or not.
 
     Whatever is true or false, a word, or a fraction is taken for a mode, such as a dropout's p. The
     autocast of now is one, too.
@@ -120,16 +116,8 @@ def in_modes_of(module: nn.Module) -> AsNow:
     is_cast, dtype = torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)
     modes = [(vars(part), _modes_of(part)) for part in module.modules()]
 
-    def as_now(run: Callable[..., Any]) -> Callable[..., Any]:
-        @wraps(run)
-        def run_so(*args: Any, **kwargs: Any) -> Any:
-            with set_back(), torch.autocast(device, dtype=dtype, enabled=is_cast):
-                return run(*args, **kwargs)
-
-        return run_so
-
-    @contextmanager
-    def set_back() -> Iterator[None]:
+    @wraps(run)
+    def run_so(*args: Any, **kwargs: Any) -> Any:
         others = [
             (own, {name: own[name] for name in mode if name in own and own[name] is not mode[name]})
             for own, mode in modes
@@ -137,12 +125,13 @@ def in_modes_of(module: nn.Module) -> AsNow:
         try:
             for (own, other), (_, mode) in zip(others, modes, strict=True):
                 own.update({name: mode[name] for name in other})
-            yield
+            with torch.autocast(device, dtype=dtype, enabled=is_cast):
+                return run(*args, **kwargs)
         finally:
             for own, other in others:
                 own.update(other)
 
-    return as_now
+    return run_so
 
 
 def _modes_of(part: nn.Module) -> dict[str, Any]:

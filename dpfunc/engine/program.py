@@ -25,6 +25,9 @@ _SCALING = {
 }
 
 
+_ASSIGNS_DATA = vars(torch._C.TensorBase)["data"].__set__  # for mypy .data is a tensor
+
+
 class Watched(Tensor):
     """A tensor made of a model's outputs. It is a plain one again when its batch is over."""
 
@@ -122,7 +125,7 @@ class Program:
                 "called on what the model returned: no check sees what a hook does to gradients. "
                 "Multiply by what the hook multiplies with, or leave it out."
             )
-        if function == Tensor.data.__set__:  # type: ignore[attr-defined]  # a property
+        if function == _ASSIGNS_DATA:
             raise RuntimeError(
                 "PrivacyEngine: expected a loop that computes with tensors but a tensor's .data is "
                 "assigned, which no look sees; use the tensor itself, or detach()."

@@ -142,7 +142,9 @@ def _require_same_again(held: Held, replay: Replay, again: Again) -> None:
     ones = weights[finite]
     try:
         with replay.as_it_was():
-            one, other = (replace(held, grads=again(replay, None)).of_all(weights) for _ in "ab")
+            one, other = (
+                replace(held, grads=again(replay, None)).of_all(weights) for _ in range(2)
+            )
         is_known = held.equal(one, other, finite, ones)
         has_changed = is_known and not held.equal(held.of_all(weights), one, finite, ones)
     except PartsDifferError:  # it takes another way now

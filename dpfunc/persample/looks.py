@@ -7,7 +7,6 @@ the loss, the look of `verify` decides, which costs more and tells what is wrong
 
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from dpfunc.persample.batches.batch import batch_size, map_tensors
@@ -15,7 +14,7 @@ from dpfunc.persample.definition.dense import losses_and_grad
 from dpfunc.persample.definition.loss import Batched, Randomness
 from dpfunc.persample.factors.closeness import close, tolerances
 from dpfunc.persample.factors.forms import Factored
-from dpfunc.persample.factors.precision import full_precision
+from dpfunc.persample.factors.reduce import global_norm, leaf_norms
 from dpfunc.persample.watched_rows import run_rows, way_of
 from dpfunc.persample.watching.tap import Record
 from dpfunc.persample.whole_batch.lengths import in_these_lengths
@@ -34,7 +33,6 @@ from dpfunc.persample.whole_batch.schedule import (
 )
 from dpfunc.persample.whole_batch.verify import (
     choose,
-    gradients_stay,
     require_unchanged,
     verified_places,
     writes,
@@ -56,11 +54,9 @@ def learned_places(
 ) -> Learned:
     """Where the samples are in the tensors of ``loss_fn``, learned and verified.
 
-    ``alone``, ``like``: see `verified_places`.
-    ``first``: samples that are suspected, as the batch disagrees with its parts; then it is tried,
-    too, whether gradients change with other samples. ``together``: also on all of ``batch`` at
-    once. Raises OffPlanError where they take another way than the few that it was learned from:
-    then give all as ``samples``.
+    ``alone``, ``like``, ``first``: see `verified_places`; those that are suspected are chosen, too.
+    ``together``: also on all of ``batch`` at once. Raises OffPlanError where they take another way
+    than the few that it was learned from: then give all as ``samples``.
     """
     record = Record()
 
@@ -72,14 +68,8 @@ def learned_places(
 
     chosen = choose(batch_size(batch), samples, first)
     learned = verified_places(
-        loss_fn, run, params, batch, chosen, together=together, alone=alone, like=like
+        loss_fn, run, params, batch, chosen, together=together, alone=alone, like=like, first=first
     )
-    if first is not None and gradients_stay(run, learned, params, batch, first) is False:
-        raise RuntimeError(
-            "batched: expected each sample to have the same gradient alone as in a batch but "
-            "gradients change where the other samples are replaced: samples are mixed; reduce "
-            "every sample on its own."
-        )
     keep(loss_fn, params, batch, learned)
     return learned
 
@@ -161,9 +151,7 @@ class Look:
                 raise PartsDifferError
             return plain
 
-        with full_precision():
-            norms = torch.stack([grad.norm_sq() for grad in grads.values()]).sum(0).sqrt()
-        held = Held(grads, norms, learned.rounding)
+        held = Held(grads, global_norm(leaf_norms(grads)), learned.rounding)
         suspects = disagreeing(held, of_part, self._due, together=0)
         if suspects is not None:
             learned_places(*self._given, first=suspects, together=True)

@@ -529,7 +529,7 @@ MUTANTS = [
     Mutant(
         "samples that others make infinite let through",
         "persample/whole_batch/replaced.py",
-        "if not torch.equal(norms.isfinite().cpu()[kept], finite[kept]):",
+        "if not torch.equal(global_norm(leaf_norms(now)).isfinite().cpu()[kept], finite[kept]):",
         "if False:",
         "l7f_doubt::test_what_float64_would_hide_is_refused",
     ),

@@ -63,11 +63,9 @@ class Scatter:
     def weighted_sum(self, weights: Tensor) -> Tensor:
         require_one_each(self.rows, weights)
         _, positions, width = self.rows.shape
-        first, *others = slices_of(self.index, positions * width)
-        rows = weigh(self.rows[first], weights[first]).flatten(0, 1)
-        table = rows.new_zeros((self.table_rows, width))  # of the rows: weights may be mapped
-        table.index_add_(0, self.index[first].flatten(), rows)
-        for where in others:
+        # Of none of the weighed rows: of their dtype, and mapped where the weights are.
+        table = weigh(self.rows[:0], weights[:0]).new_zeros((self.table_rows, width))
+        for where in slices_of(self.index, positions * width):
             rows = weigh(self.rows[where], weights[where]).flatten(0, 1)
             table.index_add_(0, self.index[where].flatten(), rows)
         return table

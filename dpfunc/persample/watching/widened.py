@@ -1,4 +1,4 @@
-"""Runs in float64 of a loss, whose rounding switches next to no ReLU.
+"""A mode in which a loss runs in float64: its rounding switches next to no ReLU.
 
 A model has numbers of its own beside its parameters and the batch: buffers, frozen weights, masks
 that it makes on the way. They are float32 still, and many operations refuse a mixture.

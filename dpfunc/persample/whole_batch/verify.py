@@ -13,6 +13,7 @@ from dpfunc.persample.definition.dense import loss_and_grad, weighted_grad
 from dpfunc.persample.definition.loss import Batched
 from dpfunc.persample.factors.closeness import MANY_ROWS, close, tolerances
 from dpfunc.persample.factors.forms import Factored
+from dpfunc.persample.factors.reduce import global_norm, leaf_norms
 from dpfunc.persample.watching.chance import Chance
 from dpfunc.persample.watching.widened import Widened, in_float64
 from dpfunc.persample.whole_batch.draws import Draws, draws_differ
@@ -40,6 +41,7 @@ def verified_places(
     together: bool,
     alone: int = FEW_SAMPLES,
     like: Learned | None = None,
+    first: Tensor | None = None,
 ) -> Learned:
     """The places of ``loss_fn``'s tensors, from the samples of ``batch`` that were ``chosen``.
 
@@ -48,7 +50,8 @@ def verified_places(
     of the loss in other lengths; all are compared where it takes another way in these.
     RuntimeError where the loss of a sample depends on the others, or a gradient is not its own
     sample's. A ReLU whose input rounds to either side of 0 is open in a batch and shut alone, as if
-    samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64.
+    samples mixed: of millions, float32 has some. What differs in float32 is looked at in float64;
+    then, and where samples are suspected (``first``), gradients have to stay where others change.
     """
     few = map_tensors(lambda values: values[chosen.to(values.device)], batch)
 
@@ -62,7 +65,7 @@ def verified_places(
 
     given = (params, few, batch)
     try:
-        return look(*given)
+        learned = look(*given)
     except OffPlanError:
         raise
     except RuntimeError as error:
@@ -75,9 +78,16 @@ def verified_places(
         except Exception:  # it does mix samples, or is not made for float64, or has another way
             raise error from None
         learned = learned._replace(rounding=max(coarse))
-        if not gradients_stay(run, learned, params, batch):  # samples are apart in float64 alone
+        if not _gradients_stay(run, learned, params, batch, first):  # apart in float64 alone
             raise
         return learned
+    if first is not None and _gradients_stay(run, learned, params, batch, first) is False:
+        raise RuntimeError(
+            "batched: expected each sample to have the same gradient alone as in a batch but "
+            "gradients change where the other samples are replaced: samples are mixed; reduce "
+            "every sample on its own."
+        )
+    return learned
 
 
 def choose(size: int, samples: int, first: Tensor | None = None) -> Tensor:
@@ -170,12 +180,12 @@ def _require_attributed(
         )
 
 
-def gradients_stay(
+def _gradients_stay(
     run: RunRows,
     learned: Learned,
     params: Tensors,
     batch: tuple[Any, ...],
-    first: Tensor | None = None,
+    first: Tensor | None,
 ) -> bool | None:
     """Whether no sample's gradient changes with the others, in the numbers of the batch itself.
 
@@ -190,7 +200,7 @@ def gradients_stay(
 
     try:
         own = gradients(torch.arange(size))
-        norms = torch.stack([grad.norm_sq() for grad in own.values()]).sum(0).sqrt()
+        norms = global_norm(leaf_norms(own))
         return stay_where_others_are_replaced(Held(own, norms, learned.rounding), gradients, first)
     except OffPlanError:
         return None

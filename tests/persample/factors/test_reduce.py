@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 import dpfunc as dp
 from dpfunc.persample.factors.forms import Dense
 from dpfunc.persample.factors.outer import Outer
+from dpfunc.persample.factors.scatter import Scatter
 from dpfunc.types import Weights
 
 SHAPES = [(), (3,), (2, 3), (2, 0)]
@@ -79,3 +80,14 @@ def test_weights_must_carry_a_bound():
         dp.weighted_sum({"a": torch.ones(2, 1)}, {"a": torch.ones(2)})
     with pytest.raises(ValueError, match="at least one parameter"):
         dp.global_norm({})
+
+
+def test_a_sum_of_lookups_takes_mapped_weights_and_slices_of_any_size(monkeypatch):
+    """Several sums of the same gradients at once, by vmap; slices of one sample change nothing."""
+    index, rows = torch.tensor([[0, 2], [2, 2], [1, 0]]), dp.normal(dp.key(1), (3, 2, 4))
+    weights = torch.tensor([[1.0, -0.5, 0.0], [0.25, 2.0, 3.0]])
+    grads = Scatter(index, rows, 5)
+    expected = torch.einsum("wb,bvd->wvd", weights, grads.dense())
+    torch.testing.assert_close(torch.vmap(grads.weighted_sum)(weights), expected)
+    monkeypatch.setattr("dpfunc.persample.factors.cost._CPU_SLICE", 1)
+    torch.testing.assert_close(torch.stack(list(map(grads.weighted_sum, weights))), expected)
