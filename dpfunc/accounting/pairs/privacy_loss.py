@@ -59,5 +59,8 @@ class Pair(Protocol):
         the nodes are just these, whatever ``count`` says.
         """
 
+    def __hash__(self) -> int:
+        """Of the distributions: what is known of a pair is kept."""
+
     def cells(self, nodes: Array) -> Cells:
         """The mass of P and Q between the given strictly increasing finite losses."""

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss
+from dpfunc.accounting.engines.lattice.listed import listed_losses
 from dpfunc.accounting.pairs.privacy_loss import Array, Pair
 
 _SHARP = 1e-9  # probability of an outermost cell that matters
@@ -25,15 +25,16 @@ class Anchor(NamedTuple):
     offset: float
 
 
-def anchor(pair: Pair, wanted: Array, step: float) -> Anchor:
+def anchor(pair: Pair, count: int, tail: float, step: float) -> Anchor:
     """A loss to put the lattice on, that of the merged cell at the heavier end of the losses.
 
     Of listed losses: none is below its place, and all of them are as little above as can be.
     """
-    if isinstance(pair, FiniteLoss):
-        losses = pair.nodes(0, 0.0)
+    losses = listed_losses(pair, tail)
+    if losses is not None:
         steps = np.rint((losses - losses[0]) / step)
         return Anchor(0, float((losses - steps * step).min()))
+    wanted = pair.nodes(count, tail)
     low, high = float(wanted[0]), float(wanted[-1])
     below, above = _at_ends(pair, low, high, step)
     if max(below, above) < _SHARP:
@@ -67,14 +68,16 @@ def _merged(pair: Pair, end: int, outermost: float, step: float) -> float:
     return at
 
 
-def fitted(pair: Pair, wanted: Array, step: float) -> float:
+def fitted(pair: Pair, count: int, tail: float, step: float) -> float:
     """A step, hardly less, of which a whole number lies between the ends where both are sharp.
 
     The lattice is put on one of them; so it is on the other as well. It ends a little inside, again
     for the inner neighbour to make up the difference.
     """
-    if isinstance(pair, FiniteLoss):
-        return _of_listed(pair.nodes(0, 0.0), step)
+    losses = listed_losses(pair, tail)
+    if losses is not None:
+        return _of_listed(losses, step)
+    wanted = pair.nodes(count, tail)
     low, high = float(wanted[0]), float(wanted[-1])
     if not low + 8 * step < high or min(_at_ends(pair, low, high, step)) < _SHARP:
         return step

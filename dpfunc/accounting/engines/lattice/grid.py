@@ -6,6 +6,7 @@ wider, never wrong. One grid can serve a composition repeated between ``fewest``
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +16,7 @@ from scipy import fft
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.lattice.fitting import Anchor, anchor, fitted
 from dpfunc.accounting.pairs.atoms import Atoms, upper_atoms
-from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
+from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError, Pair
 
 MOST_POINTS = 3 * 2**20  # keeps the whole process below 500 MB
 _SLOPES = np.geomspace(1e-5, 1e6, 60)  # at which Chernoff's inequality is tried, for losses near 1
@@ -87,11 +88,8 @@ def plan(
     """
     smallest = max(-600.0, log_delta) if log_delta < 0 else -60.0
     runs = most * sum(n for _, n in composition)
-    tail = max(1e-300, math.exp(smallest) * min(tol, 1e-5) * 1e-3 / runs)
-    once = [
-        Part(upper_atoms(pair, pair.nodes(_COARSE, tail)), np.zeros(0, np.int64), 0.0, n)
-        for pair, n in composition
-    ]
+    tail = _power_of_ten(max(1e-300, math.exp(smallest) * min(tol, 1e-5) * 1e-3 / runs))
+    once = [Part(_coarse(pair, tail), np.zeros(0, np.int64), 0.0, n) for pair, n in composition]
     many = _repeated(once, most)
     last = _aim(many, log_delta, epsilon)
     floor = _EXPECTED_ABOVE * (_of_one_release(many, log_delta) if math.isnan(epsilon) else epsilon)
@@ -111,17 +109,28 @@ def plan(
         raise OutOfReachError
     step = max(min(step, 1.0), coarsest)
     pair, _ = max(composition, key=lambda released: released[1])
-    step = max(coarsest, fitted(pair, pair.nodes(_COARSE, tail), step))
+    step = max(coarsest, fitted(pair, _COARSE, tail, step))
     if step * c > _MOST_FALL:
         raise OutOfReachError
     points = fft.next_fast_len(math.ceil(max(high - low, 0.0) / step) + 16, real=True)
     count = min(_MOST_NODES, math.ceil(10 / math.sqrt(tol)))
-    anchors = tuple(anchor(pair, pair.nodes(count, tail), step) for pair, _ in composition)
+    anchors = tuple(anchor(pair, count, tail, step) for pair, _ in composition)
     if step < _LEAST_APART * ULP * max(largest, *(abs(offset) for _, offset in anchors)):
         raise OutOfReachError  # two places of the lattice would be one float
     about = max(last.epsilon, 0.0)
     bulk = floor / runs if floor > _LEAST_BULK * step * runs else -math.inf
     return Grid(c, step, tol, points, count, tail, (low + high) / 2, about, smallest, bulk, anchors)
+
+
+def _power_of_ten(tail: float) -> float:
+    """The next one below: questions near each other, and the grids of one, plan by one law."""
+    return 10.0 ** math.floor(math.log10(tail))
+
+
+@lru_cache(maxsize=64)
+def _coarse(pair: Pair, tail: float) -> Atoms:
+    """The law that a grid is planned by."""
+    return upper_atoms(pair, pair.nodes(_COARSE, tail))
 
 
 def _of_one_release(parts: Sequence[Part], log_delta: float) -> float:

@@ -43,15 +43,22 @@ def kernel(grid: Grid) -> Kernel:
 def transform_of_kernel(grid: Grid, reach: int, ends: tuple[float, float], kept: int) -> Complex:
     """``sum over i < reach of exp(i theta) w(i h)``, in closed form, at the first frequencies."""
     n, h, c = grid.points, grid.step, grid.c
-    angle = np.arange(kept) * (2 * math.pi / n)
-    half, sine = np.sin(angle / 2), np.sin(angle)
+    half = turned(kept, np.ones(1, dtype=np.int64), 2 * n)[0]  # of small angles the sine is exact
+    less_one, sine = 2 * half.imag * half.imag, 2 * half.imag * half.real
     near, far = (
-        (2 * math.exp(-b * h) * half * half - math.expm1(-b * h)) - 1j * math.exp(-b * h) * sine
+        _complex(math.exp(-b * h) * less_one - math.expm1(-b * h), -math.exp(-b * h) * sine)
         for b in (c, c + 1)
     )
+    scale = -math.exp(-c * h) * math.expm1(-h)
     last = turned(kept, np.array([reach]), n)[0]
-    smooth = -math.exp(-c * h) * math.expm1(-h) * (np.cos(angle) + 1j * sine) / (near * far)
-    return np.asarray(smooth - last * (ends[0] / near - ends[1] / far))
+    found = _complex(scale * (1 - less_one), scale * sine) - last * (ends[0] * far - ends[1] * near)
+    return np.asarray(found / (near * far))
+
+
+def _complex(real: Array, imaginary: Array) -> Complex:
+    both = np.empty(len(real), dtype=np.complex128)
+    both.real, both.imag = real, imaginary
+    return both
 
 
 def turned(count: int, places: Indices, n: int) -> Complex:

@@ -24,10 +24,10 @@ from dpfunc.accounting.engines.lattice.grid import (
     log_moments,
 )
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
+from dpfunc.accounting.engines.lattice.listed import listed_losses
 from dpfunc.accounting.engines.lattice.powers import log1p
 from dpfunc.accounting.engines.lattice.rare import Rare, rare
 from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
-from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError, Pair
 
 _LOG_NOTHING = -46.0  # of a power whose logarithm is not kept, next to the largest
@@ -70,18 +70,20 @@ def spectrum(
     fewest: int = 1,
     most: int = 1,
     sharp: bool = True,
+    weights: Kernel | None = None,
 ) -> Spectrum:
     """The transform of the composition, with every pair cut down by ``cut``.
 
     It is for ``fewest`` to ``most`` times over. What does not count for the fewest has a bound
     alone.
     Where ``sharp``, the first of those that count are summed directly: slower, with less rounding.
+    ``weights``: the kernel of the grid, where it is known.
     """
     parts = [
         _on_lattice(pair, times, grid, anchor, cut)
         for (pair, times), anchor in zip(composition, grid.anchors, strict=True)
     ]
-    n, c, weights = grid.points, grid.c, kernel(grid)
+    n, c, weights = grid.points, grid.c, weights or kernel(grid)
     worth = np.log(weights.smooth / weights.smooth[0])
     tilted = [_tilted(part, grid) for part in parts]
     worthy = _worthy(parts, tilted, fewest, n, worth) if sharp else None
@@ -189,18 +191,30 @@ def _on_lattice(
 ) -> Part:
     """The pair cut down to nodes on the lattice, close together where its own nodes are."""
     end, offset = anchor
-    place = (pair.nodes(grid.nodes, grid.tail) - offset) / grid.step
-    if (
-        isinstance(pair, FiniteLoss) or len(place) == 1
-    ):  # what is around each loss; infinite ones stay apart
-        below = np.floor(place + 1e-9).astype(np.int64)
-        index = np.unique(np.add.outer(below, np.arange(-1, 3)))
-    else:
+    listed = listed_losses(pair, grid.tail)
+    wanted = pair.nodes(grid.nodes, grid.tail) if listed is None else listed
+    place = (wanted - offset) / grid.step
+
+    def cut_down(index: Indices) -> Part:
+        nodes = np.asarray(offset + index * grid.step, dtype=np.float64)
+        return Part(cut(pair, nodes), index, offset, times)
+
+    if listed is None and len(place) > 1:
         index = _indices(place)
         if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside
             index = index[index * end <= 0]
-    nodes = np.asarray(offset + index * grid.step, dtype=np.float64)
-    return Part(cut(pair, nodes), index, offset, times)
+        return cut_down(index)
+    # From below a loss alone is lowered to the place below it, and losses close to each other lose
+    # less in a cell of several: the law with the larger moment says which they are.
+    parts = [cut_down(_around(place))]
+    if cut is lower_atoms and len(place) > 2:
+        parts.append(cut_down(_indices(place)))
+    return max(parts, key=lambda part: _log_tilted(part.atoms, grid.c)[1])
+
+
+def _around(place: Array) -> Indices:
+    """What is around each place: two on either side, infinite losses stay apart."""
+    return np.unique(np.add.outer(np.floor(place + 1e-9).astype(np.int64), np.arange(-1, 3)))
 
 
 def _indices(place: Array) -> Indices:

@@ -24,6 +24,7 @@ import numpy as np
 from dpfunc.accounting.domination.composition import Composition
 from dpfunc.accounting.engines.contour.estimates import about_epsilon
 from dpfunc.accounting.engines.lattice.grid import MOST_POINTS, Grid, plan
+from dpfunc.accounting.engines.lattice.kernel import kernel
 from dpfunc.accounting.engines.lattice.law import Spectrum, spectrum
 from dpfunc.accounting.engines.lattice.sums import (
     ABOVE,
@@ -239,7 +240,8 @@ def _fine_enough(
         raise OutOfReachError
     sharp, (lower, upper), to_beat = is_rough, question.widest, math.nan
     for turn in range(4):
-        cut = partial(spectrum, once, grid, fewest=question.times[0], most=question.times[-1])
+        fewest, most_often, weights = question.times[0], question.times[-1], kernel(grid)
+        cut = partial(spectrum, once, grid, fewest=fewest, most=most_often, weights=weights)
         above = cut(upper_atoms, sharp=sharp)
         most, by_rounding = question.read(above, ABOVE, upper)
         if not sharp and by_rounding > _MOST_ROUNDING * tol:

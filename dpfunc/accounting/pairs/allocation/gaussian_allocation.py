@@ -47,14 +47,16 @@ class GaussianAllocation:
 
     def nodes(self, count: int, tail: float) -> Array:
         """Losses between which cells under P cost as much."""
-        tail = max(tail, _LEAST_TAIL)
+        return _nodes(self, min(count, _MOST_NODES), max(tail, _LEAST_TAIL))
+
+    def _at_equal_cost(self, count: int, tail: float) -> Array:
         low_tail, high_tail = (tail, _OTHER_TAIL) if self.adds else (_OTHER_TAIL, tail)
         least, most = math.log(self._least(low_tail)), math.log(self._most(high_tail))
         bulk = math.sqrt(math.expm1(min(self.noise_multiplier**-2, 4.0)) / self.steps)
         low, high = math.asinh(least / bulk), math.asinh(most / bulk)
         coarse = bulk * np.sinh(np.linspace(low, high, _COARSE))
         coarse = -coarse[::-1] if self.adds else coarse
-        return at_equal_cost(coarse, self.cells(coarse).p[1:-1], min(count, _MOST_NODES))
+        return at_equal_cost(coarse, self.cells(coarse).p[1:-1], count)
 
     def cells(self, nodes: Array) -> Cells:
         """The cells of A between the exponentials of the nodes."""
@@ -135,6 +137,14 @@ class GaussianAllocation:
 def _reach(largest: float) -> float:
     """A power of the root of 2."""
     return float(2.0 ** (math.ceil(2 * math.log2(max(largest, _LEAST_REACH))) / 2))
+
+
+@lru_cache(maxsize=64)
+def _nodes(pair: GaussianAllocation, count: int, tail: float) -> Array:
+    """A plan asks again for the nodes of the one before, with another tilt."""
+    found = pair._at_equal_cost(count, tail)
+    found.setflags(write=False)  # all who ask share them
+    return found
 
 
 @lru_cache(maxsize=16)

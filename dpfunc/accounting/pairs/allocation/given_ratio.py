@@ -1,5 +1,6 @@
 """The likelihood ratio of one release that is given by its outcomes."""
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,15 +20,19 @@ class GivenRatio:
 
     pair: FiniteLoss
 
-    def once(self, is_above: bool) -> Ratio:
-        """Its law: a list as it is, or cut where it is long."""
+    def once(self, is_above: bool, share: float = 1.0) -> Ratio:
+        """Its law: a list as it is, or cut to that share of the most places where it is long."""
         _, p, r = np.array(self.pair.values).T
         has = r > 0
         values, mass, beyond = p[has] / r[has], r[has], float(p[~has].sum())
-        places = self.places(values, mass, is_last=False)
+        places = self._places(values, mass, math.ceil(_POINTS * share))
         return Ratio(*cut(values, mass, places, is_above), beyond, 1)
 
     def places(self, values: Array, mass: Array, is_last: bool) -> Array:
+        """Where a sum is cut."""
+        return self._places(values, mass, _LISTED if is_last else _POINTS)
+
+    def _places(self, values: Array, mass: Array, count: int) -> Array:
         """Every value where they are few; else those with as much of P and Q between them.
 
         And as many at even distances of the logarithm: far out there is little of either.
@@ -40,7 +45,6 @@ class GivenRatio:
             return np.ones(1)
         starts = np.append(True, np.diff(values) > _ALIKE * values[1:])
         distinct = np.append(values[starts], values[-1])
-        count = _LISTED if is_last else _POINTS
         if len(distinct) <= count:
             return np.unique(distinct)
         share = np.cumsum(mass / mass.sum() + mass * values / (mass * values).sum())

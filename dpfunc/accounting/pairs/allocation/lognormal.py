@@ -35,10 +35,15 @@ class Transform(NamedTuple):
     sized_error: Array
 
 
-def transform(s: Complex, noise_multiplier: float, terms: int) -> Transform:
-    """``s`` with positive real parts; ``terms`` is how many such factors will be multiplied."""
+def transform(
+    s: Complex, noise_multiplier: float, terms: int, most_share: float = 0.5
+) -> Transform:
+    """``s`` with positive real parts; ``terms`` is how many such factors will be multiplied.
+
+    ``most_share`` of ``arg(s)`` by which the line turns: less is slower, and rounded less.
+    """
     sigma = noise_multiplier
-    share = min(0.5, 1 / sigma)
+    share = min(most_share, 2 * most_share / sigma)
     turn = -share * np.angle(s)
     half_width = share * math.pi / 2
     exponent = _LOG_ACCURACY + math.log(terms)

@@ -28,11 +28,11 @@ class NormalRatio:
 
     noise_multiplier: float
 
-    def once(self, is_above: bool) -> Ratio:
-        """Its law, cut at the places. OutOfReachError where noise is too little."""
+    def once(self, is_above: bool, share: float = 1.0) -> Ratio:
+        """Its law, cut at that share of the places. OutOfReachError where noise is too little."""
         if self.noise_multiplier < _LEAST_NOISE:
             raise OutOfReachError
-        z = self._deviations(_POINTS)
+        z = self._deviations(math.ceil(_POINTS * share))
         places, ends = self._of(z), np.concatenate([[-math.inf], z, [math.inf]])
         plain, sized = normal_mass(ends), normal_mass(ends - 1 / self.noise_multiplier)
         if not is_above:

@@ -7,9 +7,12 @@ order, moving it to its mean smaller (`spread`).
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dpfunc.accounting.pairs.finite_loss import gather
 from dpfunc.accounting.pairs.privacy_loss import Array
+
+_LEADING = 15  # bits that places differ in: few of them share a bucket then
 
 
 class Ratio(NamedTuple):
@@ -26,7 +29,7 @@ def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Arra
 
     From above no value may be beyond the last place.
     """
-    cell = np.searchsorted(places, values, side="right")
+    cell = cells_of(values, places)
     if is_above:
         cell = np.minimum(cell, len(places) - 1)
     sized = gather(cell, mass * values, len(places) + 1)
@@ -34,6 +37,26 @@ def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Arra
     if not is_above:
         return centres(plain, sized, places), plain
     return split(plain[:-1], sized[:-1], places)
+
+
+def cells_of(values: Array, places: Array) -> NDArray[np.intp]:
+    """How many of the increasing places are at or below each value; neither is below 0.
+
+    Floats that are not negative order as their bits do. So the leading bits say how many places
+    are below all values that share them, and whether there is one place among these, or several.
+    """
+    bits, of_places = values.view(np.int64), places.view(np.int64)
+    drop = max(0, int(of_places[-1] - of_places[0]).bit_length() - _LEADING)
+    first = of_places[0] >> drop
+    own = (of_places >> drop) - first
+    buckets = np.arange(own[-1] + 2)
+    below, several = np.searchsorted(own, buckets), np.bincount(own, minlength=len(buckets)) > 1
+    bucket = np.clip((bits >> drop) - first, 0, len(buckets) - 1)
+    cell = below[bucket]
+    cell += np.append(places, np.inf)[cell] <= values
+    rest = np.flatnonzero(several[bucket])
+    cell[rest] = np.searchsorted(places, values[rest], side="right")
+    return np.asarray(cell)
 
 
 def split(plain: Array, sized: Array, places: Array) -> tuple[Array, Array]:

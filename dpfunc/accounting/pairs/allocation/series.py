@@ -19,6 +19,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from dpfunc.accounting.pairs.allocation.along_line import transform_along
 from dpfunc.accounting.pairs.allocation.lognormal import Complex, log_transform, transform
 from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
 
@@ -58,7 +59,7 @@ def series(noise_multiplier: float, steps: int, largest: float) -> Series:
     c, window, spacing = _line(largest)
     end, far = _ends(noise_multiplier, steps, c, _MOST_TERMS * spacing)
     s = np.asarray(c + 1j * spacing * np.arange(math.ceil(end / spacing) + 1), np.complex128)
-    one = transform(np.asarray(s / steps, np.complex128), noise_multiplier, steps)
+    one = transform_along(np.asarray(s / steps, np.complex128), noise_multiplier, steps)
     log_one = _log1p(one.plain, one.error)
     plain = np.exp(steps * log_one)
     sized = np.exp((steps - 1) * log_one) * (1 + one.sized)

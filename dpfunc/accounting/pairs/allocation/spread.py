@@ -81,13 +81,13 @@ class AllocationList:
 @lru_cache(maxsize=8)
 def _mean_of(of_one: NormalRatio | GivenRatio, steps: int, is_above: bool) -> Ratio:
     """The law of the ratio of all steps, by sums of two."""
-    once = of_one.once(is_above)
-    total, bits = once, bin(steps)[3:]
+    total, bits = of_one.once(is_above), bin(steps)[3:]
     for i, bit in enumerate(bits):
         is_last = i == len(bits) - 1
         total = _sum(of_one, total, total, is_above, is_last and bit == "0")
-        if bit == "1":
-            total = _sum(of_one, total, once, is_above, is_last)
+        if bit == "1":  # one term of many: what its list errs by weighs as little
+            few = of_one.once(is_above, total.terms**-0.25)
+            total = _sum(of_one, total, few, is_above, is_last)
     return total
 
 
@@ -99,12 +99,23 @@ def _sum(
     What is beyond the last place is so in each term, and no more is in their mean.
     """
     terms = one.terms + other.terms
-    if one is other:  # each two places once
-        i, j = np.triu_indices(len(one.x))
-        means = one.x[i] * (one.terms / terms) + one.x[j] * (one.terms / terms)
-        plain = one.mass[i] * one.mass[j] * np.where(i == j, 1.0, 2.0)
+    x = one.x * (one.terms / terms)
+    if one is other:
+        means, plain = _each_two_once(x, one.mass)
     else:
-        means = np.add.outer(one.x * (one.terms / terms), other.x * (other.terms / terms)).ravel()
+        means = np.add.outer(x, other.x * (other.terms / terms)).ravel()
         plain = np.multiply.outer(one.mass, other.mass).ravel()
     places = of_one.places(means, plain, is_last)
     return Ratio(*cut(means, plain, places, is_above), one.beyond, terms)
+
+
+def _each_two_once(x: Array, mass: Array) -> tuple[Array, Array]:
+    """Sums of two of the x, and their masses: row by row, which is quicker than by indices."""
+    count, stop = len(x), 0
+    sums, masses = np.empty((2, count * (count + 1) // 2))
+    for i in range(count):
+        start, stop = stop, stop + count - i
+        np.add(x[i], x[i:], out=sums[start:stop])
+        np.multiply(2 * mass[i], mass[i:], out=masses[start:stop])
+        masses[start] /= 2
+    return sums, masses
