@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from dpfunc.accounting.engines.contour.moments import integrand, moments
+from dpfunc.accounting.engines.contour.moments import integrand, sizes
 from dpfunc.accounting.pairs.mixture import Component, GaussianMixture
 from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
 
@@ -184,9 +184,8 @@ def _distances(
     found = []
     for pair, times in parts:
         places = np.concatenate([[0.0], t])
-        at = moments(pair, c, places, min(1e-4, -1e-3 * log_size / times), effort)
-        size = np.abs(1 + at.excess) + at.error
-        most = size[1:] / (1 + at.excess[0].real - at.error[0])
+        size, error = sizes(pair, c, places, min(1e-4, -1e-3 * log_size / times), effort)
+        most = (size[1:] + error) / (size[0] - error)
         found.append(np.sqrt(np.maximum(0.0, 1 - most * most)))
     return found
 

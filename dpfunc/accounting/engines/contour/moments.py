@@ -73,6 +73,20 @@ def moments(
 
     `OutOfReachError` where that takes more than ``effort`` evaluations of the integrand.
     """
+    return _sum(pair, c, t, *_fine_enough(pair, c, t, accuracy, effort))
+
+
+def sizes(
+    pair: GaussianMixture, c: float, t: Array, accuracy: float, effort: float = 4e6
+) -> tuple[Array, float]:
+    """``|M|`` at the same places, and a bound on the error: where M is not as near to 1 as that."""
+    return _sizes(pair, c, t, *_fine_enough(pair, c, t, accuracy, effort))
+
+
+def _fine_enough(
+    pair: GaussianMixture, c: float, t: Array, accuracy: float, effort: float
+) -> tuple[Grid, float]:
+    """A grid on which the trapezoid rule is as accurate, and what it errs by."""
     farthest = float(t[-1]) if len(t) else 0.0
     strip, step = _strip(pair, c, farthest, accuracy)
     for _ in range(30):
@@ -81,7 +95,7 @@ def moments(
             break
         quadrature = _quadrature_error(pair, c, farthest, grid, strip)
         if quadrature <= accuracy:
-            return _sum(pair, c, t, grid, quadrature)
+            return grid, quadrature
         step *= 0.8
     raise OutOfReachError
 
@@ -148,6 +162,24 @@ def _sum(pair: GaussianMixture, c: float, t: Array, grid: Grid, quadrature: floa
     return Moments(excess, quadrature + _rounding(pair, c, t, grid) + _beyond(c, t, grid))
 
 
+def _sizes(
+    pair: GaussianMixture, c: float, t: Array, grid: Grid, quadrature: float
+) -> tuple[Array, float]:
+    """The trapezoid sum of ``exp(E)`` itself, which the bounds on that of f hold for as well.
+
+    A term is off by what its exponent is: by `rounding_of_log` times ``|1+z|``, and by ulps of each
+    part of it. Adding up costs twice as many ulps as there are terms, for both parts together.
+    """
+    theta = np.multiply.outer(t, grid.log_a - grid.log_b)  # [t, y]
+    terms = grid.weight * np.exp(grid.exponent)
+    size = np.hypot(np.cos(theta) @ terms, np.sin(theta) @ terms)
+    z = abs(1 + c + 1j * float(t[-1]))
+    of_exponent = z * (_of_logs(pair, grid) + 4 * (np.abs(grid.log_a) + np.abs(grid.log_b)))
+    per_term = of_exponent + 2 * len(grid.y) + 32 + grid.y * grid.y
+    beyond = float(_beyond(c, t[-1:], grid)[0])
+    return np.asarray(size), quadrature + float(terms @ per_term) * ULP + beyond
+
+
 def exp_beyond_first(x: Array) -> Array:
     """``exp(x) - 1 - x`` to relative accuracy."""
     small = np.where(np.abs(x) < 0.3, x, 0.0)
@@ -174,13 +206,9 @@ def _rounding(pair: GaussianMixture, c: float, t: Array, grid: Grid) -> Array:
     has an error of a few ulp of itself, more where its exponents are large, and is added up at
     most len(y) times.
     """
-    sigma = pair.noise_multiplier
     size = np.abs(grid.log_a) + np.abs(grid.log_b)
     most = np.maximum(1.0, np.exp(grid.exponent)) + np.exp(grid.log_a) + np.exp(grid.log_b)
-    of_logs = 8 * (
-        rounding_of_log(grid.y, grid.log_a, sigma, pair.above)
-        + rounding_of_log(-grid.y, grid.log_b, sigma, pair.below)
-    )
+    of_logs = _of_logs(pair, grid)
     per_term = 2 * len(grid.y) + 32 + grid.y * grid.y + np.abs(grid.exponent)
 
     def bound(z: float) -> float:
@@ -191,6 +219,13 @@ def _rounding(pair: GaussianMixture, c: float, t: Array, grid: Grid) -> Array:
     size_z = np.abs(1 + c + 1j * t)
     # The bound grows with |1+z|, but no faster than its square.
     return np.asarray(np.minimum(bound(size_z[0]) * (size_z / size_z[0]) ** 2, bound(size_z[-1])))
+
+
+def _of_logs(pair: GaussianMixture, grid: Grid) -> Array:
+    """What both logarithms are off by, in ulp."""
+    sigma = pair.noise_multiplier
+    of_a = rounding_of_log(grid.y, grid.log_a, sigma, pair.above)
+    return 8 * (of_a + rounding_of_log(-grid.y, grid.log_b, sigma, pair.below))
 
 
 def rounding_of_log(
