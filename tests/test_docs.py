@@ -77,12 +77,12 @@ def test_the_api_pages_have_every_public_name_once():
     assert len(set(listed)) == len(listed)
     modules = {name for name in dp.__all__ if isinstance(getattr(dp, name), ModuleType)}
     names = {f"dpfunc.{name}" for name in set(dp.__all__) - modules}
-    names |= {f"dpfunc.correlated.{name}" for name in vars(correlated) if callable_of(name)}
+    names |= {f"dpfunc.correlated.{name}" for name in dir(correlated) if callable_of(name)}
     assert names <= set(listed)
     in_audit = {f"dpfunc.audit.{name}" for name in audit.__all__}
     in_audit |= {f"dpfunc.experiments.{name}" for name in public_of(experiments)}
     assert in_audit == set(entries(ROOT / "docs/api_audit.md"))
-    public = {name for name in vars(accounting) if not name.startswith("_")}
+    public = {name for name in dir(accounting) if not name.startswith("_")}
     values = {name for name in public if callable(getattr(accounting, name))}
     assert values == {name.rpartition(".")[2] for name in entries(ROOT / "docs/api_accounting.md")}
 

@@ -78,6 +78,7 @@ ACCOUNTING_MAY_IMPORT = {
     "itertools",
     "json",
     "functools",
+    "importlib",
     "math",
     "numpy",
     "scipy",

@@ -10,57 +10,67 @@ every release, and assumes that the sampling really is what the event says.
 '2.376'
 """
 
-from dpfunc.accounting.engines.bounds import Bounds as Bounds
-from dpfunc.accounting.engines.renyi.divergence import rdp as rdp
-from dpfunc.accounting.events.algebra import Compose as Compose
-from dpfunc.accounting.events.algebra import Event as Event
-from dpfunc.accounting.events.algebra import Repeat as Repeat
-from dpfunc.accounting.events.dp_event import from_dp_event as from_dp_event
-from dpfunc.accounting.events.dp_event import to_dp_event as to_dp_event
-from dpfunc.accounting.events.dp_sgd import dp_sgd as dp_sgd
-from dpfunc.accounting.events.given import Pair as Pair
-from dpfunc.accounting.events.histograms import thresholded_histogram as thresholded_histogram
-from dpfunc.accounting.events.mechanisms import ZCDP as ZCDP
-from dpfunc.accounting.events.mechanisms import ApproxDP as ApproxDP
-from dpfunc.accounting.events.mechanisms import DiscreteGaussian as DiscreteGaussian
-from dpfunc.accounting.events.mechanisms import DiscreteLaplace as DiscreteLaplace
-from dpfunc.accounting.events.mechanisms import ExponentialMechanism as ExponentialMechanism
-from dpfunc.accounting.events.mechanisms import Gaussian as Gaussian
-from dpfunc.accounting.events.mechanisms import Laplace as Laplace
-from dpfunc.accounting.events.mechanisms import MixtureOfGaussians as MixtureOfGaussians
-from dpfunc.accounting.events.mechanisms import NonPrivate as NonPrivate
-from dpfunc.accounting.events.mechanisms import PureDP as PureDP
-from dpfunc.accounting.events.mechanisms import RandomizedResponse as RandomizedResponse
-from dpfunc.accounting.events.schemes import Group as Group
-from dpfunc.accounting.events.schemes import OneRecord as OneRecord
-from dpfunc.accounting.events.schemes import Poisson as Poisson
-from dpfunc.accounting.events.schemes import RandomAllocation as RandomAllocation
-from dpfunc.accounting.events.schemes import Shuffled as Shuffled
-from dpfunc.accounting.events.schemes import TruncatedPoisson as TruncatedPoisson
-from dpfunc.accounting.events.schemes import WithoutReplacement as WithoutReplacement
-from dpfunc.accounting.events.schemes import WithReplacement as WithReplacement
-from dpfunc.accounting.events.selection import PrivateSelection as PrivateSelection
-from dpfunc.accounting.events.serialise import from_json as from_json
-from dpfunc.accounting.events.serialise import to_json as to_json
-from dpfunc.accounting.questions.answers import delta as delta
-from dpfunc.accounting.questions.answers import delta_bounds as delta_bounds
-from dpfunc.accounting.questions.answers import epsilon as epsilon
-from dpfunc.accounting.questions.answers import epsilon_bounds as epsilon_bounds
-from dpfunc.accounting.questions.budget import BudgetCurve as BudgetCurve
-from dpfunc.accounting.questions.calibrate import batch_size as batch_size
-from dpfunc.accounting.questions.calibrate import noise_multiplier as noise_multiplier
-from dpfunc.accounting.questions.calibrate import sample_rate as sample_rate
-from dpfunc.accounting.questions.calibrate import steps as steps
-from dpfunc.accounting.questions.curve import epsilon_curve as epsilon_curve
-from dpfunc.accounting.questions.curve import epsilon_curve_bounds as epsilon_curve_bounds
-from dpfunc.accounting.questions.filters import ConcentratedFilter as ConcentratedFilter
-from dpfunc.accounting.questions.filters import GaussianFilter as GaussianFilter
-from dpfunc.accounting.questions.filters import RenyiFilter as RenyiFilter
-from dpfunc.accounting.questions.filters import RenyiOdometer as RenyiOdometer
-from dpfunc.accounting.questions.filters import best_order as best_order
-from dpfunc.accounting.questions.tradeoff import advantage as advantage
-from dpfunc.accounting.questions.tradeoff import bayes_risk as bayes_risk
-from dpfunc.accounting.questions.tradeoff import gdp_mu as gdp_mu
-from dpfunc.accounting.questions.tradeoff import reconstruction as reconstruction
-from dpfunc.accounting.questions.tradeoff import tradeoff as tradeoff
-from dpfunc.accounting.questions.tradeoff import tradeoff_curve as tradeoff_curve
+from dpfunc.accounting.lazily import from_homes
+
+_HOMES = {
+    "Bounds": "dpfunc.accounting.engines.bounds",
+    "rdp": "dpfunc.accounting.engines.renyi.divergence",
+    "Compose": "dpfunc.accounting.events.algebra",
+    "Event": "dpfunc.accounting.events.algebra",
+    "Repeat": "dpfunc.accounting.events.algebra",
+    "from_dp_event": "dpfunc.accounting.events.dp_event",
+    "to_dp_event": "dpfunc.accounting.events.dp_event",
+    "dp_sgd": "dpfunc.accounting.events.dp_sgd",
+    "Pair": "dpfunc.accounting.events.given",
+    "thresholded_histogram": "dpfunc.accounting.events.histograms",
+    "ZCDP": "dpfunc.accounting.events.mechanisms",
+    "ApproxDP": "dpfunc.accounting.events.mechanisms",
+    "DiscreteGaussian": "dpfunc.accounting.events.mechanisms",
+    "DiscreteLaplace": "dpfunc.accounting.events.mechanisms",
+    "ExponentialMechanism": "dpfunc.accounting.events.mechanisms",
+    "Gaussian": "dpfunc.accounting.events.mechanisms",
+    "Laplace": "dpfunc.accounting.events.mechanisms",
+    "MixtureOfGaussians": "dpfunc.accounting.events.mechanisms",
+    "NonPrivate": "dpfunc.accounting.events.mechanisms",
+    "PureDP": "dpfunc.accounting.events.mechanisms",
+    "RandomizedResponse": "dpfunc.accounting.events.mechanisms",
+    "Group": "dpfunc.accounting.events.schemes",
+    "OneRecord": "dpfunc.accounting.events.schemes",
+    "Poisson": "dpfunc.accounting.events.schemes",
+    "RandomAllocation": "dpfunc.accounting.events.schemes",
+    "Shuffled": "dpfunc.accounting.events.schemes",
+    "TruncatedPoisson": "dpfunc.accounting.events.schemes",
+    "WithoutReplacement": "dpfunc.accounting.events.schemes",
+    "WithReplacement": "dpfunc.accounting.events.schemes",
+    "PrivateSelection": "dpfunc.accounting.events.selection",
+    "from_json": "dpfunc.accounting.events.serialise",
+    "to_json": "dpfunc.accounting.events.serialise",
+    "delta": "dpfunc.accounting.questions.answers",
+    "delta_bounds": "dpfunc.accounting.questions.answers",
+    "epsilon": "dpfunc.accounting.questions.answers",
+    "epsilon_bounds": "dpfunc.accounting.questions.answers",
+    "BudgetCurve": "dpfunc.accounting.questions.budget",
+    "batch_size": "dpfunc.accounting.questions.calibrate",
+    "noise_multiplier": "dpfunc.accounting.questions.calibrate",
+    "sample_rate": "dpfunc.accounting.questions.calibrate",
+    "steps": "dpfunc.accounting.questions.calibrate",
+    "epsilon_curve": "dpfunc.accounting.questions.curve",
+    "epsilon_curve_bounds": "dpfunc.accounting.questions.curve",
+    "ConcentratedFilter": "dpfunc.accounting.questions.filters",
+    "GaussianFilter": "dpfunc.accounting.questions.filters",
+    "RenyiFilter": "dpfunc.accounting.questions.filters",
+    "RenyiOdometer": "dpfunc.accounting.questions.filters",
+    "best_order": "dpfunc.accounting.questions.filters",
+    "advantage": "dpfunc.accounting.questions.tradeoff",
+    "bayes_risk": "dpfunc.accounting.questions.tradeoff",
+    "gdp_mu": "dpfunc.accounting.questions.tradeoff",
+    "reconstruction": "dpfunc.accounting.questions.tradeoff",
+    "tradeoff": "dpfunc.accounting.questions.tradeoff",
+    "tradeoff_curve": "dpfunc.accounting.questions.tradeoff",
+}
+__all__ = list(_HOMES)
+__getattr__ = from_homes(__name__, _HOMES, globals())
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,27 +9,37 @@ optimiser makes have less of it (DP-FTRL, matrix factorisation; a survey: arXiv:
 Nothing here imports torch. `CorrelatedNoise` is the mechanism.
 """
 
-from dpfunc.correlated.calibrate import noise_multiplier as noise_multiplier
+from dpfunc.accounting.lazily import from_homes
 from dpfunc.correlated.unamplified import unamplified as unamplified
-from dpfunc.strategies.make import banded as banded
-from dpfunc.strategies.make import buffered as buffered
-from dpfunc.strategies.make import dense as dense
-from dpfunc.strategies.make import fractional as fractional
-from dpfunc.strategies.make import identity as identity
-from dpfunc.strategies.make import lambda_cgd as lambda_cgd
-from dpfunc.strategies.make import square_root as square_root
-from dpfunc.strategies.make import square_root_inverse as square_root_inverse
-from dpfunc.strategies.participation import Participation as Participation
-from dpfunc.strategies.records import Buffered as Buffered
-from dpfunc.strategies.records import Dense as Dense
-from dpfunc.strategies.records import InverseToeplitz as InverseToeplitz
-from dpfunc.strategies.records import Toeplitz as Toeplitz
-from dpfunc.strategies.sensitivity import column_norm as column_norm
-from dpfunc.strategies.sensitivity import sensitivity as sensitivity
-from dpfunc.strategies.tree import tree_errors as tree_errors
-from dpfunc.strategies.tree import tree_sensitivity as tree_sensitivity
-from dpfunc.strategies.workloads import errors as errors
-from dpfunc.strategies.workloads import momentum as momentum
-from dpfunc.strategies.workloads import noise_norm as noise_norm
-from dpfunc.strategies.workloads import prefix_sums as prefix_sums
-from dpfunc.strategies.workloads import schedule as schedule
+
+_HOMES = {
+    "noise_multiplier": "dpfunc.correlated.calibrate",
+    "banded": "dpfunc.strategies.make",
+    "buffered": "dpfunc.strategies.make",
+    "dense": "dpfunc.strategies.make",
+    "fractional": "dpfunc.strategies.make",
+    "identity": "dpfunc.strategies.make",
+    "lambda_cgd": "dpfunc.strategies.make",
+    "square_root": "dpfunc.strategies.make",
+    "square_root_inverse": "dpfunc.strategies.make",
+    "Participation": "dpfunc.strategies.participation",
+    "Buffered": "dpfunc.strategies.records",
+    "Dense": "dpfunc.strategies.records",
+    "InverseToeplitz": "dpfunc.strategies.records",
+    "Toeplitz": "dpfunc.strategies.records",
+    "column_norm": "dpfunc.strategies.sensitivity",
+    "sensitivity": "dpfunc.strategies.sensitivity",
+    "tree_errors": "dpfunc.strategies.tree",
+    "tree_sensitivity": "dpfunc.strategies.tree",
+    "errors": "dpfunc.strategies.workloads",
+    "momentum": "dpfunc.strategies.workloads",
+    "noise_norm": "dpfunc.strategies.workloads",
+    "prefix_sums": "dpfunc.strategies.workloads",
+    "schedule": "dpfunc.strategies.workloads",
+}
+__all__ = ["unamplified", *_HOMES]
+__getattr__ = from_homes(__name__, _HOMES, globals())
+
+
+def __dir__() -> list[str]:
+    return __all__
