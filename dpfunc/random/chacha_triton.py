@@ -17,11 +17,18 @@ try:
 except ImportError:  # it comes with the CUDA builds of torch
     triton = None
 
-_jit: Callable[[Callable[..., Any]], Any] = triton.jit if triton else lambda function: function
+
+
+def _as_it_is(function: Callable[..., Any] | None = None, **_options: Any) -> Any:
+    """Instead of ``triton.jit`` where there is no Triton: nobody calls the function then."""
+    return function or _as_it_is
+
+
+jit: Callable[..., Any] = triton.jit if triton else _as_it_is
 _BLOCKS = 128  # of the cipher, in a program of the kernel: one for each of its threads
 
 
-@_jit
+@jit
 def _quarter(a, b, c, d):  # type: ignore[no-untyped-def]  # Triton reads the annotations
     """RFC 8439 section 2.1."""
     a = a + b
@@ -39,7 +46,22 @@ def _quarter(a, b, c, d):  # type: ignore[no-untyped-def]  # Triton reads the an
     return a, b, c, d
 
 
-@_jit
+@jit
+def twenty_rounds(x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15):  # type: ignore[no-untyped-def]
+    """RFC 8439 section 2.3 without the last addition: ten column and diagonal rounds."""
+    for _ in range(10):
+        x0, x4, x8, x12 = _quarter(x0, x4, x8, x12)
+        x1, x5, x9, x13 = _quarter(x1, x5, x9, x13)
+        x2, x6, x10, x14 = _quarter(x2, x6, x10, x14)
+        x3, x7, x11, x15 = _quarter(x3, x7, x11, x15)
+        x0, x5, x10, x15 = _quarter(x0, x5, x10, x15)
+        x1, x6, x11, x12 = _quarter(x1, x6, x11, x12)
+        x2, x7, x8, x13 = _quarter(x2, x7, x8, x13)
+        x3, x4, x9, x14 = _quarter(x3, x4, x9, x14)
+    return x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15
+
+
+@jit
 def _chacha20(stream, state, blocks, first_block):  # type: ignore[no-untyped-def]
     block = tl.program_id(0).to(tl.int64) * 128 + tl.arange(0, 128)  # _BLOCKS
     zero = (block * 0).to(tl.uint32)
@@ -59,19 +81,9 @@ def _chacha20(stream, state, blocks, first_block):  # type: ignore[no-untyped-de
     s14 = zero + tl.load(state + 14).to(tl.uint32, bitcast=True)
     s15 = zero + tl.load(state + 15).to(tl.uint32, bitcast=True)
     s12 = (first_block + block).to(tl.uint32)  # the counter, which wraps around
-    x0, x1, x2, x3 = s0, s1, s2, s3
-    x4, x5, x6, x7 = s4, s5, s6, s7
-    x8, x9, x10, x11 = s8, s9, s10, s11
-    x12, x13, x14, x15 = s12, s13, s14, s15
-    for _ in range(10):
-        x0, x4, x8, x12 = _quarter(x0, x4, x8, x12)
-        x1, x5, x9, x13 = _quarter(x1, x5, x9, x13)
-        x2, x6, x10, x14 = _quarter(x2, x6, x10, x14)
-        x3, x7, x11, x15 = _quarter(x3, x7, x11, x15)
-        x0, x5, x10, x15 = _quarter(x0, x5, x10, x15)
-        x1, x6, x11, x12 = _quarter(x1, x6, x11, x12)
-        x2, x7, x8, x13 = _quarter(x2, x7, x8, x13)
-        x3, x4, x9, x14 = _quarter(x3, x4, x9, x14)
+    x0, x1, x2, x3, x4, x5, x6, x7, x8, x9, x10, x11, x12, x13, x14, x15 = twenty_rounds(
+        s0, s1, s2, s3, s4, s5, s6, s7, s8, s9, s10, s11, s12, s13, s14, s15
+    )
     place, inside = stream + block * 16, block < blocks
     tl.store(place + 0, (x0 + s0).to(tl.int32, bitcast=True), inside)
     tl.store(place + 1, (x1 + s1).to(tl.int32, bitcast=True), inside)
