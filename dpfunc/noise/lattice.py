@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from dpfunc.checks import is_count, require
-from dpfunc.noise.kernels import by_numba
+from dpfunc.noise.kernels import by_numba, by_triton
 from dpfunc.noise.kernels.by_torch import release_by_torch
 from dpfunc.noise.kernels.flat import DTYPES, Piece, Release, starts_of
 from dpfunc.noise.kernels.format import MOST_ITEMS, streams
@@ -149,6 +149,8 @@ def kernel_for(device: torch.device) -> Release:
     """The fastest way to release on a device; all of them give the same numbers."""
     if device.type == "cpu" and by_numba.available():
         return by_numba.release_by_numba
+    if device.type == "cuda" and by_triton.refusal(device) is None:
+        return by_triton.release_by_triton
     return release_by_torch
 
 
@@ -166,7 +168,10 @@ def explain_noise(device: torch.device | str = "cpu") -> str:
             'torch operations release on cpu; pip install "dpfunc[fast]" takes a fraction of the '
             "time, with the same numbers."
         )
-    return f"torch operations release on {place}: the same numbers everywhere."
+    if kernel_for(place) is by_triton.release_by_triton:
+        return f"A Triton kernel releases on {place}: the numbers of every other kernel."
+    reason = f" The Triton kernel does not: {by_triton.refusal(place)}." * (place.type == "cuda")
+    return f"torch operations release on {place}: the same numbers everywhere.{reason}"
 
 
 def _with_own_memory(values: Mapping[str, Tensor]) -> Tensors:

@@ -18,7 +18,6 @@ except ImportError:  # it comes with the CUDA builds of torch
     triton = None
 
 
-
 def _as_it_is(function: Callable[..., Any] | None = None, **_options: Any) -> Any:
     """Instead of ``triton.jit`` where there is no Triton: nobody calls the function then."""
     return function or _as_it_is

@@ -4,7 +4,6 @@
 use, and has to give known answers then.
 """
 
-from bisect import bisect_right
 from collections.abc import Callable
 from functools import cache
 from importlib import import_module
@@ -19,9 +18,10 @@ from numpy.typing import NDArray
 
 from dpfunc.noise.kernels import by_torch
 from dpfunc.noise.kernels.by_torch import release_by_torch
-from dpfunc.noise.kernels.deciding import ERROR, Pairs, by_further_bits
+from dpfunc.noise.kernels.deciding import ERROR
 from dpfunc.noise.kernels.flat import Piece
-from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, streams
+from dpfunc.noise.kernels.format import GROUP, Streams, streams
+from dpfunc.noise.kernels.listed import COLUMNS, ROOM, finish, require_room
 from dpfunc.random.chacha import initial_words
 from dpfunc.random.keys import key
 
@@ -29,7 +29,6 @@ T = TypeVar("T")
 
 KINDS: dict[torch.dtype, Any] = {torch.float32: np.float32, torch.float64: np.float64}
 _FEW = 2**5  # groups: fewer are not worth a thread
-ROOM = 2**12  # pairs that a thread may list; a few in a million are
 
 
 @cache
@@ -59,20 +58,15 @@ def _release(kernel: Any, pieces: list[Piece], keys: Streams, scale: float, grid
     kind = KINDS[pieces[0].items.dtype]
 
     def run(bounds: tuple[int, int]) -> NDArray[np.float64]:
-        listed = np.empty((ROOM, kernel.LISTED))
+        listed = np.empty((ROOM, COLUMNS))
         count = kernel.release_groups(
             *bounds, state, addresses, starts, sizes, settings, listed, kind
         )
-        if count > ROOM:
-            raise RuntimeError(
-                f"dpfunc: the kernel of the release left {count} pairs open where a few in a "
-                "million are expected; nothing is released. Uninstall numba, and report it."
-            )
+        require_room(count, ROOM, "numba")
         return listed[:count]
 
     for listed in in_threads(run, pieces[0].start // GROUP, -(-pieces[-1].stop // GROUP)):
-        for row in listed:
-            _finish(row, pieces, starts, keys, scale, grid)
+        finish(listed, pieces, keys, scale, grid)
 
 
 def in_threads(run: Callable[[tuple[int, int]], T], first: int, last: int) -> list[T]:
@@ -111,25 +105,6 @@ def in_threads(run: Callable[[tuple[int, int]], T], first: int, last: int) -> li
     if failures:
         raise failures[0]
     return results
-
-
-def _finish(
-    row: NDArray[np.float64],
-    pieces: list[Piece],
-    starts: NDArray[np.int64],
-    keys: Streams,
-    scale: float,
-    grid: float,
-) -> None:
-    """One pair that was listed, decided and put where its items are."""
-    words = row[:3].astype(np.int64)
-    pair = Pairs(words[:1], words[1:2], words[2:3], (row[3:4], row[4:5]))
-    group, place = divmod(int(words[0]), PAIRS)
-    for side, whole in enumerate(by_further_bits(keys, pair, scale)):
-        item = group * GROUP + side * PAIRS + place
-        at = bisect_right(starts, item) - 1
-        if at >= 0 and item < pieces[at].stop:
-            pieces[at].items[item - pieces[at].start] = (float(row[5 + side]) + whole + 0.0) * grid
 
 
 @cache

@@ -10,7 +10,6 @@ import warnings
 from functools import cache, lru_cache
 from importlib import import_module
 from itertools import accumulate
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -27,11 +26,11 @@ from dpfunc.random.keys import Key, key
 LANES = 32
 """Blocks of the cipher in a program: one warp. A doubtful pair holds up its own program alone."""
 
-_EXACT = {"enable_fp_fusion": False, "enable_reflect_ftz": False}
+EXACT = {"enable_fp_fusion": False, "enable_reflect_ftz": False}
 """How the kernel is compiled: every operation is rounded as it is written, and nothing is zero
 that is not."""
 
-_BITS_OF_NORMALS = 0
+_BITS_OF_NORMALS = 6955116810485874162
 """`normals_digest` of the kernel of numba, to whose bits docs/randomness.md proves the bound."""
 
 
@@ -95,7 +94,7 @@ def release_by_triton(pieces: list[Piece], keys: Streams, scale: float, grid: fl
                 kind=kernel.kind_of(dtype),
                 lanes=LANES,
                 num_warps=max(1, LANES // 32),
-                **_EXACT,
+                **EXACT,
             )
         ordered += own
     _finish(int(count), listed, ordered, keys, scale, grid)
@@ -105,7 +104,7 @@ def _finish(
     count: int, listed: Tensor, pieces: list[Piece], keys: Streams, scale: float, grid: float
 ) -> None:
     """Decide what is listed, each pair for the one piece that listed it."""
-    require_room(count, "Triton")
+    require_room(count, ROOM, "Triton")
     if count > 0:
         for row in listed[:count].cpu().numpy():
             finish(row[None, :COLUMNS], [pieces[int(row[COLUMNS])]], keys, scale, grid)
@@ -151,7 +150,7 @@ def normals_digest(device: torch.device) -> int:
     out = torch.empty((4, len(words)), dtype=torch.float32, device=device)
     with torch.cuda.device_of(out):
         kernel.polar_of[(-(-len(words) // 1024),)](
-            words, words, out, len(words), lanes=1024, **_EXACT
+            words, words, out, len(words), lanes=1024, **EXACT
         )
     return digest(out.cpu())
 
@@ -170,7 +169,7 @@ def _wrong(device: torch.device) -> str | None:
     for dtype in DTYPES:
         for scale, grid in ((64.0, 2.0**-8), (127.9, 2.0**20), (3e5, 2.0**-18)):
             known = torch.linspace(-3, 3, 3 * GROUP + 5, dtype=dtype) * grid
-            ours = known.to(device)
+            ours = known.to(device, copy=True)
             release_by_triton([Piece(ours[:7], 100), Piece(ours[7:], 107)], keys, scale, grid)
             release_by_torch([Piece(known, 100)], keys, scale, grid)
             if not torch.equal(ours.cpu().view(torch.uint8), known.view(torch.uint8)):

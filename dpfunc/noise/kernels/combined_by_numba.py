@@ -16,11 +16,12 @@ import numpy as np
 import torch
 
 from dpfunc.noise.kernels import by_torch
-from dpfunc.noise.kernels.by_numba import KINDS, ROOM, in_threads
+from dpfunc.noise.kernels.by_numba import KINDS, in_threads
 from dpfunc.noise.kernels.combined import SLACK, exactly, release_combined
 from dpfunc.noise.kernels.deciding import ERROR
 from dpfunc.noise.kernels.flat import Piece
 from dpfunc.noise.kernels.format import GROUP, PAIRS, Streams, pair_words, streams
+from dpfunc.noise.kernels.listed import ROOM
 from dpfunc.random.chacha import initial_words
 from dpfunc.random.keys import key
 

@@ -16,12 +16,12 @@ from. Float64 holds all of them exactly."""
 ROOM = 2**12  # rows that a kernel may list; a few in a million are
 
 
-def require_room(count: int, extra: str) -> None:
-    """RuntimeError where more pairs are open than a table has rows."""
-    if count > ROOM:
+def require_room(count: int, room: int, package: str) -> None:
+    """RuntimeError where more pairs are open than a table has room for."""
+    if count > room:
         raise RuntimeError(
             f"dpfunc: the kernel of the release left {count} pairs open where a few in a million "
-            f"are expected; nothing is released. Uninstall {extra}, and report it."
+            f"are expected; nothing is released. Uninstall {package}, and report it."
         )
 
 

@@ -143,8 +143,8 @@ def by_corners(radius_word: Any, angle_word: Any, offsets: Any, settings: Any) -
 def release_group(group, rows, sums, open_pairs, settings, listed, count, kind):  # type: ignore[no-untyped-def]
     """One whole group, in place: ``rows`` as `fill_rows` has them, ``sums`` ``[GROUP]``.
 
-    What is left open is listed, as (pair, its words, its offsets, its whole numbers), and zero in
-    ``sums``. Returns how many are listed then; they may be more than there is room for.
+    What is left open is listed (`dpfunc.noise.kernels.listed.COLUMNS`), and zero in ``sums``.
+    Returns how many are listed then; they may be more than there is room for.
     """
     eights, inverse = open_pairs.view(np.uint64), kind(settings[1])
     for w in range(ROWS):
@@ -175,7 +175,6 @@ def release_group(group, rows, sums, open_pairs, settings, listed, count, kind):
     return count
 
 
-LISTED = 7  # columns of ``listed``: float64, which holds all of these exactly
 SETTINGS = ("scale", "1 / grid", "grid", "small", "large", "most square", "error")
 """What ``settings`` holds, float64: the bound of `by_torch.py`, and the error of `deciding.py`.
 

@@ -26,7 +26,8 @@ except ImportError:
 _BLOCKS, _GROUP, _PAIRS, _ROWS = map(tl.constexpr, (BLOCKS, GROUP, PAIRS, ROWS))
 _MOST_SQUARE = tl.constexpr(MOST_SQUARE)
 _COLUMNS, _ROOM = tl.constexpr(COLUMNS + 1), tl.constexpr(ROOM)
-_MORE_RADIUS, _MORE_ANGLE = tl.constexpr(FINE_BITS - RADIUS_BITS), tl.constexpr(FINE_BITS - ANGLE_BITS)
+_MORE_RADIUS = tl.constexpr(FINE_BITS - RADIUS_BITS)
+_MORE_ANGLE = tl.constexpr(FINE_BITS - ANGLE_BITS)
 
 _KEYS = [f"{name}{i}" for name in ("k", "f") for i in range(8)]
 """The arguments that are words of a key: any numbers, which the kernel is not compiled for."""
@@ -152,7 +153,7 @@ def _piece_of(program, firsts, pieces):  # type: ignore[no-untyped-def]
     return piece
 
 
-@jit(do_not_specialize=["pieces", "first_piece", "scale_bits", *_KEYS])
+@jit(do_not_specialize=["pieces", "first_piece", "scale_bits", *_KEYS])  # type: ignore[untyped-decorator]
 def release_pieces(  # type: ignore[no-untyped-def]
     table, pieces, first_piece, count, listed, scale_bits, inverse, grid, small, large,
     k0, k1, k2, k3, k4, k5, k6, k7, f0, f1, f2, f3, f4, f5, f6, f7,

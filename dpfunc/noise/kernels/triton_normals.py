@@ -18,11 +18,13 @@ except ImportError:  # it comes with the CUDA builds of torch
 
 # The polynomials of `numba_kernel.py`: of the logarithm, of the sine and of the cosine.
 _L0, _L1, _L2, _L3 = map(
-    tl.constexpr, (0.3333390951156616, -0.2500133812427521, 0.19963063299655914, -0.1657758504152298)
+    tl.constexpr,
+    (0.3333390951156616, -0.2500133812427521, 0.19963063299655914, -0.1657758504152298),
 )
 _L4, _L5, _L6 = map(tl.constexpr, (0.14914774894714355, -0.14267483353614807, 0.08700409531593323))
 _S0, _S1, _S2, _S3 = map(
-    tl.constexpr, (1.5707963705062866, -0.6459634900093079, 0.07968022674322128, -0.004602177068591118)
+    tl.constexpr,
+    (1.5707963705062866, -0.6459634900093079, 0.07968022674322128, -0.004602177068591118),
 )
 _C0, _C1, _C2, _C3 = map(
     tl.constexpr,
@@ -52,7 +54,8 @@ def polar(radius_word, angle_word):  # type: ignore[no-untyped-def]  # Triton re
     radius = tl.sqrt_rn(square)
     # Beyond an eighth of a turn the angle is taken from the other end, and the waves change places.
     beyond = ((angle_word >> 29) & 1) == 1
-    eighth = tl.where(beyond, ~angle_word, angle_word) & 0x1FFFFFFF
+    eighth = angle_word & 0x1FFFFFFF
+    eighth = tl.where(beyond, eighth ^ 0x1FFFFFFF, eighth)
     x = (eighth.to(tl.int32, bitcast=True).to(tl.float32) + 0.5) * _UNIT
     y = x * x
     sine = x * tl.fma(tl.fma(tl.fma(_S3, y, _S2), y, _S1), y, _S0)
