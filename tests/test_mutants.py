@@ -8,6 +8,7 @@ from tests.correlated import mutants as correlated_mutants
 from tests.distributed import mutants as process_mutants
 from tests.laws import mutants
 from tests.mutation import ROOT, named_tests, names_of
+from tests.noise.kernels import triton_mutants
 from tests.step import mutants as step_mutants
 
 LISTS = [
@@ -15,6 +16,7 @@ LISTS = [
     *event_mutants.LISTS,
     *process_mutants.LISTS,
     *audit_mutants.LISTS,
+    *triton_mutants.LISTS,
 ]
 MUTANTS = [
     pytest.param(mutant, pattern, id=mutant.mistake) for of, pattern in LISTS for mutant in of

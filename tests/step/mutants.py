@@ -68,4 +68,18 @@ MUTANTS = [
         "pass",
         "arguments::test_a_size_that_is_none_is_refused_in_the_samplers_own_name",
     ),
+    Mutant(
+        "a Triton kernel that gave other numbers is used",
+        "noise/kernels/by_triton.py",
+        "    return wrong\n",
+        "    return None\n",
+        "by_triton::test_where_the_kernel_fails_torch_operations_release_and_the_user_is_told",
+    ),
+    Mutant(
+        "a release that waits for the device twice",
+        "noise/kernels/by_triton.py",
+        "_finish(int(count), listed",
+        "_finish(max(int(count), int(count)), listed",
+        "launches::test_a_release_is_one_launch_for_each_dtype_and_one_wait",
+    ),
 ]

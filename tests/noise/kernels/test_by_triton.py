@@ -67,6 +67,11 @@ def test_ten_million_numbers_in_the_interpreter():
     assert ran.returncode == 0, ran.stdout[-5000:] + ran.stderr[-5000:]
 
 
+@pytest.fixture(autouse=True, params=[DEVICE.type])
+def _device(request):
+    """Puts the device into the names of the tests: ``-k cuda`` runs them on a GPU."""
+
+
 @pytest.fixture
 def _wide(monkeypatch):
     """The interpreter takes as long for a program of 8,192 blocks as for one of 32."""
@@ -180,6 +185,20 @@ def test_what_the_kernel_leaves_open_is_decided_on_the_host(dtypes, monkeypatch)
     for ours, known in zip(*both, strict=True):
         assert torch.equal(bits_of(ours.items), bits_of(known.items))
     assert len(finished) > 300
+
+
+@runs_it
+@pytest.mark.usefixtures("_wide")
+def test_a_scale_that_leaves_many_pairs_open_even_after_52_bits(monkeypatch):
+    finished, real = [], by_triton.finish
+    monkeypatch.setattr(by_triton, "finish", lambda *args: finished.append(real(*args)))
+    rows = [torch.linspace(-3, 3, GROUP + 99, dtype=torch.float64) for _ in range(2)]
+    cuts = [0, 70, 3000, GROUP, GROUP + 99]
+    ours = [Piece(rows[0][a:b].to(DEVICE, copy=True), a) for a, b in pairwise(cuts)]
+    release_by_triton(ours, KEYS, 1e11, GRID)
+    release_by_numba([Piece(rows[1], 0)], KEYS, 1e11, GRID)
+    assert torch.equal(torch.cat([piece.items.cpu() for piece in ours]), rows[1])
+    assert len(finished) > 10
 
 
 @interpreted
