@@ -13,7 +13,7 @@ from benchmarks.device.settings import Settings
 from dpfunc.noise.kernels.by_torch import release_by_torch
 from dpfunc.noise.kernels.flat import Piece
 from dpfunc.noise.kernels.format import streams
-from dpfunc.noise.lattice import kernel_for, release_
+from dpfunc.noise.lattice import explain_noise, release_
 from dpfunc.random import chacha, chacha_triton
 
 KEY = dp.key(1)
@@ -35,7 +35,7 @@ def noise(settings: Settings) -> dict[str, Any]:
         "numbers that differ from the CPU's": differ,
         "of torch operations on the CPU": differ_by_torch,
         "bytes of the ciphers that differ": _ciphers_differ(count, settings),
-        "kernel": kernel_for(settings.device).__name__,
+        "kernel": explain_noise(settings.device),
         "rows": _costs(count, settings),
     }
     if differ or differ_by_torch or answer["bytes of the ciphers that differ"]:
@@ -63,6 +63,9 @@ def _costs(count: int, settings: Settings) -> list[dict[str, Any]]:
     contenders: dict[str, partial[object]] = {
         "torch.randn": partial(torch.randn, count, device=settings.device),
         "release": partial(release_, {"w": sums}, KEY, deviation=1.0),
+        "release by torch operations": partial(
+            release_by_torch, [Piece(sums, 0)], streams(KEY), 64.0, 2.0**-6
+        ),
     }
     taken: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(1 + ROUNDS):

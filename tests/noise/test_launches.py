@@ -16,6 +16,8 @@ from torch.utils._pytree import tree_iter
 import dpfunc as dp
 from dpfunc.noise import lattice
 from dpfunc.noise.kernels import by_triton
+from dpfunc.noise.kernels.flat import Piece
+from dpfunc.noise.kernels.format import streams
 from dpfunc.types import Summed
 
 META = torch.device("meta")
@@ -54,10 +56,12 @@ class Kernels:
     def __init__(self):
         self.started = 0
         self.release_pieces = self
+        self.given = ()
 
     def __getitem__(self, programs):
         def start(*args, **options):
             self.started += 1
+            self.given = args
 
         return start
 
@@ -97,6 +101,16 @@ def test_a_release_is_one_launch_for_each_dtype_and_one_wait(count, kinds, kerne
     with Watch():
         noise.add_(Summed(sums, 1.0), state)  # the sums are where they were
     assert by_triton._table.cache_info().misses == made
+
+
+def test_the_kernel_gets_the_bound_that_is_proven(kernels):
+    with Watch():
+        by_triton.release_by_triton(
+            [Piece(torch.empty(9, device=META), 0)], streams(dp.key(1)), 100.0, 2.0**-6
+        )
+    inverse, grid, small, large = kernels.given[6:10]
+    assert (inverse, grid) == (2.0**6, 2.0**-6)
+    assert (small, large) == (2.0**-24 * 100 * 3, 2.0**-24 * 100 * 14)
 
 
 MODELS = {

@@ -82,4 +82,11 @@ MUTANTS = [
         "_finish(max(int(count), int(count)), listed",
         "launches::test_a_release_is_one_launch_for_each_dtype_and_one_wait",
     ),
+    Mutant(
+        "half of the bound that is proven for single precision",
+        "noise/kernels/by_triton.py",
+        "(2.0**-24 * scale * factor for",
+        "(2.0**-25 * scale * factor for",
+        "launches::test_the_kernel_gets_the_bound_that_is_proven",
+    ),
 ]

@@ -13,7 +13,7 @@ from tests.mutation import Mutant, main
 
 KERNEL, HOST = "noise/kernels/triton_kernel.py", "noise/kernels/by_triton.py"
 SAME = "by_triton::test_the_bits_of_all_kernels_are_the_same"
-FURTHER = "by_triton::test_further_bits_decide_everything_the_same_way"
+FURTHER = "by_triton::test_a_scale_at_which_further_bits_matter"
 LEFT = "by_triton::test_what_the_kernel_leaves_open_is_decided_on_the_host"
 
 MUTANTS = [
@@ -71,6 +71,13 @@ MUTANTS = [
         KERNEL,
         "more_radius[1] >>",
         "more_radius[0] >>",
+        FURTHER,
+    ),
+    Mutant(
+        "further bits of the angle where those of the radius belong",
+        KERNEL,
+        "more_radius, more_angle = _words(",
+        "more_angle, more_radius = _words(",
         FURTHER,
     ),
     Mutant(
