@@ -24,7 +24,9 @@ from dpfunc.random.chacha import initial_words
 from dpfunc.random.keys import Key, key
 
 LANES = 32
-"""Blocks of the cipher in a program: one warp. A doubtful pair holds up its own program alone."""
+"""Blocks of the cipher in a program: one warp. A doubtful pair holds up its own program alone.
+
+One for each thread: a thread without a block of its own would read what another has written."""
 
 EXACT = {"enable_fp_fusion": False, "enable_reflect_ftz": False}
 """How the kernel is compiled: every operation is rounded as it is written, and nothing is zero
@@ -62,42 +64,54 @@ def release_by_triton(pieces: list[Piece], keys: Streams, scale: float, grid: fl
     pieces = [piece for piece in pieces if piece.items.numel() > 0]
     if not pieces:
         return
-    kernel = import_module("dpfunc.noise.kernels.triton_kernel")
     device = pieces[0].items.device
-    small, large = (2.0**-24 * scale * factor for factor in by_torch.BOUND)
-    words = [*_key_words(keys.words), *_key_words(keys.further)]
-    (scale_bits,) = struct.unpack("<q", struct.pack("<d", scale))
     # One count and one table for all dtypes: the host waits once.
     count = torch.zeros(1, dtype=torch.int32, device=device)
     listed = torch.empty((ROOM, COLUMNS + 1), dtype=torch.float64, device=device)
-    ordered: list[Piece] = []
+    started: list[Piece] = []
     for dtype in DTYPES:
         own = [piece for piece in pieces if piece.items.dtype == dtype]
-        if not own:
-            continue
-        programs = [_programs(piece) for piece in own]
-        addresses = tuple((p.items.data_ptr(), p.start, p.items.numel()) for p in own)
-        firsts = tuple(accumulate(programs, initial=0))[:-1]
-        with torch.cuda.device_of(count):  # Triton starts kernels on the current device
-            kernel.release_pieces[(sum(programs),)](
-                _table(addresses, firsts, device, _stream(device)),
-                len(own),
-                len(ordered),
-                count,
-                listed,
-                scale_bits,
-                1 / grid,
-                grid,
-                small,
-                large,
-                *words,
-                kind=kernel.kind_of(dtype),
-                lanes=LANES,
-                num_warps=max(1, LANES // 32),
-                **EXACT,
-            )
-        ordered += own
-    _finish(int(count), listed, ordered, keys, scale, grid)
+        if own:
+            _start(own, len(started), count, listed, keys, scale, grid)
+            started += own
+    _finish(int(count), listed, started, keys, scale, grid)
+
+
+def _start(
+    pieces: list[Piece],
+    first_piece: int,
+    count: Tensor,
+    listed: Tensor,
+    keys: Streams,
+    scale: float,
+    grid: float,
+) -> None:
+    """The kernel for pieces of one dtype, of which the first is number ``first_piece`` of all."""
+    kernel = import_module("dpfunc.noise.kernels.triton_kernel")
+    programs = [_programs(piece) for piece in pieces]
+    places = tuple((p.items.data_ptr(), p.start, p.items.numel()) for p in pieces)
+    firsts = tuple(accumulate(programs, initial=0))[:-1]
+    (scale_bits,) = struct.unpack("<q", struct.pack("<d", scale))  # a float would be a float32
+    small, large = (2.0**-24 * scale * factor for factor in by_torch.BOUND)
+    with torch.cuda.device_of(count):  # Triton starts kernels on the current device
+        kernel.release_pieces[(sum(programs),)](
+            _table(places, firsts, count.device, _stream(count.device)),
+            len(pieces),
+            first_piece,
+            count,
+            listed,
+            scale_bits,
+            1 / grid,
+            grid,
+            small,
+            large,
+            *_key_words(keys.words),
+            *_key_words(keys.further),
+            kind=kernel.kind_of(pieces[0].items.dtype),
+            lanes=LANES,
+            num_warps=max(1, LANES // 32),
+            **EXACT,
+        )
 
 
 def _finish(
