@@ -109,6 +109,20 @@ MUTANTS = [
         "allocation::test_cells_are_those_of_their_losses",
     ),
     Mutant(
+        "a value in the cell below its own",
+        "accounting/pairs/allocation/ratio.py",
+        "cell += np.append(places, np.nan)[cell] <= values",
+        "cell += np.append(places, np.nan)[cell] < values",
+        "ratio::test_cells_are_those_of_a_search",
+    ),
+    Mutant(
+        "sizes without what rounding does to them",
+        "accounting/engines/contour/moments.py",
+        "return np.asarray(size), quadrature + float(terms @ per_term) * ULP + beyond",
+        "return np.asarray(size), 0.0",
+        "moments::test_sizes_are_those_of_moments_within_their_errors",
+    ),
+    Mutant(
         "what a polynomial errs by a hundredth of the bound",
         "accounting/pairs/allocation/along_line.py",
         "** 2 / 2) * 4 / (rho - 1)",
@@ -349,8 +363,8 @@ MUTANTS = [
     Mutant(
         "two places of a sum counted once",
         "accounting/pairs/allocation/spread.py",
-        "np.where(i == j, 1.0, 2.0)",
-        "np.where(i == j, 1.0, 1.0)",
+        "np.multiply(2 * mass[i], mass[i:], out=",
+        "np.multiply(mass[i], mass[i:], out=",
         "one_path::test_a_random_allocation_to_few_steps_by_simulation",
     ),
     Mutant(

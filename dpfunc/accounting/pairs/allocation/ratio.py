@@ -53,7 +53,7 @@ def cells_of(values: Array, places: Array) -> NDArray[np.intp]:
     below, several = np.searchsorted(own, buckets), np.bincount(own, minlength=len(buckets)) > 1
     bucket = np.clip((bits >> drop) - first, 0, len(buckets) - 1)
     cell = below[bucket]
-    cell += np.append(places, np.inf)[cell] <= values
+    cell += np.append(places, np.nan)[cell] <= values  # of no value beyond the last
     rest = np.flatnonzero(several[bucket])
     cell[rest] = np.searchsorted(places, values[rest], side="right")
     return np.asarray(cell)
