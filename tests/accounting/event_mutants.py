@@ -151,6 +151,13 @@ MUTANTS = [
         "along_line::test_it_differs_from_sums_by_less_than_the_errors_and_errs_little_more",
     ),
     Mutant(
+        "atoms beside a density in cells as wide as those around them",
+        "accounting/engines/lattice/law.py",
+        "index = np.union1d(_indices(place), _around(sharp))",
+        "index = _indices(place)",
+        "listed::test_atoms_beside_a_density_keep_their_losses",
+    ),
+    Mutant(
         "listed losses in cells as wide as the gaps between them",
         "accounting/engines/lattice/listed.py",
         "    if not _is_list(pair):\n",

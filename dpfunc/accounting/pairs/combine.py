@@ -98,9 +98,11 @@ class Sampled:
 
     def nodes(self, count: int, tail: float) -> Array:
         """The losses that those of the sampled pair become."""
-        base = self.pair.nodes(count, tail)
-        losses = -_log_mix(-base, self.rate) if self.adds else _log_mix(base, self.rate)
-        return np.unique(losses)
+        return np.unique(self.mixed(self.pair.nodes(count, tail)))
+
+    def mixed(self, losses: Array) -> Array:
+        """What losses of the sampled pair become."""
+        return -_log_mix(-losses, self.rate) if self.adds else _log_mix(losses, self.rate)
 
     def cells(self, nodes: Array) -> Cells:
         """The cells of the sampled pair between the losses that become the nodes, mixed."""

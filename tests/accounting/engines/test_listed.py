@@ -21,6 +21,7 @@ from dpfunc.accounting import (
     epsilon_bounds,
 )
 from dpfunc.accounting.domination.composition import pairs
+from dpfunc.accounting.engines.choice import log_delta_of_served
 from dpfunc.accounting.engines.lattice.listed import listed_losses
 
 TIMES = 3
@@ -79,6 +80,21 @@ def test_both_ends_are_close_however_far_losses_are_apart(event, delta, width):
     """Cells that are as wide as gaps between losses made them differ by a tenth."""
     lower, upper = epsilon_bounds(event, delta=delta, relation="remove")
     assert 0 < lower <= upper <= lower * (1 + width)
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        Poisson(0.03, Laplace(0.51)) * 100,
+        TruncatedPoisson(0.0016, 1, 10, Laplace(0.28)) * 20,
+        WithoutReplacement(16, 100, Laplace(1.3)) * 10,
+    ],
+    ids=repr,
+)
+def test_atoms_beside_a_density_keep_their_losses(event):
+    """From below they would be lowered by as much as nodes are apart there."""
+    least, most = log_delta_of_served(pairs(event, "replace_one")[0], 0.025, 1e-5, "auto")[:2]
+    assert most - least < 1e-4 * max(1.0, -most)
 
 
 def test_densities_are_no_lists():

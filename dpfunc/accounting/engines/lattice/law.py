@@ -24,7 +24,7 @@ from dpfunc.accounting.engines.lattice.grid import (
     log_moments,
 )
 from dpfunc.accounting.engines.lattice.kernel import Complex, Indices, Kernel, kernel
-from dpfunc.accounting.engines.lattice.listed import listed_losses
+from dpfunc.accounting.engines.lattice.listed import ends_of_parts, listed_losses
 from dpfunc.accounting.engines.lattice.powers import log1p
 from dpfunc.accounting.engines.lattice.rare import Rare, rare
 from dpfunc.accounting.pairs.atoms import Atoms, lower_atoms
@@ -200,7 +200,8 @@ def _on_lattice(
         return Part(cut(pair, nodes), index, offset, times)
 
     if listed is None and len(place) > 1:
-        index = _indices(place)
+        sharp = (ends_of_parts(pair) - offset) / grid.step
+        index = np.union1d(_indices(place), _around(sharp))
         if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside
             index = index[index * end <= 0]
         return cut_down(index)

@@ -1,8 +1,11 @@
 """Pairs whose losses are a list: no cell is needed but around each of them."""
 
+import numpy as np
+
 from dpfunc.accounting.pairs.combine import Either, Sampled, Symmetric
 from dpfunc.accounting.pairs.finite_loss import FiniteLoss
 from dpfunc.accounting.pairs.integer_mixture import IntegerMixture
+from dpfunc.accounting.pairs.laplace_mixture import LaplaceMixture
 from dpfunc.accounting.pairs.privacy_loss import Array, Pair
 
 _MOST = 8000  # losses: more are as good as a density
@@ -28,3 +31,22 @@ def _is_list(pair: Pair) -> bool:
         case Sampled(pair=of) | Symmetric(pair=of):
             return _is_list(of)
     return False
+
+
+def ends_of_parts(pair: Pair) -> Array:
+    """Losses where parts of the pair have atoms beside a density: sampled Laplace noise, its sums.
+
+    Nothing else in the pair says where they are.
+    """
+    match pair:
+        case LaplaceMixture():
+            return pair.nodes(2, 0.0)
+        case Either(parts=parts):
+            return np.unique(np.concatenate([ends_of_parts(part) for _, part in parts]))
+        case Sampled(pair=of):
+            return pair.mixed(ends_of_parts(of))
+        case Symmetric(pair=of):
+            ends = ends_of_parts(of)
+            above = ends[ends > 0]
+            return np.concatenate([-above[::-1], above])
+    return np.zeros(0)

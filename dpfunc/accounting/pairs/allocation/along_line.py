@@ -74,7 +74,8 @@ def _pieces(c: float, last: float, noise_multiplier: float) -> _Pieces:
     rho = ratio + np.sqrt(1 + ratio * ratio)
     low = np.maximum(0.0, middle[:, None] - _HALF * (rho + 1 / rho) / 2)
     by_size = 2 / (c * (np.cosh(low) - np.sin(_HEIGHTS)))
-    turned = np.exp((noise_multiplier * _HEIGHTS) ** 2 / 2) * 4 / (rho - 1)
+    with np.errstate(over="ignore"):  # of much noise a high strip bounds nothing
+        turned = np.exp((noise_multiplier * _HEIGHTS) ** 2 / 2) * 4 / (rho - 1)
     mean = math.exp(min(700.0, noise_multiplier**-2))
     usual = np.minimum(1.0, 2 / (c * np.cosh(middle)))
     for nodes in range(_FEWEST, _MOST + 1):
@@ -101,8 +102,9 @@ def _interpolated(
     off first, so that coefficients are rounded by what the values differ by. In units of ULP: a
     coefficient, twice the mean of N differences times cosines that are good to 4, errs by
     ``3 (N / 2 + 4)`` times the mean size, both parts together; the k-th polynomial, from the two
-    before it, by ``(k + 1)**2``; a value at a node, which was divided by s, by 4. A v is off by
-    ``4 + 2 v``, and the slope makes of this what the value is off by.
+    before it, by ``(k + 1)**2``; adding up to what was taken off costs ``N / 2``, a product with s
+    a few; a value at a node, which was divided by s, is off by 4. A v is off by ``4 + 2 v``, and
+    the slope makes of this what the value is off by.
     """
     nodes = value.shape[1]
     shared = value[:, nodes // 2]
@@ -116,7 +118,8 @@ def _interpolated(
     slope = sizes @ orders**2 / _HALF + rough
     moved = slope * ULP * (4 + 2 * at.max(axis=1))
     grown = 1 + 2 / math.pi * math.log(nodes)
-    rounded = 3 * nodes * (nodes / 2 + 4) * apart + sizes @ (nodes + (orders + 1) ** 2) + 6 * most
+    rounded = 3 * nodes * (nodes / 2 + 4) * apart + sizes @ (nodes + (orders + 1) ** 2)
+    rounded += (nodes / 2 + 6) * most
     off = missed + grown * (error + 4 * ULP * most + moved) + moved + ULP * rounded
     found, before, here = shared[piece], np.ones(len(x)), x
     found += coefficients[piece, 0]
