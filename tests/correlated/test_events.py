@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 
 from dpfunc import accounting, correlated, sampling
@@ -150,7 +151,16 @@ def test_bands_in_bins_against_simulation(key):
     event = sampling.BallsInBins(size=1000, bins=bins).event(s, steps=n, strategy=strategy)
     delta = accounting.delta(event, epsilon=1.0)
     assert delta == pytest.approx(known["revealed_allocation_bound"], rel=1e-3)
-    assert delta > known["mc_remove"] + 4 * known["mc_remove_se"]
+    for direction in ("remove", "add"):
+        assert delta > known[f"mc_{direction}"] + 4 * known[f"mc_{direction}_se"]
+    scaled = np.array(strategy.coefficients) / np.linalg.norm(strategy.coefficients)
+    assert scaled == pytest.approx(known["coefs"], abs=1e-5)  # ours are multiples of 2**-16
+    cyclic = sampling.CyclicPoisson(size=1000, rate=p / bins, cycle=p)
+    delta = accounting.delta(cyclic.event(s, steps=n, strategy=strategy), epsilon=1.0)
+    assert delta == pytest.approx(known["cyclic_poisson"], rel=1e-3)
+    promise = correlated.Participation(int(parts["k"]), bins)
+    delta = accounting.delta(correlated.unamplified(s, strategy, promise), epsilon=1.0)
+    assert delta == pytest.approx(known["unamplified"], rel=1e-10)
 
 
 AMPLIFIED = ["n2048_k4_eps8.0_delta1e-06/bands16", "n1024_k16_eps2.0_delta1e-05/bands4"]
@@ -171,8 +181,13 @@ def test_calibrated_noise_with_amplification(key):
     target = {"target_epsilon": float(eps[3:]), "delta": float(delta[5:])}
     s = correlated.noise_multiplier(**target, sampler=sampler, strategy=strategy)
     assert s == pytest.approx(known["noise_multiplier"], rel=3e-6)
-    errors = correlated.errors(strategy).mean() ** 0.5 * correlated.column_norm(strategy)
-    assert s * errors == pytest.approx(known["rmse"], rel=1e-4)
+    errors = correlated.errors(strategy) ** 0.5 * correlated.column_norm(strategy)
+    assert s * (errors**2).mean() ** 0.5 == pytest.approx(known["rmse"], rel=1e-4)
+    assert s * errors.max() == pytest.approx(known["root_max"], rel=1e-4)
+    assert steps == bands * known["steps"]  # of releases that the event counts
+    assert sampler.event(s, steps=steps, strategy=strategy) == (
+        OneRecord(Poisson(known["sample_rate"], Gaussian(s))) * known["steps"]
+    )
 
 
 def test_calibration_without_amplification_is_that_of_one_release():
