@@ -92,6 +92,7 @@ def check_optimum(key):
     best = known["root_max" if largest else "rmse"] if "rmse" in known else 0
     assert ours <= best * 1.0001
     assert ours >= best * 0.98
+    assert ours**2 >= known.get("dual_bound", 0) * (1 - 1e-9)
 
 
 @pytest.mark.parametrize("key", QUICK)
