@@ -8,6 +8,11 @@ Test accuracy of DP-SGD and of bands with cyclic Poisson samples, 5 seeds. The r
 5,000 images that are held out of training, with two other seeds::
 
     python -m benchmarks.correlated --data /usr/share/datasets/fashion-mnist --epsilon 4
+
+Errors, sensitivities, optima and privacy beside those of JAX-Privacy, which has an environment of
+its own, named by ``JAX_PYTHON`` (`jax_matrices.table`)::
+
+    JAX_PYTHON=ENV/bin/python python -m benchmarks.correlated --rival
 """
 
 import argparse
@@ -19,6 +24,7 @@ import torch
 from torch import Tensor
 
 import dpfunc as dp
+from benchmarks.jax_matrices.table import compared as compared_with_jax
 from dpfunc import correlated, sampling
 from dpfunc.commands.demo.data import load_folder
 from dpfunc.types import Summed
@@ -152,7 +158,10 @@ def main() -> None:
     parser.add_argument("--data", type=Path, help="folder of the four IDX files")
     parser.add_argument("--epsilon", type=float, nargs="*", default=[1.0, 4.0, 8.0])
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--rival", action="store_true", help="beside JAX-Privacy")
     options = parser.parse_args()
+    if options.rival:
+        compared_with_jax()
     if options.time:
         timed(options.time, options.rounds)
     if options.data:
