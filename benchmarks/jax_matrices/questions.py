@@ -93,7 +93,7 @@ VALUES = (
     ),
     *_others(),
     Question(
-        "squared sensitivity: a matrix with signs, in 3 epochs, n = 12",
+        "bound on the squared sensitivity: a matrix with signs, 3 epochs, n = 12",
         "epochs_sensitivity",
         {"steps": 12, "bands": 12, "most": 3},
     ),
@@ -103,7 +103,7 @@ VALUES = (
         {"steps": 12, "bands": 3, "most": 4, "apart": 3},
     ),
     Question(
-        "upper bound of it: a matrix with signs, 3 times, 2 apart, n = 12",
+        "bound on the squared sensitivity: a matrix with signs, 3 times, 2 apart, n = 12",
         "bound_of_sensitivity",
         {"steps": 12, "bands": 12, "most": 3, "apart": 2},
     ),
