@@ -145,7 +145,7 @@ def _worst(weights: Floats, participation: Participation) -> Floats:
     ``best[k][i]``: over patterns of at most k steps from step i on.
     """
     rows, steps = weights.shape
-    apart = participation.min_separation
+    apart = min(participation.min_separation, steps)  # farther apart is alone, too
     best = np.zeros((rows, steps + apart))
     for _ in range(participation.times(steps)):
         more = np.zeros((rows, steps + apart))

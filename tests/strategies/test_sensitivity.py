@@ -100,6 +100,13 @@ def test_the_norm_of_a_column_is_rounded_up():
     assert correlated.column_norm(strategy) == pytest.approx(math.sqrt(exact), rel=1e-12)
 
 
+def test_a_separation_beyond_all_steps_is_one_participation():
+    """And needs no memory for the steps in between."""
+    for strategy in (*SIMPLE.values(), correlated.dense(steps=8)):
+        far = sensitivity(strategy, Participation(3, 10**15))
+        assert far == pytest.approx(correlated.column_norm(strategy), rel=1e-12)
+
+
 def test_patterns_are_all_there():
     assert len(list(patterns(4, Participation(2, 2)))) == 1 + 4 + 3
     assert len(list(patterns(4, Participation(2, 2, evenly_spaced=True)))) == 1 + 4 + 2
