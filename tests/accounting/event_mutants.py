@@ -158,6 +158,13 @@ MUTANTS = [
         "listed::test_atoms_beside_a_density_keep_their_losses",
     ),
     Mutant(
+        "cells around atoms that hardly ever happen",
+        "accounting/engines/lattice/listed.py",
+        "for w, of in parts if w * len(parts) > tail]",
+        "for w, of in parts if w > 0]",
+        "listed::test_atoms_that_hardly_ever_happen_get_no_cells",
+    ),
+    Mutant(
         "listed losses in cells as wide as the gaps between them",
         "accounting/engines/lattice/listed.py",
         "    if not _is_list(pair):\n",

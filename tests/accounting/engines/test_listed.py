@@ -22,6 +22,7 @@ from dpfunc.accounting import (
 )
 from dpfunc.accounting.domination.composition import pairs
 from dpfunc.accounting.engines.choice import log_delta_of_served
+from dpfunc.accounting.engines.lattice import refining as lattice
 from dpfunc.accounting.engines.lattice.listed import listed_losses
 
 TIMES = 3
@@ -95,6 +96,15 @@ def test_atoms_beside_a_density_keep_their_losses(event):
     """From below they would be lowered by as much as nodes are apart there."""
     least, most = log_delta_of_served(pairs(event, "replace_one")[0], 0.025, 1e-5, "auto")[:2]
     assert most - least < 1e-4 * max(1.0, -most)
+
+
+def test_atoms_that_hardly_ever_happen_get_no_cells():
+    """A record drawn fifty times has a loss of 73, with a probability of 1e-200."""
+    event = WithReplacement(50, 10_000, Laplace(1.366)) * 100
+    once = pairs(event, "zero_out")[0]
+    for tol in (1e-3, 1e-4, 1e-5):
+        least, most = lattice.log_delta_interval(once, 0.0, tol)
+        assert -3.37 < least < most < -3.357
 
 
 def test_densities_are_no_lists():

@@ -200,7 +200,7 @@ def _on_lattice(
         return Part(cut(pair, nodes), index, offset, times)
 
     if listed is None and len(place) > 1:
-        sharp = (ends_of_parts(pair) - offset) / grid.step
+        sharp = (ends_of_parts(pair, grid.tail) - offset) / grid.step
         index = np.union1d(_indices(place), _around(sharp))
         if cut is lower_atoms:  # merged cells lie inside the losses, the ends that dominate outside
             index = index[index * end <= 0]

@@ -33,20 +33,21 @@ def _is_list(pair: Pair) -> bool:
     return False
 
 
-def ends_of_parts(pair: Pair) -> Array:
-    """Losses where parts of the pair have atoms beside a density: sampled Laplace noise, its sums.
+def ends_of_parts(pair: Pair, tail: float) -> Array:
+    """Losses where parts of the pair have atoms beside a density: sums of sampled Laplace noise.
 
-    Nothing else in the pair says where they are.
+    Not of parts that have no more than the tail: their losses may be of another size altogether.
     """
     match pair:
         case LaplaceMixture():
             return pair.nodes(2, 0.0)
         case Either(parts=parts):
-            return np.unique(np.concatenate([ends_of_parts(part) for _, part in parts]))
+            each = [ends_of_parts(of, tail / w) for w, of in parts if w * len(parts) > tail]
+            return np.unique(np.concatenate(each))
         case Sampled(pair=of):
-            return pair.mixed(ends_of_parts(of))
+            return pair.mixed(ends_of_parts(of, tail))
         case Symmetric(pair=of):
-            ends = ends_of_parts(of)
+            ends = ends_of_parts(of, tail)
             above = ends[ends > 0]
             return np.concatenate([-above[::-1], above])
     return np.zeros(0)
