@@ -111,8 +111,8 @@ MUTANTS = [
     Mutant(
         "a value in the cell below its own",
         "accounting/pairs/allocation/ratio.py",
-        "cell += np.append(places, np.nan)[cell] <= values",
-        "cell += np.append(places, np.nan)[cell] < values",
+        "cell += with_end[cell] <= values",
+        "cell += with_end[cell] < values",
         "ratio::test_cells_are_those_of_a_search",
     ),
     Mutant(

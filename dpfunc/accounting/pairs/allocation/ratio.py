@@ -4,6 +4,7 @@ Both moves keep mass and mean. Moving a cell to its two ends makes a ratio large
 order, moving it to its mean smaller (`spread`).
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from dpfunc.accounting.pairs.finite_loss import gather
 from dpfunc.accounting.pairs.privacy_loss import Array
 
+_AT_ONCE = 2**15  # values: with all that is worked out for them they stay in the cache
 _LEADING = 15  # bits that places differ in: few of them share a bucket then
 
 
@@ -29,34 +31,45 @@ def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Arra
 
     From above no value may be beyond the last place.
     """
-    cell = cells_of(values, places)
-    if is_above:
-        cell = np.minimum(cell, len(places) - 1)
-    sized = gather(cell, mass * values, len(places) + 1)
-    plain = gather(cell, mass, len(places) + 1)
+    cells_of, count = cells_at(places), len(places) + 1
+    sized, plain = np.zeros((2, count))
+    for start in range(0, len(values), _AT_ONCE):
+        some, held = values[start : start + _AT_ONCE], mass[start : start + _AT_ONCE]
+        cell = cells_of(some)
+        if is_above:
+            cell = np.minimum(cell, len(places) - 1)
+        sized += gather(cell, held * some, count)
+        plain += gather(cell, held, count)
     if not is_above:
         return centres(plain, sized, places), plain
     return split(plain[:-1], sized[:-1], places)
 
 
-def cells_of(values: Array, places: Array) -> NDArray[np.intp]:
+def cells_at(places: Array) -> Callable[[Array], NDArray[np.intp]]:
     """How many of the increasing places are at or below each value; neither is below 0.
 
     Floats that are not negative order as their bits do. So the leading bits say how many places
     are below all values that share them, and whether there is one place among these, or several.
     """
-    bits, of_places = values.view(np.int64), places.view(np.int64)
-    drop = max(0, int(of_places[-1] - of_places[0]).bit_length() - _LEADING)
-    first = of_places[0] >> drop
-    own = (of_places >> drop) - first
+    bits = places.view(np.int64)
+    drop = max(0, int(bits[-1] - bits[0]).bit_length() - _LEADING)
+    first = bits[0] >> drop
+    own = (bits >> drop) - first
     buckets = np.arange(own[-1] + 2)
     below, several = np.searchsorted(own, buckets), np.bincount(own, minlength=len(buckets)) > 1
-    bucket = np.clip((bits >> drop) - first, 0, len(buckets) - 1)
-    cell = below[bucket]
-    cell += np.append(places, np.nan)[cell] <= values  # of no value beyond the last
-    rest = np.flatnonzero(several[bucket])
-    cell[rest] = np.searchsorted(places, values[rest], side="right")
-    return np.asarray(cell)
+    with_end = np.append(places, np.nan)  # no value is beyond that
+
+    def find(values: Array) -> NDArray[np.intp]:
+        bucket = values.view(np.int64) >> drop
+        bucket -= first
+        np.clip(bucket, 0, len(buckets) - 1, out=bucket)
+        cell = below[bucket]
+        cell += with_end[cell] <= values
+        rest = np.flatnonzero(several[bucket])
+        cell[rest] = np.searchsorted(places, values[rest], side="right")
+        return np.asarray(cell)
+
+    return find
 
 
 def split(plain: Array, sized: Array, places: Array) -> tuple[Array, Array]:
