@@ -20,6 +20,10 @@ Again = Callable[[Replay, Tensor | None], Mapping[str, Factored]]
 """The gradients of the batch, run as it ran, with ``samples[i]`` in place i if some are given."""
 
 
+class NotInFloat64Error(Exception):
+    """The loop, or the device, cannot do it; the message is why."""
+
+
 def gradients_stay(
     again: Again, replay: Replay, rounding: float, reduction: str, first: Tensor | None
 ) -> bool | None:
@@ -39,9 +43,11 @@ def agree_in_float64(
     replay: Replay,
     widely: Callable[[], AbstractContextManager[Tensors]],
 ) -> bool:
-    """Whether all that differed was rounding; not if the loss, or the device, has no float64."""
+    """Whether all that differed was rounding; `NotInFloat64Error` where nobody can tell."""
     try:
         with widely() as params:
             return not compared(replay.in_float64(), params)
-    except Exception:  # of any kind: a loop that was not written for float64 runs here
-        return False
+    except Exception as error:  # of any kind: a loop that was not written for float64 runs here
+        cause = error.__cause__ or error
+        said = str(cause).partition("\n")[0]
+        raise NotInFloat64Error(f"{type(cause).__name__}: {said}") from error

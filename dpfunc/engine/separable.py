@@ -16,7 +16,12 @@ from itertools import islice, product
 import torch
 from torch import Tensor, nn
 
-from dpfunc.engine.in_doubt import Again, agree_in_float64, gradients_stay
+from dpfunc.engine.in_doubt import (
+    Again,
+    NotInFloat64Error,
+    agree_in_float64,
+    gradients_stay,
+)
 from dpfunc.engine.program import Program
 from dpfunc.engine.replaying import Replay, ReplayError
 from dpfunc.persample.factors.closeness import close, used_rows
@@ -77,8 +82,17 @@ def require_separable(
                     "the model or the loss mixes samples, or puts them into another order; compute "
                     "each sample on its own, in the order of the batch."
                 )
-            if not differing or (stays and agree_in_float64(compared, replay, widely)):
-                return replay.constants()
+            try:
+                if not differing or (stays and agree_in_float64(compared, replay, widely)):
+                    return replay.constants()
+            except NotInFloat64Error as error:
+                raise MixedSamplesError(
+                    "PrivacyEngine: expected parts of a batch to have the gradients that they have "
+                    f"in the whole batch but for {differing[:5]} they have others. It may be "
+                    "rounding, as no sample changes with the others; but the loop does not run in "
+                    f"float64, which would tell ({error}). Let tensors that the model and the loss "
+                    "make have the dtype of the data (x.new_zeros, dtype=x.dtype)."
+                ) from error
             raise MixedSamplesError(
                 f"PrivacyEngine: expected the loss to be the {reduction} "
                 f'(loss_reduction="{reduction}") of one term for each sample, so that the gradient '

@@ -499,6 +499,13 @@ MUTANTS = [
         "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
     ),
     Mutant(
+        "a loop that cannot run in float64 said to mix samples",
+        "engine/in_doubt.py",
+        '        raise NotInFloat64Error(f"{type(cause).__name__}: {said}") from error',
+        "        return not said",
+        "l7e_looks::test_a_loop_that_cannot_run_in_float64_is_told_so_where_that_would_decide",
+    ),
+    Mutant(
         "the data left in float32 beside float64",
         "engine/replaying.py",
         "        if self._is_wide:",

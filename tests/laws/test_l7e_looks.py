@@ -580,6 +580,18 @@ def test_a_model_with_numbers_of_its_own_is_tried_in_float64_too(way, beside):
         torch.testing.assert_close(grads[name].weighted_sum(torch.ones(12)), grad)
 
 
+def in_single_precision(outputs: Tensor) -> Tensor:
+    """The same numbers, put into a tensor that has float32 whatever the outputs have."""
+    return torch.zeros(outputs.shape).index_add_(0, torch.arange(len(outputs)), outputs)
+
+
+def test_a_loop_that_cannot_run_in_float64_is_told_so_where_that_would_decide():
+    """It was told that its loss mixes samples, which is not so."""
+    model = Switching(True, in_single_precision, 0.0)
+    with pytest.raises(RuntimeError, match=r"does not run in float64, which would tell \(Runtime"):
+        take_switching(model, torch.float32, torch.clone, in_loss=False)
+
+
 class RoundingByTape(nn.Module):
     """Of ``[B, 4]``, with a switch that is open in what runs under a tape: kernels may differ."""
 
