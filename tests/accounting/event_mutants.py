@@ -116,6 +116,13 @@ MUTANTS = [
         "ratio::test_cells_are_those_of_a_search",
     ),
     Mutant(
+        "what little is left of a mixture taken for exact",
+        "accounting/engines/contour/moments.py",
+        "    total = np.abs(log_a) + little",
+        "    total = np.abs(log_a)",
+        "moments::test_sizes_where_next_to_nothing_is_left_of_a_mixture",
+    ),
+    Mutant(
         "sizes without what rounding does to them",
         "accounting/engines/contour/moments.py",
         "return np.asarray(size), quadrature + float(terms @ per_term) * ULP + beyond",
@@ -156,6 +163,20 @@ MUTANTS = [
         "index = np.union1d(_indices(place), _around(sharp))",
         "index = _indices(place)",
         "listed::test_atoms_beside_a_density_keep_their_losses",
+    ),
+    Mutant(
+        "that all of a group are read not rounded up",
+        "accounting/domination/sampled_release.py",
+        "_binomial(records, records, rate) + 1e-270",
+        "rate**records + 1e-270",
+        "rounded_ends::test_a_group_of_which_nearly_all_are_read",
+    ),
+    Mutant(
+        "lower ends of a group of which nearly all are read",
+        "accounting/domination/composition.py",
+        "return isinstance(mechanism, Additive) and is_left_known(records, rate)",
+        "return isinstance(mechanism, Additive)",
+        "rounded_ends::test_a_group_of_which_nearly_all_are_read",
     ),
     Mutant(
         "cells around atoms that hardly ever happen",

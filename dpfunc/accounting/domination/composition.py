@@ -17,6 +17,7 @@ from typing import get_args
 
 from dpfunc.accounting.domination.release import Additive, Order, Relation, mechanism_pair, unproven
 from dpfunc.accounting.domination.sampled_release import (
+    is_left_known,
     poisson_pair,
     truncated_poisson_pair,
     with_replacement_pair,
@@ -155,8 +156,9 @@ def is_attained(leaf: Event, relation: Relation) -> bool:
             return False
         case RandomAllocation(participations):
             return participations == 1
-        case Group(_, inner):
-            mechanism = inner.event if isinstance(inner, Poisson) else inner
+        case Group(records, Poisson(rate, mechanism)):
+            return isinstance(mechanism, Additive) and is_left_known(records, rate)
+        case Group(_, mechanism):
             return isinstance(mechanism, Additive)
         case Poisson(_, mechanism):
             always = isinstance(mechanism, Additive | MixtureOfGaussians | RandomizedResponse)

@@ -40,6 +40,7 @@ from dpfunc.checks import require
 
 _MOST_DRAWS = 40  # of one record with replacement; more count as the whole batch
 _RARE = 1e-22
+_NOTHING = 1e-12  # of a chance, which lower ends may be off by
 _BINOMIAL = 1e-11  # relative error of SciPy's binomial tails, with a margin (measured: 2e-13)
 
 
@@ -148,15 +149,23 @@ def _moved(mechanism: Additive, moves: Moves, order: Order) -> Pair:
 
 
 def _reads(records: int, rate: float) -> Moves:
-    """How many of the records are read, with probabilities rounded up (more moves, more loss)."""
+    """How many of the records are read, with probabilities rounded up (more moves, more loss).
+
+    All of them: what is left over at rest is 1 less their sum, which rounds by as much.
+    """
     if records == 1 or rate == 1:
         return ((records, rate),)
     require(records <= 1000, "Group", "at most 1000 records under sampling", records, "split it")
     moves = [(k, _binomial(k, records, rate)) for k in range(1, records)]
     # What underflows moves all the way, too: 1e-270 is more than its sum.
     moves = [(k, weight) for k, weight in moves if weight > 1e-280]
-    moves.append((records, rate**records + 1e-270))
+    moves.append((records, _binomial(records, records, rate) + 1e-270))
     return tuple(moves) if math.fsum(weight for _, weight in moves) < 1 else ((records, 1.0),)
+
+
+def is_left_known(records: int, rate: float) -> bool:
+    """Whether rounding `_reads` up takes nothing to speak of from the chance that none is read."""
+    return rate == 1 or (1 - rate) ** records > (8 + 4 * records) * ULP / _NOTHING
 
 
 def _draws(batch_size: int, dataset_size: int) -> Moves:

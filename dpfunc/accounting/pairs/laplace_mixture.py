@@ -88,7 +88,8 @@ class LaplaceMixture:
         for turn in range(_MOST_TURNS):
             if np.abs(under[inside]).max(initial=0.0) <= enough:
                 break
-            share = np.where(over > under, -under / np.maximum(over - under, 1e-300), 0.5)
+            with np.errstate(over="ignore"):  # it is clipped
+                share = np.where(over > under, -under / np.maximum(over - under, 1e-300), 0.5)
             share = np.full_like(share, 0.5) if turn % 3 == 2 else np.clip(share, 0.01, 0.99)
             middle = left + (right - left) * share
             there = self.loss(middle) - nodes

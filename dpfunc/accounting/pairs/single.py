@@ -15,6 +15,7 @@ from dpfunc.accounting.pairs.privacy_loss import ULP, OutOfReachError, Pair, log
 _LARGE = 700.0  # exp(710) has no float
 _BARELY = 1e-290  # below this floats lose digits
 _LOST = 1e-322  # by a few roundings there
+_MOST_TRIED = 1000  # places, on the way to the one that is asked for
 
 
 def log_delta_interval(pair: Pair, epsilon: float) -> tuple[float, float]:
@@ -82,7 +83,14 @@ def epsilon_interval(
 
     found = low
     if excess(low) > 0:
-        found = float(scipy.optimize.brentq(excess, low, high, xtol=1e-15, rtol=1e-15))
+        try:
+            found = float(
+                scipy.optimize.brentq(
+                    excess, low, high, xtol=1e-15, rtol=1e-15, maxiter=_MOST_TRIED
+                )
+            )
+        except RuntimeError as error:  # it does not converge
+            raise OutOfReachError from error
     lower = upper = found
     push = 1e-15 * (found + 1e-3)
     while log_delta_interval(pair, upper)[1] > log_delta:

@@ -1,5 +1,8 @@
 """Complex moments: their logarithms are known as well as is said."""
 
+import math
+from fractions import Fraction
+
 import mpmath
 import numpy as np
 import pytest
@@ -33,3 +36,37 @@ def test_sizes_are_those_of_moments_within_their_errors(shifts, c, accuracy):
     assert 0 < error < accuracy + 1e-10 * size[0]
     moved = sizes(pair, c, t, accuracy)[0] != np.abs(1 + exact.excess)
     assert moved.any()  # they are rounded otherwise
+
+
+def test_sizes_where_next_to_nothing_is_left_of_a_mixture():
+    """What is left is 1 less a sum of weights: an ulp of 1, which is a lot of 1e-9."""
+    rate, records, c = 0.9437, 8, 10.6
+    moves = [
+        (float(k), math.comb(records, k) * rate**k * (1 - rate) ** (records - k))
+        for k in range(1, records + 1)
+    ]
+    pair = GaussianMixture(2.99, below=tuple(moves))
+    t = np.array([0.0, 0.3])
+    size, error = sizes(pair, c, t, 1e-9)
+    left = 1 - sum((Fraction(w) for _, w in moves), Fraction(0))
+    with mpmath.workdps(30):
+        for one, place in zip(size, t, strict=True):
+            exact = abs(exact_moment(pair, left, mpmath.mpc(c, place)))
+            assert abs(one - exact) <= error
+
+
+def exact_moment(pair, left, z):
+    """``E[exp(z L)]`` by quadrature, the shifts of Q alone, with what exactly is left."""
+    sigma = mpmath.mpf(pair.noise_multiplier)
+    left = mpmath.mpf(left.numerator) / left.denominator
+
+    def b(y):  # Q over the density of the noise
+        parts = [
+            mpmath.mpf(w) * mpmath.exp(-s / sigma * y - (s / sigma) ** 2 / 2) for s, w in pair.below
+        ]
+        return left + mpmath.fsum(parts)
+
+    def integrand(y):
+        return mpmath.exp(-z * mpmath.log(b(y))) * mpmath.npdf(y)
+
+    return mpmath.quad(integrand, mpmath.linspace(-12, 40, 27))

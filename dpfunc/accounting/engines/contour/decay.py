@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from dpfunc.accounting.engines.contour.moments import integrand, sizes
 from dpfunc.accounting.pairs.mixture import Component, GaussianMixture
-from dpfunc.accounting.pairs.privacy_loss import Array, OutOfReachError
+from dpfunc.accounting.pairs.privacy_loss import ULP, Array, OutOfReachError
 
 MOST_REACH = 12.0  # of shifts, in standard deviations: more has no use for a contour
 _FLAT = 1e-290  # a slope below this has lost its digits
@@ -186,7 +186,8 @@ def _distances(
         places = np.concatenate([[0.0], t])
         size, error = sizes(pair, c, places, min(1e-4, -1e-3 * log_size / times), effort)
         most = (size[1:] + error) / (size[0] - error)
-        found.append(np.sqrt(np.maximum(0.0, 1 - most * most)))
+        # Down by more than these operations, and those of `_radii`, round.
+        found.append(np.sqrt(np.maximum(0.0, 1 - most * most)) * (1 - 4 * ULP))
     return found
 
 

@@ -27,6 +27,7 @@ Complex = NDArray[np.complex128]
 _REACH = 12.0  # standard deviations beyond the last place where the integrand can have its mode
 _ANGLE = 1.3  # below pi / 2, so that A and B have no zero in the strip
 _MOST_NODES = 40_000
+_LITTLE_LEFT = -0.6  # `log_mixture` adds up what is left and the components from log 1/2 on
 _LARGE = 1e100
 _LOG_ROOT = math.log(2 * math.pi) / 2
 
@@ -231,8 +232,12 @@ def _of_logs(pair: GaussianMixture, grid: Grid) -> Array:
 def rounding_of_log(
     y: Array, log_a: Array, noise_multiplier: float, components: tuple[Component, ...]
 ) -> Array:
-    """The condition of `log_weighted`: its error in ulp, up to a small factor."""
-    total = np.abs(log_a)
+    """The condition of `log_weighted`: its error in ulp, up to a small factor.
+
+    Where little is left of the mixture, it is 1 less a sum of weights, which is off by an ulp of 1.
+    """
+    little = np.where(log_a < _LITTLE_LEFT, np.exp(np.clip(-log_a, 0.0, 40.0)), 0.0)
+    total = np.abs(log_a) + little
     for s, w in components:
         place = s / noise_multiplier
         exponent = place * y - place * place / 2

@@ -43,7 +43,7 @@ def ends_of_parts(pair: Pair, tail: float) -> Array:
             return pair.nodes(2, 0.0)
         case Either(parts=parts):
             each = [ends_of_parts(of, tail / w) for w, of in parts if w * len(parts) > tail]
-            return np.unique(np.concatenate(each))
+            return np.unique(np.concatenate([np.zeros(0), *each]))
         case Sampled(pair=of):
             return pair.mixed(ends_of_parts(of, tail))
         case Symmetric(pair=of):

@@ -29,24 +29,28 @@ class Ratio(NamedTuple):
 def cut(values: Array, mass: Array, places: Array, is_above: bool) -> tuple[Array, Array]:
     """A list of ``values`` cut at ``places``: where its cells are, and their masses.
 
-    From above no value may be beyond the last place.
+    From above no value may be beyond the last place. Every value is moved to both ends of its cell
+    by itself: sums of positive terms, of which none cancels where next to all is at one end.
     """
     cells_of, count = cells_at(places), len(places) + 1
-    sized, plain = np.zeros((2, count))
+    x = np.append(0.0, places)
+    one, other = np.zeros((2, count))
     for start in range(0, len(values), _AT_ONCE):
         some, held = values[start : start + _AT_ONCE], mass[start : start + _AT_ONCE]
         cell = cells_of(some)
         if is_above:
-            cell = np.minimum(cell, len(places) - 1)
-        sized += gather(cell, held * some, count)
-        plain += gather(cell, held, count)
-    if not is_above:
-        return centres(plain, sized, places), plain
-    return split(plain[:-1], sized[:-1], places)
+            cell, some = np.minimum(cell, len(places) - 1), np.minimum(some, places[-1])
+            share = held / np.diff(x)[cell]
+            one += gather(cell, share * (x[cell + 1] - some), count)
+            other += gather(cell + 1, share * (some - x[cell]), count)
+        else:
+            one += gather(cell, held, count)
+            other += gather(cell, held * some, count)
+    return (x, one + other) if is_above else (centres(one, other, places), one)
 
 
 def cells_at(places: Array) -> Callable[[Array], NDArray[np.intp]]:
-    """How many of the increasing places are at or below each value; neither is below 0.
+    """How many of the increasing places are at or below each value; neither is below 0, nor -0.
 
     Floats that are not negative order as their bits do. So the leading bits say how many places
     are below all values that share them, and whether there is one place among these, or several.

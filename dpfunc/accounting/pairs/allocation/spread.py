@@ -15,10 +15,11 @@ Beyond the last point, from above, the mean is moved to infinity and the mass to
 such moves: the loss is infinite there. From below all of it is one cell. Outcomes that Q does not
 have are there already: E[X] is as much below 1, and so is E[A].
 
-Rounding: points and masses have closed forms or are sums of positive terms. A share is a difference
-that cancels: where little of a cell is on one of its ends, that mass may be off by any factor. What
-such an error changes is the mean of the cell, by some ulp of itself, and moving all losses outward
-by `_ROUNDING`, far more, makes up for it.
+Rounding: points, masses and what each sum adds to a cell are positive terms, so that masses are off
+by some ulp of themselves, however little is at an end of a cell (one release alone has closed
+forms, and cells too narrow for its density to fall by much in them). A value is off by some ulp of
+itself. So what is right of the values that were computed is right of the true ones once all losses
+move outward by `_ROUNDING`, far more, for the moves from there on are exact.
 """
 
 import math
