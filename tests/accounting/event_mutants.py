@@ -116,6 +116,20 @@ MUTANTS = [
         "ratio::test_cells_are_those_of_a_search",
     ),
     Mutant(
+        "sums of a transform said to be exact",
+        "accounting/engines/lattice/law.py",
+        "return g, ULP * (40 + 1.5 * _GROUP + 2 * math.log2(len(mass))) * size",
+        "return g, 0.0 * size",
+        "summed::test_sums_are_exact_within_their_errors",
+    ),
+    Mutant(
+        "a transform's sums without the product of both angles",
+        "accounting/engines/lattice/law.py",
+        "    g = _added_in_pairs(np.stack(products))[of_multiple, of_rest]",
+        "    g = 0 * _added_in_pairs(np.stack(products))[of_multiple, of_rest]",
+        "summed::test_sums_are_exact_within_their_errors",
+    ),
+    Mutant(
         "what little is left of a mixture taken for exact",
         "accounting/engines/contour/moments.py",
         "    total = np.abs(log_a) + little",
