@@ -118,7 +118,7 @@ MUTANTS = [
     Mutant(
         "sums of a transform said to be exact",
         "accounting/engines/lattice/law.py",
-        "return g, ULP * (40 + 1.5 * _GROUP + 2 * math.log2(len(mass))) * size",
+        "return g, ULP * (40 + 1.5 * _GROUP + 2 * math.log2(len(mass))) * size + _UNDERFLOW",
         "return g, 0.0 * size",
         "summed::test_sums_are_exact_within_their_errors",
     ),

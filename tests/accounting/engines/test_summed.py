@@ -1,5 +1,7 @@
 """Transforms that are summed directly: against exact sums, within the errors that they claim."""
 
+import tracemalloc
+
 import mpmath
 import numpy as np
 import pytest
@@ -26,8 +28,7 @@ def test_sums_are_exact_within_their_errors(n, count, spread, at_0, is_sparse, g
     monkeypatch.setattr(law, "_GROUP", group)
     monkeypatch.setattr(law, "_AT_ONCE", 100)
     places, mass = law_of(n, count, spread, at_0)
-    most = n // 2 if is_sparse else 30
-    frequencies = np.unique(RNG.integers(0, most, size=12)) if is_sparse else np.arange(most)
+    frequencies = np.unique(RNG.integers(0, n // 2, size=12)) if is_sparse else np.arange(30)
     found, error = _summed(frequencies, mass, places, n)
     size = np.abs((places + n // 2) % n - n // 2)
     with mpmath.workdps(40):
@@ -35,4 +36,28 @@ def test_sums_are_exact_within_their_errors(n, count, spread, at_0, is_sparse, g
             turns = [mpmath.mpf(2 * k * p) / n for p in places.tolist()]
             terms = [m * (mpmath.expjpi(-x) - 1) for m, x in zip(mass.tolist(), turns, strict=True)]
             assert abs(one - complex(mpmath.fsum(terms))) <= off
-            assert off <= 4e-14 * float(mass @ np.minimum(2 * np.pi * k * size / n, 4.0))
+            most = float(mass @ np.minimum(2 * np.pi * k * size / n, 4.0))
+            assert off <= 4e-14 * most + 1e-299
+
+
+def test_frequencies_far_apart_take_no_more_memory_than_their_terms():
+    """A product for each multiple and each rest would be one of 470 for each frequency."""
+    n = 3_145_728
+    places, mass = law_of(n, 300, 1000, 0.5)
+    frequencies = np.unique(RNG.integers(0, n // 2, size=300))
+    tracemalloc.start()
+    found, error = _summed(frequencies, mass, places, n)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert len(found) == len(error) == len(frequencies)
+    assert peak < 2e7
+    one_by_one = [_summed(frequencies[i : i + 1], mass, places, n)[0][0] for i in range(0, 300, 60)]
+    assert np.abs(np.array(one_by_one) - found[:300:60]).max() <= 2 * error.max()
+
+
+def test_masses_that_are_hardly_floats_have_an_error():
+    found, error = _summed(
+        np.array([1, 2]), np.array([1e-309, 1e-309]), np.array([1, 5]), 3_145_728
+    )
+    assert (error > 1e-301).all()
+    assert (np.abs(found) < 1e-308).all()

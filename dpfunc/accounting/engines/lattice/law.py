@@ -35,6 +35,8 @@ _LOG_LITTLE = -18.0  # of a power that is not worth a sum in its own right
 _MOST_TERMS = 2e7  # of all sums
 _GROUP = 16  # terms that are added by a product of matrices
 _AT_ONCE = 2**11  # terms of each frequency
+_MOST_SPARSE = 4  # products for each frequency
+_UNDERFLOW = 1e-300  # of terms that have no float
 
 
 class Spectrum(NamedTuple):
@@ -164,7 +166,7 @@ def _transform(law: Tilted, n: int, worthy: Indices | None = None) -> _Transform
     off, summed, size = np.full(len(g), error), np.zeros(len(g)), np.abs(1 + g) + error
     if worthy is not None and len(worthy):
         g[worthy], summed[worthy] = _summed(worthy, law.mass, law.places, n)
-        off[worthy], size[worthy] = 0.0, np.abs(1 + g[worthy]) + summed[worthy]
+        off[worthy], size[worthy] = 0.0, np.abs(1 + g[worthy]) + summed[worthy] + ULP
     return _Transform(g, off, summed, size)
 
 
@@ -181,6 +183,10 @@ def _summed(frequencies: Indices, mass: Array, places: Indices, n: int) -> tuple
     width = math.isqrt(int(frequencies[-1])) + 1
     multiples, of_multiple = np.unique(frequencies // width, return_inverse=True)
     rests, of_rest = np.unique(frequencies % width, return_inverse=True)
+    if len(multiples) * len(rests) > _MOST_SPARSE * len(frequencies):  # most products are not asked
+        halves = np.array_split(frequencies, 2)
+        found = [_summed(half, mass, places, n) for half in halves]
+        return np.concatenate([g for g, _ in found]), np.concatenate([off for _, off in found])
     from_0, size = (places + n // 2) % n - n // 2, np.zeros(len(frequencies))
     products, linear = [], []
     for start in range(0, len(mass), _AT_ONCE):  # what stays in the cache
@@ -195,7 +201,7 @@ def _summed(frequencies: Indices, mass: Array, places: Indices, n: int) -> tuple
         size += (one_size @ held)[of_multiple] + (other_size @ held)[of_rest]
     g = _added_in_pairs(np.stack(products))[of_multiple, of_rest]
     g += _added_in_pairs(np.stack(linear))
-    return g, ULP * (40 + 1.5 * _GROUP + 2 * math.log2(len(mass))) * size
+    return g, ULP * (40 + 1.5 * _GROUP + 2 * math.log2(len(mass))) * size + _UNDERFLOW
 
 
 def _less_one(frequencies: Indices, places: Indices, n: int) -> tuple[Complex, Array]:

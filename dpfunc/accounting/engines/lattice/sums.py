@@ -224,7 +224,8 @@ def _block(spectrum: Spectrum, times: Array, about: Array, enough: float, *, rar
         raised, bottom = powers(spectrum.log_power[:kept], times), np.full(len(times), -math.inf)
         # The transform is off by a vector of 2-norm ``off`` (Cauchy-Schwarz), and by rounding.
         rounding += most * norm(largest[:kept] * spectrum.off[:kept]) / n
-        relative = -np.expm1(-most * spectrum.rounding[:kept])
+        # |exp(z) - 1| is at most |z| where no size grows, also where it is a phase that is off.
+        relative = np.minimum(most * spectrum.rounding[:kept], 2.0)
         rounding += float((sizes.share * largest)[:kept] @ relative)
     turn = turned(kept, np.ones(1, dtype=np.int64), n)[0]
     transform = transform_of_kernel(grid, reach, ends, kept) * sizes.share[:kept]
