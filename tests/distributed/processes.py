@@ -67,6 +67,7 @@ def _main(meeting, function, args):
     store = dist.FileStore(file, world)
     patience = timedelta(seconds=seconds)
     dist.init_process_group("gloo", store=store, rank=rank, world_size=world, timeout=patience)
+    dist.barrier()  # one that leaves at once would else be gone before all are connected
     try:
         result = function(*args)
     except Exception as error:
