@@ -4,6 +4,7 @@ Bu, Wang, Zha and Karypis 2023 ("Differentially private optimization on large mo
 arXiv:2210.00038) call the underlying idea book-keeping; here it is a transform of functions.
 """
 
+import sys
 from collections.abc import Callable
 from contextlib import nullcontext
 from typing import Any
@@ -76,13 +77,28 @@ def record_factors(
 ) -> tuple[dict[str, Factored], Tensor, Record]:
     """The factored gradients, the losses, and the record of the operations that were watched."""
     # torch.compile does not see through taps: it would lose gradients without a word. What is
-    # around this is not compiled into it. As a decorator it would make `import` import a compiler.
+    # around this is not compiled into it. Where no compiler is loaded none looks on; to load one,
+    # as a decorator and a stance do, takes a second.
+    if not _has_compiler():
+        try:
+            recorded = _record_factors(loss_fn, randomness, params, batch)
+        except Exception:
+            if not _has_compiler():
+                raise
+        else:
+            if not _has_compiler():
+                return recorded
+        # The loss has loaded one just now, perhaps to compile a part of itself: once more, eagerly.
     if not _NOT_COMPILED:
         _NOT_COMPILED["record"] = torch.compiler.disable(_record_factors)
     found: tuple[dict[str, Factored], Tensor, Record] = _NOT_COMPILED["record"](
         loss_fn, randomness, params, batch
     )
     return found
+
+
+def _has_compiler() -> bool:
+    return "torch._dynamo" in sys.modules
 
 
 def _record_factors(
@@ -96,7 +112,8 @@ def _record_factors(
         nothing, losses = empty_grads(params)
         return {name: Dense(grad) for name, grad in nothing.items()}, losses, record
     # Nor is the loss compiled, if it or a part of it is a compiled function.
-    with torch.compiler.set_stance("force_eager"), in_own_words(subject):
+    eagerly = torch.compiler.set_stance("force_eager") if _has_compiler() else nullcontext()
+    with eagerly, in_own_words(subject):
         if isinstance(loss_fn, Batched):
             return *_watch_rows(loss_fn, randomness, params, batch, record), record
         return *_watch_mapped(loss_fn, randomness, params, batch, record), record

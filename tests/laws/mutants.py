@@ -499,6 +499,13 @@ MUTANTS = [
         "l7e_looks::test_a_switch_that_rounding_turns_is_no_mixing",
     ),
     Mutant(
+        "a compiler that the loss has just loaded not noticed",
+        "persample/factored.py",
+        "            if not _has_compiler():\n                return recorded\n",
+        "            return recorded\n",
+        "l9_not_loaded",
+    ),
+    Mutant(
         "a loop that cannot run in float64 said to mix samples",
         "engine/in_doubt.py",
         '        raise NotInFloat64Error(f"{type(cause).__name__}: {said}") from error',
