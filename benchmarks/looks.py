@@ -112,7 +112,7 @@ def taken(run: Run, steps: int, way: str, known: dict[str, Any]) -> Taken:
         max_grad_norm=1.0, noise_multiplier=1.0, key=dp.key(1),
     )  # fmt: skip
     loader = engine.loader(run.data, collate_fn=run.collate)
-    batches = known["batches"] if way == PLAIN else _batches(loader, steps)
+    batches = known["batches"] if way == PLAIN else batches_of(loader, steps)
     if way != PLAIN:
         engine.attach(optimizer)
     kept = []
@@ -140,7 +140,8 @@ def taken(run: Run, steps: int, way: str, known: dict[str, Any]) -> Taken:
 _LEARNED = ("_outputs", "_verified")
 
 
-def _batches(loader: Any, steps: int) -> Iterator[Any]:
+def batches_of(loader: Any, steps: int) -> Iterator[Any]:
+    """So many batches, from as many passes over the data as it takes."""
     while steps > 0:
         for batch in loader:
             yield batch

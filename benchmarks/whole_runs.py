@@ -5,14 +5,14 @@
 
 A run makes what is private, draws its batches and takes so many steps, as a user's program does: a
 CNN on images of MNIST's shape, Poisson batches of 256 on average. The loops take turns; figures are
-seconds by the clock, medians of the rounds. Opacus has its own random numbers, which are not
-cryptographic, and a lattice of no kind; dpfunc's noise is the exact one.
+seconds by the clock, medians of the rounds. Opacus draws floating-point noise that is not
+cryptographic here; dpfunc's noise is exact.
 """
 
 import argparse
 import copy
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from statistics import median
 from typing import Any
 
@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import dpfunc as dp
+from benchmarks.looks import batches_of
 from benchmarks.workloads.images import mnist_cnn
 
 RECORDS, BATCH = 4096, 256
@@ -30,17 +31,8 @@ RATE, NOISE, NORM = 0.01, 1.0, 1.0
 Loop = Callable[[nn.Module, TensorDataset, int], None]
 
 
-def _batches(loader: Any, steps: int) -> Iterator[Any]:
-    while steps > 0:
-        for batch in loader:
-            yield batch
-            steps -= 1
-            if steps == 0:
-                return
-
-
 def _loop(model: Any, optimizer: Any, loader: Any, steps: int, criterion: Any) -> None:
-    for x, y in _batches(loader, steps):
+    for x, y in batches_of(loader, steps):
         optimizer.zero_grad()
         criterion(model(x), y).backward()
         optimizer.step()

@@ -165,7 +165,7 @@ def _reads(records: int, rate: float) -> Moves:
 
 def is_left_known(records: int, rate: float) -> bool:
     """Whether rounding `_reads` up takes nothing to speak of from the chance that none is read."""
-    return rate == 1 or (1 - rate) ** records > (8 + 4 * records) * ULP / _NOTHING
+    return rate == 1 or (1 - rate) ** records > _rounded_up(records) / _NOTHING
 
 
 def _draws(batch_size: int, dataset_size: int) -> Moves:
@@ -180,9 +180,14 @@ def _draws(batch_size: int, dataset_size: int) -> Moves:
     return tuple(draws)
 
 
+def _rounded_up(n: int) -> float:
+    """How far `_binomial` of n goes up, relative: more than it is rounded by."""
+    return (8 + 4 * n) * ULP
+
+
 def _binomial(k: int, n: int, rate: float) -> float:
     """The probability of k out of n, rounded up."""
-    return math.comb(n, k) * rate**k * (1 - rate) ** (n - k) * (1 + (8 + 4 * n) * ULP)
+    return math.comb(n, k) * rate**k * (1 - rate) ** (n - k) * (1 + _rounded_up(n))
 
 
 def _cut(event: TruncatedPoisson) -> tuple[float, float]:
